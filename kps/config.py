@@ -1,0 +1,182 @@
+"""Settings from the environment; every fault is reported at once, by variable."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from kps.core.settings import DatabaseSettings, PrinterDownPolicy, Settings
+
+EXIT_BAD_CONFIGURATION = 78
+"""EX_CONFIG of sysexits: bad settings, or a port that stays taken."""
+
+
+class BadConfiguration(Exception):
+    """The environment holds settings that cannot be used; `faults` has one sentence per variable."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = faults
+
+
+def _names(value: Any) -> Any:
+    """A comma separated list of names, compared trimmed and without case."""
+    if isinstance(value, str):
+        return frozenset(part.strip().lower() for part in value.split(",") if part.strip())
+    return value
+
+
+Names = Annotated[frozenset[str] | str, BeforeValidator(_names)]
+Seconds = Annotated[float, Field(ge=0, le=86_400)]
+
+
+class Environment(BaseSettings):
+    """Every variable that KPS reads, with its default and limits."""
+
+    model_config = SettingsConfigDict(env_prefix="", case_sensitive=False, extra="ignore", env_ignore_empty=True)
+
+    db_host: str = Field("edge_db", min_length=1, description="host of the POS's PostgreSQL")
+    db_port: int = Field(5432, ge=1, le=65535, description="its port")
+    db_name: str = Field("fnb_edge_db", min_length=1, description="its database")
+    db_user: str = Field("postgres", min_length=1, description="the role KPS works as")
+    db_password: str = Field("postgres123", repr=False, description="its password")
+    db_sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = Field(
+        "prefer", description="libpq's sslmode"
+    )
+    poll_interval: float = Field(2.0, ge=0.05, le=3600, description="seconds between looks when nobody wakes us")
+    max_tickets_per_poll: int = Field(10, ge=1, le=1000, description="tickets in one claim; it bounds no rate")
+    max_print_retries: int = Field(
+        3, ge=1, le=100, description="rounds, where the ticket has no max_retries of its own"
+    )
+    retry_delay_seconds: Seconds = Field(5.0, description="between the rounds of a ticket")
+    health_check_port: int = Field(9100, ge=1, le=65535, description="HTTP: health, metrics, status")
+    health_check_host: str = Field("0.0.0.0", min_length=1, description="address it listens on")  # noqa: S104
+    pos_widget_port: int = Field(5001, ge=0, le=65535, description="HTTP that the POS's screens poll; 0 = off")
+    http_token: str = Field("", repr=False, description="bearer token for /metrics and /status; empty = open")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least level that is logged")
+    log_dir: str = Field("./logs", description="folder of the log files; empty = stdout only")
+    log_format: Literal["text", "json"] = Field("text", description="form of the lines")
+    run_dir: str = Field("", description="folder of children.json; see README for its default")
+    instance_name: str = Field(
+        "kps", min_length=1, max_length=63, pattern=r"^[\w.-]+$", description="name of this instance"
+    )
+    site: str = Field(
+        "", max_length=40, pattern=r"^[\w.-]*$", description="tells equal private addresses of several shops apart"
+    )
+    stations: Names = Field(frozenset(), description="limit this instance to these stations (comma separated)")
+    brands: Names = Field(frozenset(), description="limit this instance to these brands, by code or id")
+    auto_migrate: bool = Field(True, description="create and update schema kps at start")
+    notify_trigger: bool = Field(True, description="create the wake-up trigger on the POS's ticket table")
+    printer_down_policy: PrinterDownPolicy = Field(
+        PrinterDownPolicy.FAIL, description="fail: rounds are spent; hold: tickets wait for a printer"
+    )
+    hold_seconds: Seconds = Field(20.0, description="a blocked printer with a ticket inside is given this long")
+    rescue_minutes: float = Field(
+        30.0, ge=0, le=1440, description="failed for want of a printer: prints by itself within; 0 = off"
+    )
+    stale_after_minutes: float = Field(240.0, ge=1, le=100_000, description="backlog older than this fails at start")
+    unroutable_grace_seconds: Seconds = Field(60.0, description="a ticket without a printer row waits this long")
+    reclaim_seconds: float = Field(
+        60.0, ge=1, le=86_400, description="a printing ticket without a live owner is taken over after"
+    )
+    drain_seconds: float = Field(20.0, ge=1, le=600, description="time to finish what is printing at a stop")
+    late_after_minutes: float = Field(5.0, ge=0, le=1440, description="the paper says LATE from this age on")
+    printer_idle_close_seconds: Seconds = Field(
+        0.0, description="let go of an idle printer's socket after; 0 = hold it"
+    )
+    health_retention_days: float = Field(
+        14.0, gt=0, le=3650, description="older health rows of our printers are deleted"
+    )
+    ticket_language: Literal["en"] = Field("en", description="language of our own words on the paper")
+
+
+def load(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings. Raises BadConfiguration naming every faulty variable."""
+    given = {name.lower(): value for name, value in (os.environ if environ is None else environ).items()}
+    known = {
+        name: given[name]
+        for name in Environment.model_fields
+        if name in given and (given[name].strip() or name in _MAY_BE_EMPTY)
+    }
+    try:
+        # Validated, not constructed: what is read is exactly `environ`, never the process's own by the back door.
+        found = Environment.model_validate(_trimmed(known))
+    except ValidationError as error:
+        raise BadConfiguration(_faults(error, given)) from error
+    return _settings(found)
+
+
+_MAY_BE_EMPTY = frozenset({"log_dir"})
+_CASELESS = {"log_level": str.upper, "log_format": str.lower, "printer_down_policy": str.lower, "db_sslmode": str.lower}
+
+
+def _trimmed(known: dict[str, str]) -> dict[str, str]:
+    out = {}
+    for name, value in known.items():
+        kept = value if "password" in name or "token" in name else value.strip()
+        out[name] = _CASELESS.get(name, lambda text: text)(kept)
+    return out
+
+
+def _faults(error: ValidationError, given: Mapping[str, str]) -> list[str]:
+    faults = []
+    for fault in error.errors():
+        name = str(fault["loc"][0])
+        secret = "password" in name or "token" in name
+        shown = "" if secret else f" (it is {given.get(name, '')!r})"
+        text = re.sub(r"^Input should be ", "must be ", fault["msg"])
+        faults.append(f"{name.upper()}: {text}{shown}")
+    return sorted(set(faults))
+
+
+def _settings(found: Environment) -> Settings:
+    return Settings(
+        database=DatabaseSettings(
+            host=found.db_host, port=found.db_port, name=found.db_name, user=found.db_user,
+            password=found.db_password, sslmode=found.db_sslmode,
+        ),
+        instance_name=found.instance_name,
+        site=found.site,
+        stations=frozenset(found.stations),
+        brands=frozenset(found.brands),
+        poll_interval_s=found.poll_interval,
+        max_tickets_per_poll=found.max_tickets_per_poll,
+        max_print_retries=found.max_print_retries,
+        retry_delay_s=found.retry_delay_seconds,
+        health_host=found.health_check_host,
+        health_port=found.health_check_port,
+        widget_port=found.pos_widget_port,
+        http_token=found.http_token,
+        log_level=found.log_level,
+        log_dir=found.log_dir,
+        log_format=found.log_format,
+        run_dir=found.run_dir or str(default_run_dir(found.instance_name)),
+        auto_migrate=found.auto_migrate,
+        notify_trigger=found.notify_trigger,
+        printer_down_policy=found.printer_down_policy,
+        hold_s=found.hold_seconds,
+        rescue_minutes=found.rescue_minutes,
+        stale_after_minutes=found.stale_after_minutes,
+        unroutable_grace_s=found.unroutable_grace_seconds,
+        reclaim_s=found.reclaim_seconds,
+        drain_s=found.drain_seconds,
+        late_after_minutes=found.late_after_minutes,
+        idle_close_s=found.printer_idle_close_seconds,
+        health_retention_days=found.health_retention_days,
+        ticket_language=found.ticket_language,
+    )  # fmt: skip
+
+
+def default_run_dir(instance_name: str) -> Path:
+    """Where the next start of this instance by the same user finds what this one left."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    if runtime and os.path.isdir(runtime):
+        return Path(runtime) / f"kps-{instance_name}"
+    return Path(tempfile.gettempdir()) / f"kps-{os.getuid()}-{instance_name}"

@@ -1,0 +1,238 @@
+"""Snapshot of the service -> verdict: what /health, /readyz and /metrics say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+STALLED_AFTER_S = 10.0
+"""A supervisor whose main loop has not turned for so long is stuck."""
+STALE_AFTER_S = 30.0
+"""Counts from the database that are older than this say nothing about now."""
+SHUTTING_DOWN = "shutting down"
+
+
+@dataclass(frozen=True, slots=True)
+class ChildView:
+    """One child process as the supervisor sees it. Counters live as long as the supervisor and never fall."""
+
+    name: str
+    """`dispatcher` or the printer's name."""
+    kind: str
+    """`dispatcher` or `printer`."""
+    pid: int | None
+    generation: int
+    state: str
+    """`starting`, `up`, `stopping`, `dead`, `crash_loop`."""
+    restarts: dict[str, int]
+    """Restarts by cause: exit, signal, hung, boot_timeout, reload."""
+    heartbeat_age_s: float | None
+    started_at: datetime | None
+    ticket: int | None
+    last_exit: str
+    connected: bool = False
+    printed: dict[str, int] = field(default_factory=dict)
+    """Tickets printed by proof level."""
+    failed_tries: dict[str, int] = field(default_factory=dict)
+    """Tries that failed, by outcome: not_printed, uncertain, unprintable."""
+    bytes_sent: int = 0
+    reconnects: int = 0
+    database_errors: int = 0
+    log_records_dropped: int = 0
+    marked_copies: int = 0
+    stale_tokens: int = 0
+    print_seconds_buckets: dict[float, int] = field(default_factory=dict)
+    """Upper bound in seconds -> tickets, cumulative; the last bound is infinity."""
+    print_seconds_sum: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PrinterView:
+    """One printer row of the POS, with what is known about its device, whoever owns it."""
+
+    id: int
+    name: str
+    station: str
+    brand_id: str
+    ip: str
+    port: int
+    priority: int
+    active: bool
+    usable: bool
+    """False for win32 rows and for rows without a usable address; `reason` says which."""
+    reason: str
+    """Why it cannot print now, in one sentence; '' if it can."""
+    key: str
+    owner: str
+    """Instance name of the lease owner; '' if nobody holds it."""
+    mine: bool
+    state: str
+    """`kps.printer.state`: starting, ready, down, offline, paper_out, cover_open, error, blocked, held."""
+    able: bool | None
+    """Whether it can print now; None = not known yet."""
+    state_since: datetime | None
+    proof: str
+    paper: str
+    response_ms: int | None
+    checked_at: datetime | None
+    queued: int
+    total_prints: int = 0
+    failed_prints: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class QueueView:
+    """Counts from the database."""
+
+    new: int = 0
+    printing: int = 0
+    failed_today: int = 0
+    """Tickets that are `failed` and were created today, store time or UTC."""
+    printed_today: int = 0
+    oldest_new_age_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that the HTTP side may know; replaced as a whole by the supervisor, never changed in place."""
+
+    version: str
+    instance: str
+    uptime_s: float
+    tick_age_s: float
+    """Seconds since the supervisor's main loop last turned; the reader recomputes it."""
+    draining: bool
+    database: str
+    """`connected`, or a sentence that says what is missing."""
+    database_ok: bool
+    snapshot_age_s: float
+    """Age of the counts from the database; infinity before the first."""
+    last_poll: datetime | None
+    """When the dispatcher last looked for work, UTC."""
+    dispatcher_ok: bool
+    dispatcher_crash_loop: bool
+    children: tuple[ChildView, ...]
+    printers: tuple[PrinterView, ...]
+    queue: QueueView
+    tickets_processed: int
+    """Tickets printed since this process started."""
+    tickets_failed: int
+    notices: tuple[str, ...] = ()
+    """Things a person should know: wake-up trigger absent, listener deaf, unroutable station ..."""
+    loop_lag_s: float = 0.0
+    config_reload_ok: bool = True
+    counters: dict[str, float] = field(default_factory=dict)
+    """Dispatcher's counters: claims, poll_found_work, listener_reconnects, rounds_ended, rescued, failed, failovers."""
+    released: dict[str, int] = field(default_factory=dict)
+    """Tickets taken back, by cause: death, reclaim, drain, reconcile."""
+    failovers: dict[tuple[str, str], int] = field(default_factory=dict)
+
+
+class HealthStatus(StrEnum):
+    """The three words of /health."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    """Tickets print, but something needs a person."""
+    UNHEALTHY = "unhealthy"
+    """No ticket can print: HTTP 503."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What /health says. `reasons` are sentences for a person, the grave ones first; empty when healthy."""
+
+    status: HealthStatus
+    reasons: tuple[str, ...]
+
+
+def verdict(snapshot: Snapshot) -> Verdict:
+    """Whether the service does its work, and what a person should look at."""
+    grave = tuple(_what_stops_everything(snapshot))
+    minor = tuple(_what_needs_a_person(snapshot))
+    if grave:
+        return Verdict(HealthStatus.UNHEALTHY, grave + minor)
+    if minor:
+        return Verdict(HealthStatus.DEGRADED, minor)
+    return Verdict(HealthStatus.HEALTHY, ())
+
+
+def ready(snapshot: Snapshot) -> tuple[bool, tuple[str, ...]]:
+    """Whether a ticket committed now would come out of some printer, and if not, why not."""
+    reasons = list(_what_stops_everything(snapshot))
+    if snapshot.draining:
+        reasons.insert(0, SHUTTING_DOWN)
+    if not any(printer.active and printer.able for printer in snapshot.printers):
+        reasons.append("no printer can print now")
+    return not reasons, tuple(reasons)
+
+
+def alive(snapshot: Snapshot) -> bool:
+    """Whether the supervisor's main loop turns. A database that is away must never make this False."""
+    return snapshot.tick_age_s < STALLED_AFTER_S
+
+
+def _what_stops_everything(snapshot: Snapshot) -> Iterator[str]:
+    if not alive(snapshot):
+        yield f"the supervisor has been stuck for {snapshot.tick_age_s:.0f} s"
+    if not snapshot.database_ok:
+        yield f"database: {snapshot.database}"
+    elif snapshot.snapshot_age_s >= STALE_AFTER_S:
+        yield "the database has not been read lately"
+    if not snapshot.dispatcher_ok:
+        yield "the dispatcher is not running"
+
+
+def _what_needs_a_person(snapshot: Snapshot) -> Iterator[str]:
+    if snapshot.draining:
+        yield SHUTTING_DOWN
+    if snapshot.dispatcher_crash_loop:
+        yield "the dispatcher keeps crashing"
+    for child in snapshot.children:
+        if child.kind == "printer" and child.state == "crash_loop":
+            yield f"the process of printer {child.name} keeps crashing"
+    if not snapshot.config_reload_ok:
+        yield "the printer rows could not be read again: the last known ones are in use"
+    yield from _what_is_wrong_with_printers(snapshot.printers)
+
+
+def _what_is_wrong_with_printers(printers: tuple[PrinterView, ...]) -> Iterator[str]:
+    if not any(printer.active for printer in printers):
+        yield "no active printer is set up"
+    for printer in printers:
+        # A row that we can never reach (win32) is somebody else's printer, unless its station has no other.
+        if printer.active and printer.usable and printer.able is False:
+            yield f"printer {printer.name}: {printer.reason or printer.state}"
+        elif not printer.active and printer.queued:
+            yield f"tickets wait for printer {printer.name}, which is not active: {printer.queued}"
+    for row in _first_rows_of_stations_out_of_reach(printers):
+        yield f"station {row.station.strip()} has no printer that can be reached: {row.name}: {row.reason}"
+
+
+def _first_rows_of_stations_out_of_reach(printers: tuple[PrinterView, ...]) -> list[PrinterView]:
+    active = [printer for printer in printers if printer.active]
+    served = {_station(printer) for printer in active if printer.usable}
+    lost: dict[tuple[str, str], PrinterView] = {}
+    for printer in active:
+        if _station(printer) not in served:
+            lost.setdefault(_station(printer), printer)
+    return list(lost.values())
+
+
+def _station(printer: PrinterView) -> tuple[str, str]:
+    # The POS compares station codes trimmed and without case.
+    return printer.brand_id, printer.station.strip().casefold()
+
+
+def uptime_formatted(seconds: float) -> str:
+    """3600 -> `1h 0m 0s`. Hours grow without limit: there is no day."""
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}h {minutes % 60}m {rest}s"
+
+
+def success_rate(processed: int, failed: int) -> float:
+    """Per cent of the finished tickets that were printed, two decimals; 100 before the first."""
+    finished = processed + failed
+    return round(100.0 * processed / finished, 2) if finished else 100.0

@@ -1,0 +1,285 @@
+"""Which printer gets a ticket now: stations, printers by priority, the next printer of a route."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from typing import assert_never
+
+from kps.core.settings import PrinterDownPolicy
+from kps.core.tickets import PrinterKey, Reason, TicketId, Token
+
+UNOWNED_GRACE_S = 15.0
+"""A printer without a live lease for longer than this cannot print; for less, somebody is about to take it over."""
+SETTLED_AFTER_S = 0.1
+"""A half-written ticket counts as whole when its item count has not changed for this long."""
+SETTLE_LIMIT_S = 2.0
+"""A half-written ticket is decided on after this long, whole or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrinterRow:
+    """One row of the POS's printer table. `key` names its physical device, '' if it has none we can reach."""
+
+    id: int
+    station: str
+    brand: str
+    brand_code: str
+    brand_name: str
+    name: str
+    host: str
+    port: int
+    kind: str
+    timeout_s: float
+    priority: int
+    active: bool
+    key: PrinterKey
+
+    @property
+    def fault(self) -> str:
+        """Why this row can never print as it stands; '' if it can."""
+        if self.kind == "win32":
+            return "a win32 printer cannot be reached from here"
+        if not self.host:
+            return "it has no address"
+        if not 0 < self.port < 65536:
+            return f"its port {self.port} does not exist"
+        return ""
+
+
+class Ability(Enum):
+    """Whether a device can print now, whichever instance owns it."""
+
+    ABLE = "able"
+    UNABLE = "unable"
+    UNKNOWN = "unknown"
+    """Somebody is about to find out: wait for it."""
+
+
+ABLE_STATES = frozenset({"ready"})
+PENDING_STATES = frozenset({"starting"})
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceState:
+    """What the database says about one device."""
+
+    key: PrinterKey
+    state: str
+    text: str
+    live: bool
+    lapsed_s: float
+    """Seconds since the lease ended; negative or zero while it is live."""
+    held_by: str = ""
+
+    @property
+    def ability(self) -> Ability:
+        """Able, unable, or not known yet."""
+        if self.held_by:
+            return Ability.UNABLE
+        if not self.live and self.lapsed_s > UNOWNED_GRACE_S:
+            return Ability.UNABLE
+        if self.state in ABLE_STATES:
+            return Ability.ABLE
+        return Ability.UNKNOWN if self.state in PENDING_STATES else Ability.UNABLE
+
+    @property
+    def sentence(self) -> str:
+        """Why it cannot print, in a few words."""
+        if self.held_by:
+            return f"on hold by {self.held_by}"
+        if not self.live and self.lapsed_s > UNOWNED_GRACE_S:
+            return "no instance serves it"
+        return self.text or self.state.replace("_", " ")
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A `new` ticket as a look saw it."""
+
+    id: TicketId
+    token: Token
+    """Of its job; 0 = it has none."""
+    family: TicketId
+    """The topmost original that it is a reprint of, else itself."""
+    station: str
+    brand: str
+    brand_code: str
+    items: int
+    original_items: int | None
+    """None if it is no reprint."""
+    round_open: bool
+    tried: frozenset[PrinterKey]
+    forced_printer: str = ""
+    waited_s: float = 0.0
+    """Seconds since KPS first wrote a job for it; 0 if there is none."""
+    unroutable_noted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimFor:
+    """Print it there. `backup_for` is the name of the first printer of the route if this is another one."""
+
+    row: PrinterRow
+    backup_for: str
+
+
+class WaitFor(StrEnum):
+    """Why a ticket stays `new` for now."""
+
+    ITEMS = "items"
+    BUSY = "busy"
+    PENDING = "pending"
+    HELD = "held"
+    INACTIVE = "inactive"
+    GRACE = "grace"
+
+
+@dataclass(frozen=True, slots=True)
+class EndRound:
+    """Every printer of the route has been tried or cannot print. `row` is the first of the route."""
+
+    row: PrinterRow
+    reason: Reason
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """`failed` at once; `rescue` = a printer row that appears later may save it."""
+
+    reason: Reason
+    text: str
+    rescue: bool
+
+
+Decision = ClaimFor | WaitFor | EndRound | GiveUp
+
+
+def normal(station: str) -> str:
+    """Station codes are compared trimmed and without case."""
+    return station.strip().lower()
+
+
+def printer_key(site: str, address: str, port: int) -> PrinterKey:
+    """The name of a physical device; `address` is a resolved IP address, or the row's text if it resolves to none."""
+    try:
+        text = ipaddress.ip_address(address).compressed
+    except ValueError:
+        text = address.lower()
+    return PrinterKey(f"{site}:{text}:{port}")
+
+
+def covers(stations: frozenset[str], brands: frozenset[str], subject: PrinterRow | Waiting) -> bool:
+    """Whether an instance limited to these stations and brands serves this row or ticket; empty sets do not limit."""
+    return (not stations or subject.station in stations) and (
+        not brands or subject.brand.lower() in brands or subject.brand_code in brands
+    )
+
+
+def route(rows: Iterable[PrinterRow], station: str, brand: str) -> list[PrinterRow]:
+    """Every row of a station and brand, by priority then id, unusable and inactive ones too."""
+    found = [row for row in rows if row.station == station and row.brand == brand]
+    return sorted(found, key=lambda row: (row.priority, row.id))
+
+
+def is_whole(ticket: Waiting, unchanged_s: float, seen_s: float) -> bool | None:
+    """Whether all items of a ticket have been written; None = no items and none to be expected.
+
+    `unchanged_s`: for how long its item count has been the same; `seen_s`: since when it has been looked at.
+    """
+    if ticket.items == 0:
+        return None if seen_s >= SETTLE_LIMIT_S else False
+    if ticket.original_items is None or ticket.items >= ticket.original_items:
+        return True
+    return unchanged_s >= SETTLED_AFTER_S or seen_s >= SETTLE_LIMIT_S
+
+
+def decide(
+    ticket: Waiting,
+    rows: Sequence[PrinterRow],
+    devices: Mapping[PrinterKey, DeviceState],
+    free: Mapping[PrinterKey, int],
+    *,
+    whole: bool | None,
+    policy: PrinterDownPolicy,
+    grace_s: float,
+) -> Decision:
+    """What happens to a ticket now.
+
+    `rows` is the route of its station and brand (see `route`); `free` says for how many tickets the printers that this
+    instance owns have room; a printer that is missing there belongs to another instance.
+    """
+    if whole is None:
+        return GiveUp(Reason.NO_ITEMS, "no items", rescue=False)
+    if not whole:
+        return WaitFor.ITEMS
+    usable = [row for row in rows if not row.fault]
+    if not usable:
+        return _unroutable(ticket, rows, grace_s)
+    active = [row for row in usable if row.active]
+    if not active:
+        return WaitFor.INACTIVE
+    if ticket.forced_printer:
+        active = [row for row in active if ticket.forced_printer in (row.key, row.name)] or active
+    return _along(ticket, active, devices, free, policy)
+
+
+def _along(
+    ticket: Waiting,
+    active: Sequence[PrinterRow],
+    devices: Mapping[PrinterKey, DeviceState],
+    free: Mapping[PrinterKey, int],
+    policy: PrinterDownPolicy,
+) -> Decision:
+    first = active[0]
+    for row in active:
+        if row.key in ticket.tried:
+            continue
+        match _ability(devices, row.key):
+            case Ability.ABLE:
+                if free.get(row.key, 0) <= 0:
+                    return WaitFor.BUSY
+                return ClaimFor(row, "" if row.id == first.id or row.key == first.key else first.name)
+            case Ability.UNKNOWN:
+                # The better printer may be able in a moment; a backup is not asked on a guess.
+                return WaitFor.PENDING
+            case Ability.UNABLE:
+                continue
+            case unexpected:
+                assert_never(unexpected)
+    if policy is PrinterDownPolicy.HOLD and not any(_ability(devices, row.key) is Ability.ABLE for row in active):
+        return WaitFor.HELD
+    return EndRound(first, Reason.NONE_ABLE, _why(active, devices, ticket.tried))
+
+
+def _ability(devices: Mapping[PrinterKey, DeviceState], key: PrinterKey) -> Ability:
+    state = devices.get(key)
+    # A device that nobody has ever owned is about to be taken.
+    return Ability.UNKNOWN if state is None else state.ability
+
+
+def _why(active: Sequence[PrinterRow], devices: Mapping[PrinterKey, DeviceState], tried: frozenset[PrinterKey]) -> str:
+    parts = []
+    for row in active:
+        state = devices.get(row.key)
+        if row.key in tried:
+            parts.append(f"{row.name}: tried")
+        elif state is not None:
+            parts.append(f"{row.name}: {state.sentence}")
+    return "no printer can print (" + "; ".join(parts) + ")"
+
+
+def _unroutable(ticket: Waiting, rows: Sequence[PrinterRow], grace_s: float) -> Decision:
+    if not ticket.unroutable_noted or ticket.waited_s < grace_s:
+        return WaitFor.GRACE
+    brand = next((row.brand_name for row in rows if row.brand_name), "") or ticket.brand or "unknown"
+    why = "; ".join(f"{row.name}: {row.fault}" for row in rows) or "none is set up"
+    return GiveUp(Reason.NO_PRINTER, f"no printer for station {ticket.station}, brand {brand} ({why})", rescue=True)
+
+
+def can_be_rescued(rows: Sequence[PrinterRow], devices: Mapping[PrinterKey, DeviceState]) -> bool:
+    """Whether a printer of this route is able now."""
+    return any(row.active and not row.fault and _ability(devices, row.key) is Ability.ABLE for row in rows)

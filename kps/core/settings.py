@@ -1,0 +1,66 @@
+"""What an operator may set, as plain values that every process can be given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class PrinterDownPolicy(StrEnum):
+    """What becomes of tickets none of whose printers can print."""
+
+    FAIL = "fail"
+    """Rounds are spent, `failed` after the last, rescue later."""
+    HOLD = "hold"
+    """Tickets stay `new`, no round is spent, until a printer is able."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseSettings:
+    """How to reach the POS's database."""
+
+    host: str = "edge_db"
+    port: int = 5432
+    name: str = "fnb_edge_db"
+    user: str = "postgres"
+    password: str = field(default="postgres123", repr=False)
+    sslmode: str = "prefer"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings of one instance; times in the unit that the name says."""
+
+    database: DatabaseSettings = field(default_factory=DatabaseSettings)
+    instance_name: str = "kps"
+    site: str = ""
+    stations: frozenset[str] = frozenset()
+    """Normalised station codes that this instance serves; empty = all."""
+    brands: frozenset[str] = frozenset()
+    """Brand codes or ids (lower case) that this instance serves; empty = all."""
+    poll_interval_s: float = 2.0
+    max_tickets_per_poll: int = 10
+    max_print_retries: int = 3
+    retry_delay_s: float = 5.0
+    health_host: str = "0.0.0.0"  # noqa: S104 - probes, scrapers and POS screens are on other hosts
+    health_port: int = 9100
+    widget_port: int = 5001
+    http_token: str = field(default="", repr=False)
+    log_level: str = "INFO"
+    log_dir: str = "./logs"
+    log_format: str = "text"
+    run_dir: str = ""
+    auto_migrate: bool = True
+    notify_trigger: bool = True
+    printer_down_policy: PrinterDownPolicy = PrinterDownPolicy.FAIL
+    hold_s: float = 20.0
+    rescue_minutes: float = 30.0
+    stale_after_minutes: float = 240.0
+    unroutable_grace_s: float = 60.0
+    reclaim_s: float = 60.0
+    drain_s: float = 20.0
+    late_after_minutes: float = 5.0
+    idle_close_s: float = 0.0
+    """PRINTER_IDLE_CLOSE_SECONDS; 0 = hold the socket."""
+    health_retention_days: float = 14.0
+    ticket_language: str = "en"

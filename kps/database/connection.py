@@ -1,0 +1,254 @@
+"""One connection to PostgreSQL: every call has a deadline, every statement is prepared once."""
+
+from __future__ import annotations
+
+import re
+import select
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, cast
+
+import psycopg2
+import psycopg2.extensions
+import psycopg2.extras
+
+from kps.core.settings import DatabaseSettings
+
+CALL_LIMIT_S = 5.0
+"""No database call of the service lasts longer; below the hang timeout of a process."""
+
+_SERVER_OPTIONS = {
+    "statement_timeout": "5s",
+    "lock_timeout": "2s",
+    "idle_in_transaction_session_timeout": "5s",
+    "client_connection_check_interval": "1s",
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+}
+
+_PLACEHOLDER = re.compile(r"\{(\w+):(\w+(?:\[\])?)\}")
+
+Row = Any
+"""A named tuple, one attribute per column of the statement's result."""
+
+
+class DatabaseTrouble(Exception):
+    """The database did not do what was asked; whether it did it all the same is unknown.
+
+    The connection has been dropped. `sentence` says it for a person; `sqlstate` is PostgreSQL's code or ''.
+    """
+
+    def __init__(self, sentence: str, sqlstate: str = "") -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        self.sqlstate = sqlstate
+
+
+class ClientDeadline(psycopg2.OperationalError):
+    """The server did not answer within the limit of the call."""
+
+
+class Connection(psycopg2.extensions.connection):
+    """A psycopg2 connection whose every wait is bounded by `limit` seconds."""
+
+    limit: float = CALL_LIMIT_S
+
+
+def _wait(connection: psycopg2.extensions.connection) -> None:
+    end = time.monotonic() + getattr(connection, "limit", 30.0)
+    while (state := connection.poll()) != psycopg2.extensions.POLL_OK:
+        left = end - time.monotonic()
+        if left <= 0:
+            raise ClientDeadline("no answer from the database in time")
+        poller = select.poll()
+        poller.register(
+            connection.fileno(), select.POLLIN if state == psycopg2.extensions.POLL_READ else select.POLLOUT
+        )
+        poller.poll(left * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One SQL statement with typed parameters written `{name:type}`, prepared on first use of a connection.
+
+    `prelude` is run before it in the same round trip and transaction, with a snapshot of its own.
+    """
+
+    name: str
+    sql: str
+    prelude: str = ""
+    names: tuple[str, ...] = field(init=False)
+    prepare: str = field(init=False)
+    execute: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        types: dict[str, str] = {}
+        for name, kind in _PLACEHOLDER.findall(self.sql):
+            if types.setdefault(name, kind) != kind:
+                raise ValueError(f"{self.name}: parameter {name} has two types")
+        order = tuple(types)
+        body = _PLACEHOLDER.sub(lambda match: f"${order.index(match.group(1)) + 1}", self.sql)
+        declared = f" ({', '.join(types.values())})" if types else ""
+        given = f" ({', '.join(f'%({name})s' for name in order)})" if types else ""
+        prelude = f"{self.prelude}; " if self.prelude else ""
+        object.__setattr__(self, "names", order)
+        object.__setattr__(self, "prepare", f"PREPARE kps_{self.name}{declared} AS {body}")
+        object.__setattr__(self, "execute", f"{prelude}EXECUTE kps_{self.name}{given}")
+
+
+class _Described(NamedTuple):
+    sentence: str
+    sqlstate: str
+
+
+class Database:
+    """A connection that is opened when needed, and dropped at the first error."""
+
+    def __init__(self, settings: DatabaseSettings, name: str) -> None:
+        self._settings = settings
+        self._name = name
+        self._connection: Connection | None = None
+        self._prepared: set[str] = set()
+        self.errors = 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether a connection is open, as far as we know."""
+        return self._connection is not None and self._connection.closed == 0
+
+    def fileno(self) -> int:
+        """The socket, to wait on; only while connected."""
+        assert self._connection is not None
+        return int(self._connection.fileno())
+
+    @property
+    def raw(self) -> Connection:
+        """The psycopg2 connection; only while connected."""
+        assert self._connection is not None
+        return self._connection
+
+    def connect(self) -> None:
+        """Open the connection. Raises DatabaseTrouble with a sentence that says what is wrong."""
+        self.close()
+        try:
+            self._connection = self._open()
+        except psycopg2.Error as error:
+            self.errors += 1
+            found = self._describe(error)
+            raise DatabaseTrouble(found.sentence, found.sqlstate) from error
+        self._prepared = set()
+
+    def run(self, statement: Statement, *, limit: float = CALL_LIMIT_S, **values: Any) -> list[Row]:
+        """Run a prepared statement in its own transaction and return all its rows."""
+        connection = self._ready()
+        connection.limit = limit
+        try:
+            with self._cursor(connection) as cursor:
+                if statement.name not in self._prepared:
+                    cursor.execute(statement.prepare)
+                    self._prepared.add(statement.name)
+                cursor.execute(statement.execute, values or None)
+                return cast(list[Row], cursor.fetchall()) if cursor.description else []
+        except psycopg2.Error as error:
+            raise self._dropped(error) from error
+
+    def query(
+        self, sql: str, values: Mapping[str, Any] | Sequence[Any] | None = None, *, limit: float = CALL_LIMIT_S
+    ) -> list[Row]:
+        """Run plain SQL, for what happens once (introspection, migrations, LISTEN)."""
+        connection = self._ready()
+        connection.limit = limit
+        try:
+            with self._cursor(connection) as cursor:
+                cursor.execute(sql, values)
+                return cast(list[Row], cursor.fetchall()) if cursor.description else []
+        except psycopg2.Error as error:
+            raise self._dropped(error) from error
+
+    def close(self) -> None:
+        """Drop the connection; never raises."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.close()
+            except psycopg2.Error:
+                return
+
+    @staticmethod
+    def _cursor(connection: Connection) -> psycopg2.extensions.cursor:
+        return cast(psycopg2.extensions.cursor, connection.cursor(cursor_factory=psycopg2.extras.NamedTupleCursor))
+
+    def _ready(self) -> Connection:
+        if not self.connected:
+            self.connect()
+        assert self._connection is not None
+        return self._connection
+
+    def _dropped(self, error: psycopg2.Error) -> DatabaseTrouble:
+        self.errors += 1
+        found = self._describe(error)
+        self.close()
+        return DatabaseTrouble(found.sentence, found.sqlstate)
+
+    def _open(self) -> Connection:
+        options = " ".join(f"-c {name}={value}" for name, value in _SERVER_OPTIONS.items())
+        try:
+            return self._open_with(options)
+        except psycopg2.OperationalError as error:
+            if "startup parameter" not in str(error):
+                raise
+            # A pooler that refuses `options`: the same limits are set after connecting.
+            connection = self._open_with("")
+            with connection.cursor() as cursor:
+                for name, value in _SERVER_OPTIONS.items():
+                    cursor.execute(f"SET {name} = '{value}'")
+            return connection
+
+    def _open_with(self, options: str) -> Connection:
+        settings = self._settings
+        connection = psycopg2.connect(
+            host=settings.host,
+            port=settings.port,
+            dbname=settings.name,
+            user=settings.user,
+            password=settings.password,
+            sslmode=settings.sslmode,
+            connect_timeout=2,
+            keepalives_idle=5,
+            keepalives_interval=2,
+            keepalives_count=3,
+            tcp_user_timeout=6000,
+            target_session_attrs="read-write",
+            application_name=f"kps:{self._name}"[:63],
+            options=options,
+            client_encoding="UTF8",
+            connection_factory=Connection,
+        )
+        connection.autocommit = True
+        return connection
+
+    def _describe(self, error: psycopg2.Error) -> _Described:
+        settings = self._settings
+        state = error.pgcode or ""
+        text = " ".join(str(error).split()) or type(error).__name__
+        where = f"{settings.host}:{settings.port}"
+        if isinstance(error, ClientDeadline):
+            return _Described(f"database at {where} does not answer", state)
+        if "password authentication failed" in text or "no password supplied" in text:
+            return _Described(f"database at {where} refuses user {settings.user}: wrong password", state)
+        if f'database "{settings.name}" does not exist' in text:
+            return _Described(f"database {settings.name} does not exist at {where}", state)
+        if "could not translate host name" in text:
+            return _Described(f"database host {settings.host} cannot be resolved", state)
+        if "Connection refused" in text:
+            return _Described(f"database at {where} refuses connections", state)
+        if state == "42501":
+            return _Described(f"missing right: {error.diag.message_primary or text}", state)
+        if state in ("42P01", "42703", "3F000"):
+            return _Described(f"database schema: {error.diag.message_primary or text}", state)
+        return _Described(f"database: {text[:300]}", state)
+
+
+psycopg2.extensions.set_wait_callback(_wait)

@@ -1,0 +1,98 @@
+"""The numbered migrations of schema kps, and the wake-up trigger."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from kps.database.connection import Database
+from kps.database.schema import TICKET
+
+_LOCK = 7_521_964_001
+"""Advisory lock of the migrations: one instance migrates, the others wait."""
+
+NOTIFY_TRIGGER = f"""
+CREATE OR REPLACE FUNCTION kps.ticket_notify() RETURNS trigger LANGUAGE plpgsql SET search_path = '' AS $$
+BEGIN
+  IF pg_catalog.to_jsonb(NEW) ->> 'status' = 'new' THEN
+    PERFORM pg_catalog.pg_notify('kps_ticket_new', '');
+  END IF;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER kps_ticket_notify AFTER INSERT OR UPDATE ON {TICKET}
+  FOR EACH ROW EXECUTE FUNCTION kps.ticket_notify();
+"""
+"""No column list, no WHEN clause, no column by name: a later migration of the POS's columns must succeed."""
+
+
+class MigrationNeeded(Exception):
+    """The schema kps is behind and AUTO_MIGRATE is off; the message is the SQL to run."""
+
+
+class SchemaTooNew(Exception):
+    """A newer version of KPS has migrated this database; this one must not touch it."""
+
+
+def available() -> list[tuple[int, str, str]]:
+    """All migrations as (number, file name, SQL), in order."""
+    found = []
+    for entry in resources.files(__name__).iterdir():
+        if entry.name.endswith(".sql"):
+            found.append((int(entry.name.split("_", 1)[0]), entry.name, entry.read_text(encoding="utf-8")))
+    return sorted(found)
+
+
+def applied(database: Database) -> int:
+    """The number of the last migration that the database has seen; 0 = none."""
+    if not database.query("SELECT 1 FROM pg_class WHERE oid = to_regclass('kps.schema_version')"):
+        return 0
+    return int(database.query("SELECT coalesce(max(version), 0) AS version FROM kps.schema_version")[0].version)
+
+
+def migrate(database: Database, *, automatic: bool) -> list[str]:
+    """Bring schema kps up to date; returns the names of what was applied.
+
+    Raises MigrationNeeded if `automatic` is off and something is missing, SchemaTooNew, or DatabaseTrouble.
+    """
+    steps = available()
+    present = applied(database)
+    if present > steps[-1][0]:
+        raise SchemaTooNew(f"schema kps is at version {present}, this version of KPS knows only {steps[-1][0]}")
+    missing = [step for step in steps if step[0] > present]
+    if not missing:
+        return []
+    if not automatic:
+        raise MigrationNeeded("\n".join(_sql(number, sql) for number, _, sql in missing))
+    return [name for number, name, sql in missing if _apply(database, number, sql)]
+
+
+def install_trigger(database: Database) -> None:
+    """Create the wake-up trigger on the POS's ticket table. Raises DatabaseTrouble, also when the lock is not free."""
+    database.query(f"SET lock_timeout = '1s'; {NOTIFY_TRIGGER} SET lock_timeout = '2s'")
+
+
+def _sql(number: int, sql: str) -> str:
+    return f"""CREATE SCHEMA IF NOT EXISTS kps;
+CREATE TABLE IF NOT EXISTS kps.schema_version (
+  version int PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT clock_timestamp());
+{sql}
+INSERT INTO kps.schema_version (version) VALUES ({number});"""
+
+
+def _apply(database: Database, number: int, sql: str) -> bool:
+    # Several statements in one simple query are one transaction; the lock makes instances take turns.
+    if not database.query(f"SELECT pg_try_advisory_lock({_LOCK}) AS got")[0].got:
+        return _wait_for_the_other(database, number, sql)
+    try:
+        if applied(database) >= number:
+            return False
+        database.query(_sql(number, sql))
+        return True
+    finally:
+        if database.connected:
+            database.query(f"SELECT pg_advisory_unlock({_LOCK})")
+
+
+def _wait_for_the_other(database: Database, number: int, sql: str) -> bool:
+    database.query(f"SET lock_timeout = '4s'; SELECT pg_advisory_lock({_LOCK}); SET lock_timeout = '2s'")
+    database.query(f"SELECT pg_advisory_unlock({_LOCK})")
+    return _apply(database, number, sql)

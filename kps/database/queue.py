@@ -1,0 +1,442 @@
+"""The queue's verbs over one connection: look, claim, sending, settle, release, end a round, rescue."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg2.extras import Json
+
+from kps.core.routing import ClaimFor, DeviceState, PrinterRow, Waiting
+from kps.core.tickets import (
+    Item,
+    Marks,
+    NotPrinted,
+    Outcome,
+    PaperFormat,
+    Printed,
+    PrinterKey,
+    Reprint,
+    Template,
+    Ticket,
+    TicketId,
+    Token,
+    Uncertain,
+    Unprintable,
+)
+from kps.database.connection import Database, Row
+from kps.database.schema import PosSchema
+from kps.database.statements import Statements, statements
+
+
+class ClaimLost(Exception):
+    """Somebody else may print this ticket now, so we may not change it."""
+
+
+class LeaseEnded(Exception):
+    """The printer's lease cannot be trusted for long enough; the ticket is still ours and may be sent later."""
+
+
+class Withdrawn(Exception):
+    """The ticket is no longer `printing`: reset, failed, printed or deleted by somebody. The message is its status."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A ticket that has become `printing` for one of our printers."""
+
+    key: PrinterKey
+    ticket: TicketId
+    token: Token
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """What is to be printed, after the promise has been committed."""
+
+    ticket: Ticket
+    paper: PaperFormat
+    printer_id: int
+    printer_name: str
+    printer_ip: str
+    backup_for: str
+    sends: int
+    """Copies of which bytes may have left, this one included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A ticket whose round has ended: `failed`, or waiting for the next."""
+
+    ticket: TicketId
+    status: str
+    attempts: int
+
+
+class Queue:
+    """Statements of one instance (`me`: its owner uuid) fitted to one schema. Every verb may raise DatabaseTrouble."""
+
+    def __init__(self, database: Database, schema: PosSchema, me: str, instance: str) -> None:
+        self.database = database
+        self.schema = schema
+        self.sql: Statements = statements(schema)
+        self.me = me
+        self.instance = instance
+
+    def look(self, depth: int) -> list[Waiting]:
+        """The oldest `depth` tickets per station and brand that may be decided on now, in order of ids."""
+        return [_waiting(row) for row in self.database.run(self.sql.look, depth=depth)]
+
+    def claim(self, wanted: Sequence[tuple[Waiting, ClaimFor, int]]) -> list[Claimed]:
+        """new -> printing for tickets with their printer and its epoch; those that changed meanwhile are left out."""
+        rows = self.database.run(
+            self.sql.claim,
+            ids=[ticket.id for ticket, _, _ in wanted],
+            tokens=[ticket.token for ticket, _, _ in wanted],
+            keys=[claim.row.key for _, claim, _ in wanted],
+            epochs=[epoch for _, _, epoch in wanted],
+            rows=[claim.row.id for _, claim, _ in wanted],
+            names=[claim.row.name for _, claim, _ in wanted],
+            backups=[claim.backup_for for _, claim, _ in wanted],
+            me=self.me,
+            instance=self.instance,
+        )
+        return [Claimed(PrinterKey(row.printer_key), TicketId(row.id), Token(row.token)) for row in rows]
+
+    def sending(
+        self, ticket: TicketId, token: Token, family: TicketId, *, need_s: float, late_after_minutes: float
+    ) -> Sending:
+        """Promise that bytes may leave now. Raises ClaimLost, LeaseEnded or Withdrawn."""
+        rows = self.database.run(self.sql.sending, ticket=ticket, token=token, family=family, need=need_s)
+        if rows:
+            return _sending(ticket, rows[0], late_after_minutes)
+        standing = self.database.run(self.sql.standing, ticket=ticket, token=token)[0]
+        if not standing.mine or standing.state != "claimed":
+            raise ClaimLost
+        if standing.status != "printing":
+            gone = self.database.run(self.sql.withdraw, ticket=ticket, token=token)
+            raise Withdrawn(gone[0].status if gone else "gone")
+        raise LeaseEnded
+
+    def settle(
+        self,
+        ticket: TicketId,
+        token: Token,
+        outcome: Outcome,
+        *,
+        duration_ms: int,
+        asked: bool = True,
+        possible_duplicate: bool = False,
+    ) -> str:
+        """Write what became of a ticket; returns the ticket's status now ('gone' if it was deleted).
+
+        Raises ClaimLost. Safe to repeat after a lost reply: an outcome that has been written counts as written.
+        """
+        kind, code, error, sent, proof, extra = _told(outcome)
+        extra["possible_duplicate"] = possible_duplicate
+        row = self.database.run(
+            self.sql.settle,
+            ticket=ticket,
+            token=token,
+            outcome=kind,
+            code=code,
+            error=error,
+            sent=sent,
+            proof=proof,
+            duration=duration_ms,
+            asked=asked,
+            instance=self.instance,
+            metadata=Json(extra),
+        )[0]
+        if row.settled:
+            return str(row.status or "gone")
+        if self.database.run(self.sql.settled, ticket=ticket, token=token)[0].done:
+            return kind
+        raise ClaimLost
+
+    def release(self, claims: Iterable[tuple[TicketId, Token]], text: str) -> int:
+        """Give claimed tickets back, unmarked; returns how many still were ours."""
+        pairs = list(claims)
+        if not pairs:
+            return 0
+        row = self.database.run(
+            self.sql.release,
+            tickets=[ticket for ticket, _ in pairs],
+            tokens=[token for _, token in pairs],
+            text=text,
+            instance=self.instance,
+        )[0]
+        return int(row.released)
+
+    def settle_unsent(self, ticket: TicketId, token: Token) -> None:
+        """Give a ticket back of which no byte has left, whether or not its promise was committed."""
+        self.database.run(self.sql.unsent, ticket=ticket, token=token, instance=self.instance)
+
+    def reconcile(self, key: PrinterKey, held: Iterable[Token]) -> int:
+        """Give back what is claimed for my printer and held by nobody; returns how many."""
+        row = self.database.run(self.sql.reconcile, me=self.me, key=key, held=sorted(held), instance=self.instance)[0]
+        return int(row.released)
+
+    def end_round(
+        self, tickets: Sequence[Waiting], *, ip: str, code: str, error: str, delay_s: float, budget: int
+    ) -> list[Ended]:
+        """No printer is left for these tickets in this round: retry after `delay_s`, or `failed` after the last."""
+        rows = self.database.run(
+            self.sql.end_round, **_seen(tickets), ip=ip, code=code, error=error, delay=delay_s, budget=budget,
+            instance=self.instance,
+        )  # fmt: skip
+        return [Ended(TicketId(row.id), row.status, row.print_attempts) for row in rows]
+
+    def give_up(self, tickets: Sequence[Waiting], *, code: str, error: str, rescue: bool) -> list[TicketId]:
+        """`failed` at once; returns those that it took effect on."""
+        rows = self.database.run(
+            self.sql.give_up, **_seen(tickets), code=code, error=error, rescue=rescue, instance=self.instance
+        )
+        return [TicketId(row.id) for row in rows]
+
+    def wait(self, tickets: Sequence[Waiting]) -> None:
+        """Remember since when these tickets have been waiting for a printer row."""
+        self.database.run(self.sql.wait, **_seen(tickets))
+
+    def fail_stale(
+        self, minutes: float, error: str, stations: frozenset[str], brands: frozenset[str]
+    ) -> list[TicketId]:
+        """Fail the backlog that is older than `minutes`, but for resets."""
+        rows = self.database.run(
+            self.sql.stale, minutes=minutes, error=error, stations=sorted(stations), brands=sorted(brands),
+            instance=self.instance,
+        )  # fmt: skip
+        return [TicketId(row.id) for row in rows]
+
+    def rescuable(self, minutes: float) -> list[tuple[TicketId, Token, str, str]]:
+        """Tickets that failed only for want of a printer: (id, token, station, brand)."""
+        rows = self.database.run(self.sql.rescuable, minutes=minutes)
+        return [(TicketId(row.id), Token(row.token), row.station, row.brand or "") for row in rows]
+
+    def rescue(self, tickets: Sequence[tuple[TicketId, Token]]) -> list[TicketId]:
+        """failed -> new, for one more round."""
+        rows = self.database.run(
+            self.sql.rescue,
+            ids=[ticket for ticket, _ in tickets],
+            tokens=[token for _, token in tickets],
+            instance=self.instance,
+        )
+        return [TicketId(row.id) for row in rows]
+
+    def devices(self, keys: Iterable[PrinterKey]) -> dict[PrinterKey, tuple[DeviceState, str, int]]:
+        """What is known about devices: state, owner uuid ('' = nobody) and epoch."""
+        found = {}
+        for row in self.database.run(self.sql.printers, keys=list(keys)):
+            key = PrinterKey(row.printer_key)
+            state = DeviceState(key, row.state, row.state_text, row.live, row.lapsed_s, row.held_by or "")
+            found[key] = (state, row.owner or "", row.epoch)
+        return found
+
+    def set_state(
+        self,
+        key: PrinterKey,
+        epoch: int,
+        *,
+        state: str,
+        text: str,
+        paper: str,
+        response_ms: int | None,
+        answers: bool | None,
+    ) -> bool:
+        """Say what the device of mine is like; False if it is not mine any more."""
+        rows = self.database.run(
+            self.sql.set_state,
+            key=key,
+            me=self.me,
+            epoch=epoch,
+            state=state,
+            text=text,
+            paper=paper,
+            response=response_ms,
+            answers=answers,
+        )
+        return bool(rows)
+
+    def health(
+        self,
+        key: PrinterKey,
+        rows: Sequence[int],
+        *,
+        online: bool,
+        response_ms: int | None,
+        paper: str,
+        code: str,
+        error: str,
+        temperature_ok: bool | None,
+        cutter_ok: bool | None,
+    ) -> None:
+        """One health row per printer row of a device that is mine."""
+        self.database.run(
+            self.sql.health, key=key, me=self.me, rows=list(rows), online=online, response=response_ms, paper=paper,
+            code=code, error=error, temperature=temperature_ok, cutter=cutter_ok,
+        )  # fmt: skip
+
+    def prune_health(self, rows: Sequence[int], days: float) -> int:
+        """Delete old health rows; returns how many."""
+        return len(self.database.run(self.sql.prune_health, rows=list(rows), days=days))
+
+
+def _seen(tickets: Sequence[Waiting]) -> dict[str, Any]:
+    return {"ids": [ticket.id for ticket in tickets], "tokens": [ticket.token for ticket in tickets]}
+
+
+def _waiting(row: Row) -> Waiting:
+    return Waiting(
+        id=TicketId(row.id),
+        token=Token(row.token),
+        family=TicketId(row.family),
+        station=row.station,
+        brand=row.brand or "",
+        brand_code=row.brand_code or "",
+        items=row.items,
+        original_items=None if row.original_ticket_id is None else row.original_items,
+        round_open=row.round_open,
+        tried=frozenset(PrinterKey(key) for key in row.tried) if row.round_open else frozenset(),
+        forced_printer=row.forced_printer or "",
+        waited_s=row.waited_s,
+        unroutable_noted=row.state == "waiting",
+    )
+
+
+def _told(outcome: Outcome) -> tuple[str, str, str, bool, str | None, dict[str, Any]]:
+    """An outcome as (kind, error code, error text, bytes may have left, proof, metadata)."""
+    match outcome:
+        case Printed(level, sent_bytes):
+            extra = {"proof": level.value, "proven": level.proves_paper, "bytes": sent_bytes}
+            return "printed", "", "", True, level.value, extra
+        case NotPrinted(reason, text):
+            return "retry", reason.value, text, False, None, {"outcome": "not_printed", "bytes": 0}
+        case Uncertain(reason, text, sent_bytes, sent_whole):
+            extra = {"outcome": "uncertain", "bytes": sent_bytes, "sent_whole": sent_whole}
+            return "retry", reason.value, text, True, None, extra
+        case Unprintable(reason, text):
+            return "failed", reason.value, text, False, None, {"outcome": "unprintable", "bytes": 0}
+
+
+def _sending(ticket: TicketId, row: Row, late_after_minutes: float) -> Sending:
+    checker = row.station.strip().lower() == "checker"
+    age_minutes = (row.printed_now - row.created_at).total_seconds() / 60
+    return Sending(
+        ticket=Ticket(
+            id=ticket,
+            station=row.station,
+            checker=checker,
+            created_at=row.created_at,
+            printed_now=row.printed_now,
+            timezone=row.timezone,
+            bill_number=row.bill_number,
+            bill_type=row.bill_type,
+            table=row.table_number,
+            queue_number=row.queue_number,
+            customer_name=row.customer_name,
+            guest_count=row.guest_count,
+            bill_notes=row.bill_notes,
+            waiter=row.waiter,
+            items=tuple(_item(item) for item in row.items or ()),
+            template=_template(row.template, checker),
+            marks=_marks(row, int(age_minutes) if age_minutes >= late_after_minutes else 0),
+        ),
+        paper=PaperFormat(row.chars_per_line or 0, row.paper_width_mm or 80, row.printer_brand or ""),
+        printer_id=row.printer_id,
+        printer_name=row.printer_name,
+        printer_ip=row.printer_ip or "",
+        backup_for=row.backup_for,
+        sends=row.sends,
+    )
+
+
+def _marks(row: Row, late_minutes: int) -> Marks:
+    """What this copy must say: proven earlier paper is a reprint, unproven earlier bytes a possible duplicate."""
+    earlier = row.sends > 1
+    printed_at = row.printed_at or row.kin_printed_at
+    printed_on = (row.printed_on if row.printed_at else row.kin_printed_on) or ""
+    maybe = dict.fromkeys([*row.maybe_at, *(row.kin_maybe_at or ())])
+    unproven = bool(maybe) or ((earlier or bool(row.kin_on_paper)) and printed_at is None)
+    return Marks(
+        reprint=Reprint(printed_at, printed_on) if printed_at is not None else None,
+        possible_duplicate=unproven,
+        check_printers=tuple(maybe),
+        backup_for=row.backup_for,
+        late_minutes=late_minutes,
+    )
+
+
+def _item(value: Mapping[str, Any]) -> Item:
+    return Item(
+        quantity=int(value["quantity"] or 0),
+        name=str(value["name"] or ""),
+        modifiers=_modifiers(value["modifiers"]),
+        notes=str(value["notes"] or ""),
+        station=str(value["station"] or ""),
+        void=bool(value["void"]),
+    )
+
+
+def _modifiers(value: Any) -> tuple[str, ...]:
+    """The POS stores a JSON list of {id, name, price}; anything else is shown rather than dropped."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return (value,) if value else ()
+    if not isinstance(value, list):
+        return () if value in (None, {}) else (json.dumps(value, ensure_ascii=False),)
+    names = []
+    for entry in value:
+        name = entry.get("name") if isinstance(entry, dict) else entry
+        names.append(str(name) if name is not None else json.dumps(entry, ensure_ascii=False))
+    return tuple(name for name in names if name)
+
+
+def _template(value: Mapping[str, Any] | None, checker: bool) -> Template:
+    """The POS's template; a switch that its schema lacks keeps our default."""
+    if not value:
+        return Template(header_lines=("CHECKER",) if checker else ())
+    default = Template()
+    switches = {
+        name: bool(value[name])
+        for name in (
+            "show_bill_number", "show_table_number", "show_customer_name", "show_station_name", "show_date_time",
+            "show_item_qty", "show_item_notes", "show_station_label", "show_checkbox", "auto_cut",
+        )
+        if value.get(name) is not None
+    }  # fmt: skip
+    return Template(
+        header_lines=_lines(value, "header_line_1", "header_line_2"),
+        footer_lines=_lines(value, "footer_line_1", "footer_line_2"),
+        feed_lines=default.feed_lines if value.get("feed_lines") is None else int(value["feed_lines"]),
+        **switches,
+    )
+
+
+def _lines(value: Mapping[str, Any], *names: str) -> tuple[str, ...]:
+    return tuple(str(value[name]) for name in names if value.get(name))
+
+
+def printer_rows(rows: Iterable[Row], key: Mapping[int, PrinterKey]) -> list[PrinterRow]:
+    """Printer rows with the keys of their devices (row id -> key)."""
+    return [
+        PrinterRow(
+            id=row.id,
+            station=row.station,
+            brand=row.brand,
+            brand_code=row.brand_code,
+            brand_name=row.brand_name,
+            name=row.name,
+            host=row.host or "",
+            port=row.port,
+            kind=row.kind,
+            timeout_s=float(row.timeout_s),
+            priority=row.priority,
+            active=row.active,
+            key=key.get(row.id, PrinterKey("")),
+        )
+        for row in rows
+    ]

@@ -1,0 +1,180 @@
+"""What the POS's schema looks like here: its age, and what is missing for KPS to work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kps.database.connection import Database
+
+TICKET = "kitchen_kitchenticket"
+ITEM = "kitchen_kitchenticketitem"
+PRINTER = "kitchen_stationprinter"
+HEALTH = "kitchen_printerhealthcheck"
+KITCHEN_TEMPLATE = "kitchen_kitchentickettemplate"
+CHECKER_TEMPLATE = "kitchen_checkertemplate"
+LOG_TABLES = ("kitchen_kitchenticketlog", "kitchen_kitchenlog")
+
+_READ: dict[str, tuple[str, ...]] = {
+    TICKET: (
+        "id", "printer_target", "status", "print_attempts", "max_retries", "printer_ip", "error_message",
+        "last_error_at", "created_at", "printed_at", "is_reprint", "bill_id", "original_ticket_id",
+    ),
+    ITEM: ("id", "quantity", "bill_item_id", "kitchen_ticket_id"),
+    PRINTER: (
+        "id", "station_code", "printer_name", "printer_ip", "printer_port", "printer_brand", "printer_type",
+        "timeout_seconds", "priority", "is_active", "paper_width_mm", "chars_per_line", "last_print_at",
+        "last_error_at", "last_error_message", "total_prints", "failed_prints", "brand_id",
+    ),
+    "pos_bill": (
+        "id", "bill_number", "bill_type", "status", "customer_name", "guest_count", "queue_number", "notes",
+        "brand_id", "created_by_id", "store_id", "table_id",
+    ),
+    "pos_billitem": ("id", "notes", "modifiers", "printer_target", "is_void", "bill_id", "product_id"),
+    "core_brand": ("id", "code", "name", "company_id"),
+    "core_store": ("id", "timezone"),
+    "core_company": ("id", "timezone"),
+    "core_product": ("id", "name"),
+    "core_user": ("id", "username", "first_name", "last_name"),
+    "tables_table": ("id", "number"),
+}  # fmt: skip
+_UPDATED = (TICKET, PRINTER)
+_LOG_COLUMNS = (
+    "timestamp", "old_status", "new_status", "action", "actor", "printer_ip", "error_code", "error_message",
+    "duration_ms", "metadata", "ticket_id",
+)  # fmt: skip
+_HEALTH_COLUMNS = (
+    "checked_at", "is_online", "response_time_ms", "paper_status", "error_code", "error_message",
+    "temperature_ok", "cutter_ok", "printer_id",
+)  # fmt: skip
+_TEMPLATE_COLUMNS = ("is_active", "header_line_1", "header_line_2", "feed_lines", "updated_at", "brand_id")
+
+
+class SchemaUnusable(Exception):
+    """The database lacks tables, columns or rights that KPS needs; the message names them in one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class PosSchema:
+    """The age of the POS's schema, as far as statements depend on it."""
+
+    ticket_has_brand: bool
+    log_table: str
+    log_columns: tuple[str, ...]
+    """The columns of the audit table that KPS writes and that are present."""
+    health_columns: tuple[str, ...]
+    """Empty if the POS has no health check table."""
+    kitchen_template: tuple[str, ...]
+    """Columns of the template table; empty if there is none."""
+    checker_template: tuple[str, ...]
+    ticket_ip_type: str
+    """`inet` or a text type."""
+    printer_ip_type: str
+    log_ip_type: str
+    has_trigger: bool
+
+    def describe(self) -> str:
+        """One sentence for the log."""
+        age = "newer" if self.ticket_has_brand else "older"
+        templates = "with" if self.kitchen_template else "without"
+        ip = f", printer_ip {self.ticket_ip_type}"
+        return f"{age} POS schema, {templates} template tables, audit table {self.log_table}{ip}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    type: str
+    nullable: bool
+    generated: bool
+
+
+def introspect(database: Database) -> PosSchema:
+    """Look once at the POS's tables. Raises SchemaUnusable, or DatabaseTrouble."""
+    columns = _columns(database)
+    _refuse_missing(columns)
+    log_table = next((name for name in LOG_TABLES if name in columns), "")
+    if not log_table:
+        raise SchemaUnusable(f"table {LOG_TABLES[0]} (or {LOG_TABLES[1]}) is missing")
+    log = _writable(columns, log_table, _LOG_COLUMNS, needed=("timestamp", "action", "ticket_id"))
+    health = _writable(columns, HEALTH, _HEALTH_COLUMNS, needed=("printer_id",)) if HEALTH in columns else ()
+    _refuse_rights(database, log_table, health)
+    return PosSchema(
+        ticket_has_brand="brand_id" in columns[TICKET],
+        log_table=log_table,
+        log_columns=log,
+        health_columns=health,
+        kitchen_template=_template(columns, KITCHEN_TEMPLATE),
+        checker_template=_template(columns, CHECKER_TEMPLATE),
+        ticket_ip_type=columns[TICKET]["printer_ip"].type,
+        printer_ip_type=columns[PRINTER]["printer_ip"].type,
+        log_ip_type=columns[log_table]["printer_ip"].type if "printer_ip" in log else "text",
+        has_trigger=_has_trigger(database),
+    )
+
+
+def _columns(database: Database) -> dict[str, dict[str, _Column]]:
+    rows = database.query(
+        """SELECT c.relname AS table_name, a.attname AS column_name, format_type(a.atttypid, NULL) AS type,
+                  NOT a.attnotnull AS nullable,
+                  a.attidentity <> '' OR a.atthasdef OR a.attgenerated <> '' AS generated
+             FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+            WHERE c.relkind IN ('r', 'p', 'v') AND pg_table_is_visible(c.oid) AND c.relname = ANY(%(names)s)""",
+        {"names": [*_READ, *LOG_TABLES, HEALTH, KITCHEN_TEMPLATE, CHECKER_TEMPLATE]},
+    )
+    found: dict[str, dict[str, _Column]] = {}
+    for row in rows:
+        found.setdefault(row.table_name, {})[row.column_name] = _Column(row.type, row.nullable, row.generated)
+    return found
+
+
+def _refuse_missing(columns: dict[str, dict[str, _Column]]) -> None:
+    tables = [name for name in _READ if name not in columns]
+    if tables:
+        raise SchemaUnusable(f"tables of the POS are missing: {', '.join(tables)}")
+    gone = [f"{table}.{name}" for table, names in _READ.items() for name in names if name not in columns[table]]
+    if gone:
+        raise SchemaUnusable(f"columns of the POS are missing: {', '.join(gone)}")
+
+
+def _writable(
+    columns: dict[str, dict[str, _Column]], table: str, ours: tuple[str, ...], needed: tuple[str, ...]
+) -> tuple[str, ...]:
+    present = columns[table]
+    lacking = [name for name in needed if name not in present]
+    if lacking:
+        raise SchemaUnusable(f"columns of the POS are missing: {', '.join(f'{table}.{name}' for name in lacking)}")
+    unknown = [
+        name for name, column in present.items() if name not in ours and not column.nullable and not column.generated
+    ]
+    if unknown:
+        raise SchemaUnusable(f"{table} has NOT NULL columns that KPS does not know: {', '.join(unknown)}")
+    return tuple(name for name in ours if name in present)
+
+
+def _template(columns: dict[str, dict[str, _Column]], table: str) -> tuple[str, ...]:
+    present = columns.get(table, {})
+    return tuple(present) if all(name in present for name in _TEMPLATE_COLUMNS) else ()
+
+
+def _refuse_rights(database: Database, log_table: str, health: tuple[str, ...]) -> None:
+    wanted = [(table, "SELECT") for table in _READ]
+    wanted += [(table, "UPDATE") for table in _UPDATED]
+    wanted.append((log_table, "INSERT"))
+    if health:
+        wanted += [(HEALTH, right) for right in ("SELECT", "INSERT", "DELETE")]
+    rows = database.query(
+        """SELECT w.t AS table_name, w.r AS privilege
+             FROM unnest(%(tables)s::text[], %(rights)s::text[]) AS w(t, r)
+            WHERE NOT (has_table_privilege(w.t::regclass, w.r)
+                       OR (w.r IN ('UPDATE', 'INSERT') AND has_any_column_privilege(w.t::regclass, w.r)))""",
+        {"tables": [table for table, _ in wanted], "rights": [right for _, right in wanted]},
+    )
+    if rows:
+        missing = ", ".join(f"{row.privilege} on {row.table_name}" for row in rows)
+        raise SchemaUnusable(f"rights are missing: {missing}")
+
+
+def _has_trigger(database: Database) -> bool:
+    rows = database.query(
+        f"SELECT 1 FROM pg_trigger WHERE tgrelid = '{TICKET}'::regclass AND tgname = 'kps_ticket_notify' AND tgenabled <> 'D'"
+    )
+    return bool(rows)

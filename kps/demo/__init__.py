@@ -1,0 +1,1 @@
+"""What a demonstration needs: an embedded PostgreSQL, the POS tables, virtual printers, orders."""

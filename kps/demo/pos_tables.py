@@ -1,0 +1,161 @@
+"""The POS's tables, as CREATE TABLE statements for every age of its schema.
+
+The facts stand in `pos-tables.tsv` beside this file; the ages differ as `SchemaAge` says.
+Written as Django writes them: no column defaults, foreign keys checked at commit, an index on each of them.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import cache
+from importlib import resources
+from typing import Final
+
+TICKET: Final = "kitchen_kitchenticket"
+LOG: Final = "kitchen_kitchenticketlog"
+OLDER_LOG: Final = "kitchen_kitchenlog"
+TEMPLATES: Final = frozenset({"kitchen_kitchentickettemplate", "kitchen_checkertemplate"})
+
+EXTRA_INDEXES: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
+    TICKET: (
+        ("status",),
+        ("printer_target",),
+        ("created_at",),
+        ("status", "created_at"),
+        ("printer_target", "status"),
+        ("bill_id", "status"),
+        ("brand_id", "status", "created_at"),
+    ),
+    LOG: (("timestamp",), ("ticket_id", "timestamp")),
+    "kitchen_stationprinter": (("station_code",), ("brand_id", "station_code", "priority")),
+    "kitchen_printerhealthcheck": (("checked_at",), ("printer_id", "checked_at")),
+    "kitchen_kitchenorder": (("status", "created_at"),),
+    "pos_bill": (("bill_number",), ("status",), ("created_at",)),
+    "pos_billitem": (("bill_id", "status"),),
+}
+"""What the POS has beside its primary and foreign keys. On the ticket it makes 13 indexes in all: every change of
+status is paid 13 times, and a benchmark without them would flatter us."""
+
+INDEXED_FOR_LIKE: Final = {TICKET: ("status", "printer_target")}
+"""Text columns with a second index for LIKE, as Django makes for `db_index=True`."""
+
+
+class SchemaAge(StrEnum):
+    """Which age of the POS made the database."""
+
+    NEWER = "newer"
+    OLDER = "older"
+    """No brand on the ticket, no template tables, and the audit table is `kitchen_kitchenlog`."""
+    OLDEST = "oldest"
+    """As OLDER, and every `printer_ip` is an `inet`: no host names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of one of the POS's tables."""
+
+    table: str
+    name: str
+    type: str
+    nullable: bool
+    references: str
+    """The table that it points to, which need not be among ours; '' if it points nowhere."""
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether the database numbers the rows by this column."""
+        return self.name == "id" and self.type == "bigint"
+
+
+def log_table(age: SchemaAge) -> str:
+    """Name of the audit table."""
+    return LOG if age is SchemaAge.NEWER else OLDER_LOG
+
+
+@cache
+def columns(age: SchemaAge = SchemaAge.NEWER) -> tuple[Column, ...]:
+    """Every column of this age, table by table."""
+    facts = resources.files("kps.demo").joinpath("pos-tables.tsv").read_text("utf-8")
+    newest = (_column(row) for row in csv.DictReader(facts.splitlines(), delimiter="\t"))
+    return tuple(aged for column in newest if (aged := _aged(column, age)) is not None)
+
+
+def tables(age: SchemaAge = SchemaAge.NEWER) -> tuple[str, ...]:
+    """The tables of this age."""
+    return tuple(dict.fromkeys(column.table for column in columns(age)))
+
+
+def create_sql(age: SchemaAge = SchemaAge.NEWER) -> str:
+    """The statements that make all tables of this age in an empty schema, to be run as one script."""
+    statements = [_table_sql(table, age) for table in tables(age)]
+    statements += [_foreign_key_sql(column) for column in columns(age) if column.references in tables(age)]
+    statements += _index_sql(age)
+    return "".join(f"{statement};\n" for statement in statements)
+
+
+def _column(row: dict[str, str]) -> Column:
+    return Column(
+        table=row["table"],
+        name=row["column"],
+        type=row["type"],
+        nullable=row["nullability"] == "null",
+        references=row["references"].partition(".")[0],
+    )
+
+
+def _aged(column: Column, age: SchemaAge) -> Column | None:
+    """The column as it was at that age; None if it was not there yet."""
+    if age is SchemaAge.NEWER:
+        return column
+    if column.table in TEMPLATES or (column.table, column.name) == (TICKET, "brand_id"):
+        return None
+    if column.table == LOG:
+        column = replace(column, table=OLDER_LOG)
+    if age is SchemaAge.OLDEST and column.name == "printer_ip":
+        column = replace(column, type="inet")
+    return column
+
+
+def _of(table: str, age: SchemaAge) -> tuple[Column, ...]:
+    return tuple(column for column in columns(age) if column.table == table)
+
+
+def _table_sql(table: str, age: SchemaAge) -> str:
+    lines = ",\n  ".join(_column_sql(column) for column in _of(table, age))
+    return f"CREATE TABLE {table} (\n  {lines}\n)"
+
+
+def _column_sql(column: Column) -> str:
+    parts = [f'"{column.name}"', column.type]
+    if column.is_identity:
+        parts.append("GENERATED BY DEFAULT AS IDENTITY")
+    if not column.nullable:
+        parts.append("NOT NULL")
+    if column.name == "id":
+        parts.append("PRIMARY KEY")
+    return " ".join(parts)
+
+
+def _foreign_key_sql(column: Column) -> str:
+    return (
+        f"ALTER TABLE {column.table} ADD CONSTRAINT {column.table}_{column.name}_fk "
+        f'FOREIGN KEY ("{column.name}") REFERENCES {column.references} (id) DEFERRABLE INITIALLY DEFERRED'
+    )
+
+
+def _index_sql(age: SchemaAge) -> list[str]:
+    statements = [_one_index(column.table, (column.name,)) for column in columns(age) if column.references]
+    for newest_name, indexes in EXTRA_INDEXES.items():
+        table = log_table(age) if newest_name == LOG else newest_name
+        names = {column.name for column in _of(table, age)}
+        statements += [_one_index(table, index) for index in indexes if names.issuperset(index)]
+    for table, like_columns in INDEXED_FOR_LIKE.items():
+        statements += [_one_index(table, (name,), " varchar_pattern_ops", "_like") for name in like_columns]
+    return statements
+
+
+def _one_index(table: str, names: tuple[str, ...], operator_class: str = "", suffix: str = "") -> str:
+    listed = ", ".join(f'"{name}"{operator_class}' for name in names)
+    return f"CREATE INDEX {table}_{'_'.join(names)}{suffix} ON {table} ({listed})"

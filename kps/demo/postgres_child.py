@@ -1,0 +1,50 @@
+"""Become another program that ends when its owner ends. Run as a script, between fork and exec.
+
+    python -I -S postgres_child.py OWNER_PID UID GID PROGRAM ARGUMENT...
+
+A fresh interpreter does what a `preexec_fn` would do, because code between fork and exec
+can deadlock when the owner has threads. UID and GID of -1 mean: stay who you are.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1
+"""linux/prctl.h"""
+OWNER_IS_GONE = 75
+"""Exit code when there is nobody left to serve."""
+
+
+def main(arguments: list[str]) -> None:
+    """Change the user, tie our life to the owner's, become the program. Returns only by an exception."""
+    owner, uid, gid = (int(text) for text in arguments[:3])
+    if uid != -1:
+        _become_user(uid, gid)
+    # After the change of user: the kernel forgets the death signal when credentials change.
+    if sys.platform == "linux":
+        _end_with_owner()
+    if os.getppid() != owner:  # it died before the kernel knew our wish
+        raise SystemExit(OWNER_IS_GONE)
+    os.execv(arguments[3], arguments[3:])  # noqa: S606 - the program is our owner's choice
+
+
+def _become_user(uid: int, gid: int) -> None:
+    os.setgroups([])
+    os.setgid(gid)
+    os.setuid(uid)
+
+
+def _end_with_owner() -> None:
+    """SIGINT when the thread that started us ends; to PostgreSQL that is a fast, clean shutdown."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGINT), 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

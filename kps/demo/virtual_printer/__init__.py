@@ -1,0 +1,52 @@
+"""A believable ESC/POS network printer without paper: a test double, and a printer for demonstrations."""
+
+from __future__ import annotations
+
+from kps.demo.virtual_printer.console import main, picture, run
+from kps.demo.virtual_printer.machine import Machine, ResetWhen
+from kps.demo.virtual_printer.records import Align, EndedBy, Event, EventKind, Line, Paper, Raster, Span
+from kps.demo.virtual_printer.server import PrinterStuck, VirtualPrinter
+from kps.demo.virtual_printer.settings import (
+    ALL_CAPS,
+    DEFAULT_CODE_PAGES,
+    PROFILES,
+    Cap,
+    Connections,
+    Identity,
+    Overflow,
+    Settings,
+    Speed,
+    Unknown,
+    UnknownProfile,
+    settings_for,
+)
+
+__all__ = [
+    "ALL_CAPS",
+    "DEFAULT_CODE_PAGES",
+    "PROFILES",
+    "Align",
+    "Cap",
+    "Connections",
+    "EndedBy",
+    "Event",
+    "EventKind",
+    "Identity",
+    "Line",
+    "Machine",
+    "Overflow",
+    "Paper",
+    "PrinterStuck",
+    "Raster",
+    "ResetWhen",
+    "Settings",
+    "Span",
+    "Speed",
+    "Unknown",
+    "UnknownProfile",
+    "VirtualPrinter",
+    "main",
+    "picture",
+    "run",
+    "settings_for",
+]

@@ -1,0 +1,63 @@
+"""A printer's host, as the POS stores it -> socket addresses."""
+
+from __future__ import annotations
+
+import ipaddress
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+from kps.device.link import SLICE_S
+
+Address = tuple[socket.AddressFamily, tuple[str, int]]
+
+
+class Unresolvable(Exception):
+    """The host name has no address, or the resolver did not answer in time, or the port is no port."""
+
+
+def addresses(host: str, port: int, *, limit_s: float, pulse: Callable[[], None]) -> list[Address]:
+    """Where to connect, best first. An IP address asks no resolver.
+
+    A resolver cannot be told to hurry, so a name is looked up in a thread that may outlive the limit.
+    """
+    if not 0 < port < 65536:
+        raise Unresolvable(f"port {port}")
+    literal = _literal(host, port)
+    if literal is not None:
+        return [literal]
+    answer: queue.SimpleQueue[list[Address]] = queue.SimpleQueue()
+    threading.Thread(target=lambda: answer.put(_look_up(host, port)), daemon=True, name="resolver").start()
+    until = time.monotonic() + limit_s
+    while time.monotonic() < until:
+        pulse()
+        try:
+            found = answer.get(timeout=SLICE_S)
+        except queue.Empty:
+            continue
+        if found:
+            return found
+        break
+    raise Unresolvable(host)
+
+
+def _literal(host: str, port: int) -> Address | None:
+    try:
+        version = ipaddress.ip_address(host).version
+    except ValueError:
+        return None
+    return (socket.AF_INET if version == 4 else socket.AF_INET6), (host, port)
+
+
+def _look_up(host: str, port: int) -> list[Address]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):  # UnicodeError: a label that IDNA cannot encode, such as an empty one
+        return []
+    return [
+        (family, (str(where[0]), port))
+        for family, _, _, _, where in found
+        if family in (socket.AF_INET, socket.AF_INET6)
+    ]

@@ -1,0 +1,263 @@
+"""A printer on the network: is it able, and print this."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kps.core.proof import StatusRound, level_in_force, realtime_query
+from kps.core.status import PrinterStatus, RealtimeAnswer, Reply, sentence, trouble
+from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain
+from kps.device.address import Address, Unresolvable, addresses
+from kps.device.link import Link, LinkLost, Unreachable, open_link
+from kps.device.sending import Consent, Sending
+
+CONNECT_LIMIT_S = 2.0
+"""A printer on a local network accepts in milliseconds; waiting longer only delays the backup."""
+
+FIRST_ANSWER_LIMIT_S = 1.0
+"""How long a device that never answered gets for its first answer on a new connection."""
+
+MUTE_QUESTION_EVERY_S = 15.0
+"""How often a device that never answers is asked again, without waiting: it may have been mended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The device can print now, as far as it tells."""
+
+    status: PrinterStatus
+    response_ms: int
+    """Time for connecting and asking, >= 1."""
+    level: ProofLevel
+
+
+@dataclass(frozen=True, slots=True)
+class Unable:
+    """The device cannot print now; not a byte of any ticket has left us."""
+
+    reason: Reason
+    text: str
+    """The reason in a few words for people."""
+    alive: bool
+    """Whether something at that address answered, or accepted the connection at least."""
+    status: PrinterStatus
+
+
+class Device:
+    """One physical printer and the one connection to it.
+
+    `timeout_s` (clamped to 1..30) limits connecting and standstills. `pulse` is called at least every 0.5 s while
+    anything is waited for; an exception of it goes through to the caller.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        timeout_s: float,
+        pulse: Callable[[], None],
+        answers: bool | None,
+        level: ProofLevel | None = None,
+    ) -> None:
+        self.answers = answers
+        """Whether it has ever answered a status query; None = never yet, as far as is known. Learned."""
+        self.reconnects = 0
+        """Connections after the first."""
+        self.bytes_sent = 0
+        """Bytes of tickets that our kernel took."""
+        self._host = host
+        self._port = port
+        self._timeout_s = min(max(timeout_s, 1.0), 30.0)
+        self._pulse = pulse
+        self._probed = level
+        self._level = ProofLevel.NONE
+        self._link: Link | None = None
+        self._ever_connected = False
+        self._unanswered_since: float | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether a connection is held; it may have died since it was last looked at."""
+        return self._link is not None
+
+    def ask(self) -> Ready | Unable:
+        """Whether it can print now. Connects if need be; callers ask before each ticket and each 20 s when idle."""
+        began = time.monotonic()
+        with contextlib.ExitStack() as undo:
+            # A question may be open: its late answer must not meet the next one.
+            undo.callback(self._drop)
+            answer = self._ask(began)
+            undo.pop_all()
+        return answer
+
+    def send(
+        self,
+        data: bytes,
+        *,
+        may_write: Callable[[], bool],
+        first_byte: Callable[[], None],
+        blocked: Callable[[Reason, PrinterStatus], None],
+        hold_s: float,
+    ) -> Printed | NotPrinted | Uncertain:
+        """Print one ticket (at least one byte) on the connection that `ask` found ready.
+
+        `may_write` is asked before each portion; `first_byte` is called once, right before the first attempt to write;
+        `blocked` once, when the ticket is stuck for `timeout_s` or a sign speaks against it, after which it gets
+        `hold_s` seconds to come free. After an Uncertain the connection is gone, and what it still held with it.
+        """
+        if self._link is None:
+            return NotPrinted(Reason.CONNECTION_LOST, "not connected")
+        consent = Consent(self._pulse, may_write, first_byte, blocked)
+        sending = Sending(self._link, data, self._level, consent, timeout_s=self._timeout_s, hold_s=hold_s)
+        outcome: Printed | NotPrinted | Uncertain | None = None
+        try:
+            outcome = sending.run()
+        finally:
+            self.bytes_sent += sending.accepted
+            self._leave(outcome, sending.accepted)
+        return outcome
+
+    def close(self, *, abort: bool = False) -> None:
+        """End the connection: orderly, within 1 s, or at once, taking back what the printer has not yet fetched."""
+        link, self._link = self._link, None
+        if link is None:
+            return
+        if abort:
+            link.abort()
+        else:
+            link.close(self._pulse)
+
+    def _leave(self, outcome: Printed | NotPrinted | Uncertain | None, accepted: int) -> None:
+        """What becomes of the connection after a ticket; outcome None = an exception is on its way."""
+        match outcome:
+            case Uncertain():
+                self.close(abort=True)
+            case NotPrinted(reason=Reason.CONNECTION_LOST):
+                self._drop()
+            case None if accepted:
+                self.close(abort=True)
+
+    def _ask(self, began: float) -> Ready | Unable:
+        if self._link is not None:
+            try:
+                return self._greet(self._link, began)
+            except LinkLost:
+                self._drop()  # it died while idle, which says nothing about the printer: a new one decides
+        try:
+            return self._greet(self._connect(), began)
+        except Unreachable as error:
+            return Unable(error.reason, error.text, alive=False, status=PrinterStatus())
+        except LinkLost:
+            self._drop()
+            return _unable(Reason.CONNECTION_LOST)
+
+    def _connect(self) -> Link:
+        limit_s = min(self._timeout_s, CONNECT_LIMIT_S)
+        until = time.monotonic() + limit_s
+        try:
+            candidates = addresses(self._host, self._port, limit_s=limit_s, pulse=self._pulse)
+        except Unresolvable as error:
+            raise Unreachable(Reason.UNRESOLVABLE, sentence(Reason.UNRESOLVABLE)) from error
+        link = self._first_that_accepts(candidates, until)
+        self.reconnects += self._ever_connected
+        self._ever_connected = True
+        self._link = link
+        self._unanswered_since = None
+        return link
+
+    def _first_that_accepts(self, candidates: list[Address], until: float) -> Link:
+        failure = Unreachable(Reason.TIMEOUT, sentence(Reason.TIMEOUT))
+        for family, where in candidates:
+            try:
+                return open_link(family, where, limit_s=until - time.monotonic(), pulse=self._pulse)
+            except Unreachable as error:
+                failure = error
+        raise failure
+
+    def _greet(self, link: Link, began: float) -> Ready | Unable:
+        """Ask what there is to ask on this connection. Raises LinkLost if it turns out to be of no use."""
+        stale = link.read()
+        if self._unanswered_since is not None:
+            return self._greet_mute(link, stale, began)
+        if self._probed is ProofLevel.NONE:
+            return self._verdict(link.pushed, began)
+        questions = StatusRound()
+        if self._all_answered(link, questions):
+            return self._verdict(questions.status, began)
+        return self._unanswered(link, questions, began)
+
+    def _all_answered(self, link: Link, questions: StatusRound) -> bool:
+        """Ask `DLE EOT` 1 to 4, one at a time, within the limit for all of them."""
+        asked_at = time.monotonic()
+        while (question := questions.question) is not None:
+            if not questions.waiting:
+                link.write(realtime_query(question))
+                questions.asked()
+            left = asked_at + self._answer_limit_s() - time.monotonic()
+            if left <= 0:
+                return False
+            self._pulse()
+            link.wait(left)
+            for reply in link.read():
+                questions.hear(reply)
+            if questions.answers:
+                self.answers = True
+        return True
+
+    def _should_answer(self) -> bool:
+        return bool(self.answers) or self._probed not in (None, ProofLevel.NONE)
+
+    def _answer_limit_s(self) -> float:
+        return self._timeout_s if self._should_answer() else min(self._timeout_s, FIRST_ANSWER_LIMIT_S)
+
+    def _unanswered(self, link: Link, questions: StatusRound, began: float) -> Ready | Unable:
+        """Silence of a device that answers is trouble; of one that never did, its nature."""
+        if link.queued():
+            return self._not_reading(link)
+        if self._should_answer():
+            self._drop()
+            return _unable(Reason.SILENT, questions.status)
+        self._unanswered_since = time.monotonic()
+        return self._verdict(link.pushed, began)
+
+    def _greet_mute(self, link: Link, stale: list[Reply], began: float) -> Ready | Unable:
+        """A device that has not answered on this connection: nobody waits for it, but an answer is noticed later."""
+        if any(isinstance(reply, RealtimeAnswer) for reply in stale):
+            self.answers = True
+            raise LinkLost("a late answer: which question it belongs to cannot be told on this connection")
+        now = time.monotonic()
+        if self._unanswered_since is not None and now - self._unanswered_since >= MUTE_QUESTION_EVERY_S:
+            if link.queued():
+                return self._not_reading(link)
+            link.write(realtime_query(1))
+            self._unanswered_since = now
+        return self._verdict(link.pushed, began)
+
+    def _not_reading(self, link: Link) -> Unable:
+        """Not even the few bytes of a question were acknowledged: the host is dead, or its window closed."""
+        vitals = link.vitals()
+        self._drop()
+        if vitals is not None and vitals.dead(FIRST_ANSWER_LIMIT_S / 2):
+            return Unable(Reason.CONNECTION_LOST, "host does not answer", alive=False, status=PrinterStatus())
+        return _unable(Reason.BLOCKED)
+
+    def _verdict(self, status: PrinterStatus, began: float) -> Ready | Unable:
+        reason = trouble(status)
+        if reason is not None:
+            return _unable(reason, status)
+        answered = bool(self.answers) and self._unanswered_since is None
+        self._level = level_in_force(self._probed, answered=answered)
+        return Ready(status, max(1, round((time.monotonic() - began) * 1000)), self._level)
+
+    def _drop(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.drop()
+
+
+def _unable(reason: Reason, status: PrinterStatus | None = None) -> Unable:
+    return Unable(reason, sentence(reason), alive=True, status=status or PrinterStatus())

@@ -1,0 +1,1 @@
+"""The dispatcher process: finds work, routes it, claims it, hands it over."""

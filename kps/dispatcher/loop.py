@@ -1,0 +1,456 @@
+"""The dispatcher: finds work, decides which printer each ticket goes to, claims it, hands it over."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from multiprocessing.connection import wait
+
+from kps.core.routing import (
+    ClaimFor,
+    DeviceState,
+    EndRound,
+    GiveUp,
+    PrinterRow,
+    WaitFor,
+    Waiting,
+    can_be_rescued,
+    covers,
+    decide,
+    is_whole,
+    route,
+)
+from kps.core.tickets import PrinterKey, TicketId
+from kps.database import Database, DatabaseTrouble
+from kps.database.listen import Listener
+from kps.database.queue import Claimed, Queue
+from kps.database.statements import CHANNEL_PRINTER
+from kps.dispatcher.mailboxes import Mailbox
+from kps.process.channels import PeerGone
+from kps.process.child import ChildTools
+from kps.process.clocks import monotonic
+from kps.process.slots import Cell
+
+UNPROVEN_POLL_S = 0.1
+"""Between looks while the listener is not proven alive."""
+SETTLE_LOOKS_S = (0.005, 0.01, 0.02, 0.05, 0.1)
+"""When a half-written ticket is looked at again."""
+LOCKED_AGAIN_S = 0.05
+RESCUE_EVERY_S = 5.0
+DEVICES_EVERY_S = 1.0
+RETRY_DATABASE_S = (0.05, 0.1, 0.25, 0.5, 1.0)
+NOTHING_TO_DO_S = 0.5
+"""Longest wait of the loop: the control pipe is in it too, and the heart beats."""
+
+FOREVER = float("inf")
+
+log = logging.getLogger("kps.dispatcher")
+
+
+class Stopped(Exception):
+    """The supervisor is gone, or wants us to end."""
+
+
+class Dispatcher:
+    """One loop; `step` is one turn of it."""
+
+    def __init__(self, tools: ChildTools) -> None:
+        start = tools.start
+        self._settings = start.settings
+        self._control = tools.control
+        self._slot = tools.slot
+        self._database = Database(start.settings.database, start.name)
+        self._queue = Queue(self._database, start.schema, start.owner, start.settings.instance_name)
+        self._listener = Listener(start.settings.database, start.name)
+        self._mailboxes: dict[PrinterKey, Mailbox] = {}
+        self._rows: list[PrinterRow] = []
+        self._arriving_rows: list[PrinterRow] = []
+        self._rows_known = False
+        self._devices: dict[PrinterKey, DeviceState] = {}
+        self._devices_due = 0.0
+        self._unwhole: dict[TicketId, _Growing] = {}
+        self._look_due = 0.0
+        self._rescue_due = 0.0
+        self._rounds_due = FOREVER
+        self._first_look = True
+        self._draining = False
+        self._failures = 0
+        self._noted: dict[TicketId, str] = {}
+
+    def run(self) -> None:
+        """Work until told to end."""
+        self._control.send(("up",))
+        try:
+            while True:
+                self.step()
+        except (Stopped, PeerGone):
+            self._listener.close()
+            self._database.close()
+
+    def step(self) -> None:
+        """Hear what happened, look for work if there may be some, wait for the next thing to happen."""
+        self._slot.beat()
+        self._slot.set(Cell.DATABASE_ERRORS, self._database.errors)
+        self._read_control()
+        self._read_mailboxes()
+        self._hear()
+        if monotonic() >= self._rounds_due:
+            self._rounds_due = FOREVER
+            self._look_now()
+        if self._rows_known and not self._draining and monotonic() >= self._look_due:
+            self._try_to_work()
+        self._wait()
+
+    # -- hearing ---------------------------------------------------------------------------------------------------
+
+    def _read_control(self) -> None:
+        while (message := self._control.receive()) is not None:
+            match message:
+                case ("printer", str(key), int(generation), int(epoch)):
+                    self._open_mailbox(PrinterKey(key), generation, epoch)
+                case ("gone", str(key)):
+                    self._close_mailbox(PrinterKey(key))
+                case ("lease", str(key), int(epoch)):
+                    if box := self._mailboxes.get(PrinterKey(key)):
+                        box.epoch = epoch
+                        self._look_now()
+                case ("rows", int()):
+                    self._arriving_rows = []
+                case ("row", PrinterRow() as row):
+                    self._arriving_rows.append(row)
+                case ("rows_end", int()):
+                    self._rows, self._rows_known = self._arriving_rows, True
+                    self._devices_due = 0.0
+                    self._look_now()
+                case ("drain",):
+                    self._drain()
+                case ("look",):
+                    self._look_now()
+                case ("stop",):
+                    raise Stopped
+                case _:
+                    log.error("unknown message", extra={"text": str(message[0])})
+
+    def _open_mailbox(self, key: PrinterKey, generation: int, epoch: int) -> None:
+        channel = self._control.receive_end()
+        self._close_mailbox(key)
+        self._mailboxes[key] = Mailbox(key, generation, channel, epoch)
+
+    def _close_mailbox(self, key: PrinterKey) -> None:
+        if box := self._mailboxes.pop(key, None):
+            box.channel.close()
+
+    def _read_mailboxes(self) -> None:
+        for box in list(self._mailboxes.values()):
+            try:
+                if box.read():
+                    self._look_now()
+            except PeerGone:
+                # What it held is given back by the supervisor once the process has been reaped.
+                self._close_mailbox(box.key)
+
+    def _hear(self) -> None:
+        if self._listener.step():
+            self._devices_due = 0.0
+            self._look_now()
+        heard = self._listener.heard()
+        if heard:
+            self._look_now()
+        if CHANNEL_PRINTER in heard:
+            self._devices_due = 0.0
+            self._rescue_due = 0.0
+        self._slot.set(Cell.LISTENER_PROVEN, float(self._listener.proven))
+        self._slot.set(Cell.LISTENER_RECONNECTS, max(0, self._listener.reconnects - 1))
+
+    def _look_now(self) -> None:
+        self._look_due = 0.0
+
+    # -- working ---------------------------------------------------------------------------------------------------
+
+    def _try_to_work(self) -> None:
+        polled = self._look_due > 0.0
+        try:
+            again = self._work(polled)
+        except DatabaseTrouble as trouble:
+            self._failed(trouble)
+            return
+        if self._failures:
+            log.info("database back")
+        self._failures = 0
+        self._slot.set(Cell.DATABASE_OK, 1.0)
+        if again is not None:
+            self._look_due = monotonic() + again
+        elif self._listener.proven:
+            self._look_due = monotonic() + self._settings.poll_interval_s
+        else:
+            self._look_due = monotonic() + min(self._settings.poll_interval_s, UNPROVEN_POLL_S)
+
+    def _failed(self, trouble: DatabaseTrouble) -> None:
+        """Whether what we asked for was done is unknown: reconcile every printer before the next claim."""
+        delay = RETRY_DATABASE_S[min(self._failures, len(RETRY_DATABASE_S) - 1)]
+        self._failures += 1
+        if self._failures in (1, 10, 100) or self._failures % 1000 == 0:
+            log.warning("database trouble", extra={"cause": trouble.sentence, "failures": self._failures})
+        self._slot.set(Cell.DATABASE_OK, 0.0)
+        self._look_due = monotonic() + delay
+        self._first_look = self._first_look or self._failures > 1
+        for box in self._mailboxes.values():
+            box.reconciled = False
+
+    def _work(self, polled: bool) -> float | None:
+        """One look and what follows from it; returns seconds until the next look, None = when somebody calls."""
+        self._reconcile()
+        self._know_devices()
+        if self._first_look:
+            self._fail_stale()
+            self._first_look = False
+        tickets = [ticket for ticket in self._queue.look(self._depth()) if self._is_ours(ticket)]
+        self._slot.set(Cell.LAST_POLL, time.time())
+        self._forget_all_but(tickets)
+        again = self._act_on(tickets, polled)
+        if monotonic() >= self._rescue_due:
+            self._rescue()
+        return again
+
+    def _depth(self) -> int:
+        return max(20, self._settings.max_tickets_per_poll)
+
+    def _is_ours(self, ticket: Waiting) -> bool:
+        """An instance that is limited to some stations or brands leaves the others alone, unless it owns their printer."""
+        settings = self._settings
+        if covers(settings.stations, settings.brands, ticket):
+            return True
+        return any(row.key in self._mailboxes for row in route(self._rows, ticket.station, ticket.brand))
+
+    def _reconcile(self) -> None:
+        for box in self._mailboxes.values():
+            if box.greeted and not box.reconciled:
+                released = self._queue.reconcile(box.key, box.held)
+                box.reconciled = True
+                if released:
+                    self._slot.add(Cell.RECONCILED, released)
+                    log.warning("released", extra={"cause": "reconcile", "printer": box.key, "count": released})
+
+    def _know_devices(self) -> None:
+        if monotonic() < self._devices_due and self._devices:
+            return
+        keys = {row.key for row in self._rows if row.key}
+        self._devices = {key: state for key, (state, _, _) in self._queue.devices(keys).items()}
+        self._devices_due = monotonic() + DEVICES_EVERY_S
+
+    def _fail_stale(self) -> None:
+        settings = self._settings
+        text = f"older than {settings.stale_after_minutes:g} minutes when KPS started: print it again if it is still wanted"
+        failed = self._queue.fail_stale(settings.stale_after_minutes, text, settings.stations, settings.brands)
+        self._slot.add(Cell.FAILED, len(failed))
+        for ticket in failed:
+            log.error("ticket failed", extra={"ticket": ticket, "cause": "stale"})
+
+    def _act_on(self, tickets: list[Waiting], polled: bool) -> float | None:
+        """Carry out what is decided for each ticket; ids ascend, so each printer gets its lowest first."""
+        free = {box.key: box.room for box in self._mailboxes.values() if box.greeted and box.reconciled and box.epoch}
+        claims: list[tuple[Waiting, ClaimFor, int]] = []
+        ended: list[tuple[Waiting, EndRound]] = []
+        given_up: list[tuple[Waiting, GiveUp]] = []
+        in_grace: list[Waiting] = []
+        again: float | None = None
+        unroutable = 0
+        for ticket in tickets:
+            whole, look_s = self._whole(ticket)
+            rows = route(self._rows, ticket.station, ticket.brand)
+            match self._decide(ticket, rows, free, whole):
+                case ClaimFor() as claim:
+                    free[claim.row.key] -= 1
+                    claims.append((ticket, claim, self._mailboxes[claim.row.key].epoch))
+                case EndRound() as end:
+                    ended.append((ticket, end))
+                case GiveUp() as give_up:
+                    given_up.append((ticket, give_up))
+                case WaitFor.ITEMS:
+                    again = look_s if again is None else min(again, look_s)
+                case WaitFor.GRACE:
+                    unroutable += 1
+                    if not ticket.unroutable_noted:
+                        in_grace.append(ticket)
+                case WaitFor() as why:
+                    self._note(ticket, why)
+        self._slot.set(Cell.UNROUTABLE, unroutable)
+        if claims and polled and self._listener.proven:
+            self._slot.add(Cell.POLL_FOUND_WORK)
+        full = self._claim(claims)
+        self._end_rounds(ended)
+        self._give_up(given_up)
+        if in_grace:
+            self._queue.wait(in_grace)
+        return full if full is not None else again
+
+    def _decide(
+        self, ticket: Waiting, rows: list[PrinterRow], free: dict[PrinterKey, int], whole: bool | None
+    ) -> ClaimFor | WaitFor | EndRound | GiveUp:
+        settings = self._settings
+        decision = decide(
+            ticket,
+            rows,
+            self._devices,
+            free,
+            whole=whole,
+            policy=settings.printer_down_policy,
+            grace_s=settings.unroutable_grace_s,
+        )
+        if isinstance(decision, ClaimFor) or covers(settings.stations, settings.brands, ticket):
+            return decision
+        return WaitFor.BUSY
+
+    def _note(self, ticket: Waiting, why: WaitFor) -> None:
+        if why in (WaitFor.HELD, WaitFor.INACTIVE) and self._noted.get(ticket.id) != why:
+            self._noted[ticket.id] = why
+            log.warning("ticket held", extra={"ticket": ticket.id, "station": ticket.station, "cause": why.value})
+
+    def _claim(self, wanted: list[tuple[Waiting, ClaimFor, int]]) -> float | None:
+        """Claim and hand over, at most MAX_TICKETS_PER_POLL at once; returns when to go on, None = all is claimed."""
+        batch = wanted[: self._settings.max_tickets_per_poll]
+        if not batch:
+            return None
+        decided = {ticket.id: (ticket, claim) for ticket, claim, _ in batch}
+        claimed = self._queue.claim(batch)
+        for one in claimed:
+            ticket, claim = decided[one.ticket]
+            self._slot.add(Cell.CLAIMED)
+            self._slot.add(Cell.FAILOVERS, 1.0 if claim.backup_for else 0.0)
+            self._hand_over(one, ticket.family)
+        if len(wanted) > len(batch):
+            return 0.0
+        # A ticket that somebody has locked, or that changed since the look, is looked at again soon.
+        return LOCKED_AGAIN_S if len(claimed) < len(batch) else None
+
+    def _hand_over(self, claimed: Claimed, family: TicketId) -> None:
+        box = self._mailboxes.get(claimed.key)
+        try:
+            if box is None:
+                raise PeerGone
+            box.room -= 1
+            box.hand_over(claimed.ticket, claimed.token, family)
+        except PeerGone:
+            self._close_mailbox(claimed.key)
+            self._queue.release([(claimed.ticket, claimed.token)], "its printer process is gone")
+            log.warning("released", extra={"cause": "hand-over", "ticket": claimed.ticket, "printer": claimed.key})
+
+    def _end_rounds(self, ended: list[tuple[Waiting, EndRound]]) -> None:
+        for same in _grouped(ended):
+            tickets, end = [ticket for ticket, _ in same], same[0][1]
+            done = self._queue.end_round(
+                tickets,
+                ip=end.row.host,
+                code=end.reason.value,
+                error=end.text,
+                delay_s=self._settings.retry_delay_s,
+                budget=self._settings.max_print_retries,
+            )
+            for result in done:
+                self._slot.add(Cell.ROUNDS_ENDED)
+                if result.status == "failed":
+                    self._slot.add(Cell.FAILED)
+                    log.error("ticket failed", extra={"ticket": result.ticket, "cause": end.text})
+                else:
+                    log.warning(
+                        "round ended", extra={"ticket": result.ticket, "cause": end.text, "attempt": result.attempts}
+                    )
+            if any(result.status == "new" for result in done):
+                self._retry_at(monotonic() + self._settings.retry_delay_s)
+
+    def _retry_at(self, when: float) -> None:
+        """The next round must not wait for a poll longer than it has to."""
+        self._rounds_due = min(when, self._rounds_due)
+
+    def _give_up(self, given_up: list[tuple[Waiting, GiveUp]]) -> None:
+        for ticket, reason in given_up:
+            for failed in self._queue.give_up(
+                [ticket], code=reason.reason.value, error=reason.text, rescue=reason.rescue
+            ):
+                self._slot.add(Cell.FAILED)
+                log.error("ticket failed", extra={"ticket": failed, "cause": reason.text})
+
+    def _rescue(self) -> None:
+        """Print what failed only because no printer could be reached, now that one can."""
+        self._rescue_due = monotonic() + RESCUE_EVERY_S
+        if not self._settings.rescue_minutes:
+            return
+        found = [
+            (ticket, token)
+            for ticket, token, station, brand in self._queue.rescuable(self._settings.rescue_minutes)
+            if can_be_rescued(route(self._rows, station, brand), self._devices)
+        ]
+        if not found:
+            return
+        for ticket in self._queue.rescue(found):
+            self._slot.add(Cell.RESCUED)
+            log.warning("ticket rescued", extra={"ticket": ticket})
+        self._look_now()
+
+    # -- half-written tickets --------------------------------------------------------------------------------------
+
+    def _whole(self, ticket: Waiting) -> tuple[bool | None, float]:
+        """Whether all its items are there, and if not, when to look again."""
+        now = monotonic()
+        if ticket.items and (ticket.original_items is None or ticket.items >= ticket.original_items):
+            self._unwhole.pop(ticket.id, None)
+            return True, 0.0
+        growing = self._unwhole.setdefault(ticket.id, _Growing(now, now, ticket.items))
+        growing.note(ticket.items, now)
+        whole = is_whole(ticket, now - growing.changed_at, now - growing.seen_at)
+        look_s = SETTLE_LOOKS_S[min(growing.looks, len(SETTLE_LOOKS_S) - 1)]
+        growing.looks += 1
+        return whole, look_s
+
+    def _forget_all_but(self, tickets: Iterable[Waiting]) -> None:
+        if self._unwhole or self._noted:
+            present = {ticket.id for ticket in tickets}
+            self._unwhole = {ticket: seen for ticket, seen in self._unwhole.items() if ticket in present}
+            self._noted = {ticket: why for ticket, why in self._noted.items() if ticket in present}
+
+    # -- ending ----------------------------------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        """Claim nothing more; the printers give back what they have not begun."""
+        self._draining = True
+        log.info("draining")
+        self._control.send(("drained",))
+
+    def _wait(self) -> None:
+        timeout = min(NOTHING_TO_DO_S, self._listener.due_in())
+        if self._rows_known and not self._draining:
+            timeout = max(0.0, min(timeout, self._look_due - monotonic(), self._rounds_due - monotonic()))
+        sources: list[object] = [self._control, *(box.channel for box in self._mailboxes.values())]
+        if self._listener.fileno() is not None:
+            sources.append(self._listener.fileno())
+        wait(sources, timeout)  # type: ignore[arg-type]
+
+
+class _Growing:
+    """A ticket whose items are still being written."""
+
+    __slots__ = ("changed_at", "items", "looks", "seen_at")
+
+    def __init__(self, seen_at: float, changed_at: float, items: int) -> None:
+        self.seen_at = seen_at
+        self.changed_at = changed_at
+        self.items = items
+        self.looks = 0
+
+    def note(self, items: int, now: float) -> None:
+        if items != self.items:
+            self.items, self.changed_at = items, now
+
+
+def _grouped(ended: list[tuple[Waiting, EndRound]]) -> list[list[tuple[Waiting, EndRound]]]:
+    """Tickets whose round ends for the same reason at the same route go into one statement."""
+    groups: dict[tuple[int, str], list[tuple[Waiting, EndRound]]] = {}
+    for ticket, end in ended:
+        groups.setdefault((end.row.id, end.text), []).append((ticket, end))
+    return list(groups.values())
+
+
+def main(tools: ChildTools) -> None:
+    """The dispatcher process."""
+    Dispatcher(tools).run()

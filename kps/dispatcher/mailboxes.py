@@ -1,0 +1,47 @@
+"""The dispatcher's side of the mailboxes: who has room, what was handed to whom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from kps.core.tickets import PrinterKey, TicketId, Token
+from kps.process.channels import Channel, PeerGone
+
+
+@dataclass(slots=True)
+class Mailbox:
+    """The way to one printer process of ours."""
+
+    key: PrinterKey
+    generation: int
+    channel: Channel
+    epoch: int
+    room: int = 0
+    """For how many more tickets the printer has room; 0 until it has said hello."""
+    held: set[Token] = field(default_factory=set)
+    """Tokens that the printer holds, as far as we know."""
+    greeted: bool = False
+    reconciled: bool = False
+
+    def hand_over(self, ticket: TicketId, token: Token, family: TicketId) -> None:
+        """Give a claimed ticket to the printer. Raises PeerGone."""
+        self.channel.send(("ticket", ticket, token, family))
+        self.held.add(token)
+
+    def read(self) -> bool:
+        """Take what the printer says; True = it has room again. Raises PeerGone."""
+        gained = False
+        while (message := self.channel.receive()) is not None:
+            match message:
+                case ("hello", list(tokens), int(room)):
+                    self.held = {Token(token) for token in tokens}
+                    self.room = room
+                    self.greeted = True
+                    gained = True
+                case ("room", int(token)):
+                    self.held.discard(Token(token))
+                    self.room += 1
+                    gained = True
+                case _:
+                    raise PeerGone
+        return gained

@@ -1,0 +1,416 @@
+"""Log lines of one process: to a file of its own and to stdout, without ever making the work wait for a reader."""
+
+from __future__ import annotations
+
+import faulthandler
+import hashlib
+import json
+import logging
+import os
+import stat
+import sys
+import threading
+import time
+import unicodedata
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, BinaryIO, Literal
+
+from pythonjsonlogger.json import JsonFormatter
+
+FileFormat = Literal["text", "json"]
+
+MAX_FILE_BYTES = 10 * 1024 * 1024
+KEPT_FILES = 5
+STDOUT_LINE_BYTES = 4000
+"""Below PIPE_BUF (4096 on Linux): one write to a pipe is then whole or nothing, also among several writers."""
+FIRST_FIELDS = ("ticket", "token", "printer", "ms")
+"""Extra fields that everybody searches for; they stand before all others."""
+
+_STDOUT = 1
+_NOWHERE = -1
+_BUILT_IN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_log = logging.getLogger(__name__)
+
+
+class LogHandle:
+    """The log of this process, as `configure` set it up."""
+
+    def __init__(self, stdout: _StdoutHandler, file: _FileHandler | None) -> None:
+        self._stdout = stdout
+        self._file = file
+
+    @property
+    def dropped(self) -> int:
+        """Lines that reached stdout or the file not at all, since `configure`. Never falls."""
+        return self._stdout.dropped + (self._file.dropped if self._file else 0)
+
+    def reopen(self) -> None:
+        """Open the file anew by its name, after somebody else has moved it away. Not for signal handlers."""
+        if self._file is not None:
+            self._file.reopen()
+
+    def close(self) -> None:
+        """Take our handlers off the root logger, close the file and put the old exception hooks back."""
+        sys.excepthook = sys.__excepthook__
+        threading.excepthook = threading.__excepthook__
+        for handler in (self._stdout, self._file):
+            if handler is not None:
+                logging.getLogger().removeHandler(handler)
+                handler.close()
+
+
+def configure(
+    process: str, *, level: str, folder: Path | None, file_format: FileFormat, generation: int = 0
+) -> LogHandle:
+    """Log everything of this process to `<folder>/<slug of process>.log` and, the same lines, to stdout.
+
+    Call it before anything that may call `logging.basicConfig` is imported (python-escpos does): a root logger that
+    has handlers is left alone. Without a folder, or if the file cannot be opened, stdout is all there is. Exceptions
+    that nobody catches go to the same places. A second call replaces the first.
+    """
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        root.removeHandler(handler)
+        handler.close()
+    formatter = _formatter(_Identity(process, os.getpid(), generation), file_format)
+    stdout = _StdoutHandler(_STDOUT, formatter)
+    root.addHandler(stdout)
+    root.setLevel(level)
+    file = _open_file(folder, process, formatter)
+    if file is not None:
+        root.addHandler(file)
+    _log_uncaught_exceptions()
+    return LogHandle(stdout, file)
+
+
+def log_path(folder: Path, process: str) -> Path:
+    """Where a process of this name logs."""
+    return folder / f"{slug(process)}.log"
+
+
+def slug(name: str) -> str:
+    """`name` as a safe part of a file name: letters and digits of any script, `-`, `_` and `.`, at most 100 bytes.
+
+    A name that had to be changed gets six characters of its hash, so that `bar/1` and `bar 1` keep files of their own.
+    """
+    plain = unicodedata.normalize("NFC", name)
+    kept = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in plain)
+    kept = kept.strip("-.").encode()[:90].decode("utf-8", "ignore")
+    if kept and kept == name:
+        return kept
+    mark = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:6]
+    return f"{kept}-{mark}" if kept else mark
+
+
+def enable_stack_dumps(folder: Path | None, process: str) -> Path | None:
+    """On a fatal signal (SIGABRT, SIGSEGV ...) write all threads' stacks to `<folder>/<slug>.stack`; its path.
+
+    The file is not the log: a rotated log would leave the dump in a file that nobody reads. Without a folder, or if
+    the file cannot be opened, the stacks go to stderr and None comes back.
+    """
+    global _stack_file
+    path = folder / f"{slug(process)}.stack" if folder is not None and folder.is_dir() else None
+    try:
+        opened = open(path, "ab", buffering=0) if path else None  # noqa: SIM115  # stays open: faulthandler keeps its fd
+    except OSError as error:
+        _log.warning("stack file cannot be opened", extra={"path": str(path), "cause": error.strerror})
+        opened = None
+    faulthandler.enable(file=opened if opened is not None else 2, all_threads=True)
+    if _stack_file is not None:
+        _stack_file.close()
+    _stack_file = opened
+    return path if opened is not None else None
+
+
+_stack_file: IO[bytes] | None = None
+
+
+class _Identity:
+    """Who writes: the same in each line of a process."""
+
+    __slots__ = ("generation", "pid", "process")
+
+    def __init__(self, process: str, pid: int, generation: int) -> None:
+        self.process = process
+        self.pid = pid
+        self.generation = generation
+
+
+class _TextFormatter(logging.Formatter):
+    """`2026-02-04 14:30:00.123 INFO  printer-kitchen-1 printed ticket=12 ms=48 pid=77 gen=1`, then the traceback."""
+
+    def __init__(self, identity: _Identity) -> None:
+        super().__init__()
+        self._identity = identity
+
+    def format(self, record: logging.LogRecord) -> str:
+        who = self._identity
+        moment = f"{_moment(record):%Y-%m-%d %H:%M:%S}.{int(record.msecs):03d}"
+        fields = {**_extra(record), **_error(record), "pid": who.pid, "gen": who.generation}
+        pairs = " ".join(f"{name}={_quoted(value)}" for name, value in fields.items())
+        line = f"{moment} {record.levelname:<5} {who.process} {_one_line(_event(record))} {pairs}"
+        return line + "".join("\n  " + part for part in _traceback(self, record).splitlines())
+
+
+class _JsonFormatter(JsonFormatter):
+    """The same fields as one JSON object per line."""
+
+    def __init__(self, identity: _Identity) -> None:
+        super().__init__(json_ensure_ascii=False, json_default=str)
+        self._identity = identity
+
+    def format(self, record: logging.LogRecord) -> str:
+        head = self._head(record)
+        fields = head | _extra(record) | _error(record) | head
+        if traceback := _traceback(self, record):
+            fields["traceback"] = traceback
+        return self.serialize_log_record(fields)
+
+    def short(self, record: logging.LogRecord) -> str:
+        """What remains of a record that is too long for stdout: still a whole JSON object."""
+        fields = self._head(record) | {name: value for name, value in _extra(record).items() if name in FIRST_FIELDS}
+        shortened = {name: value[:200] if isinstance(value, str) else value for name, value in fields.items()}
+        return self.serialize_log_record(shortened | {"cut": True})
+
+    def _head(self, record: logging.LogRecord) -> dict[str, Any]:
+        who = self._identity
+        return {
+            "ts": f"{_moment(record):%Y-%m-%dT%H:%M:%S}.{int(record.msecs):03d}Z",
+            "level": record.levelname,
+            "proc": who.process,
+            "pid": who.pid,
+            "gen": who.generation,
+            "event": _event(record),
+        }
+
+
+_Formatter = _TextFormatter | _JsonFormatter
+
+
+def _formatter(identity: _Identity, file_format: FileFormat) -> _Formatter:
+    return _JsonFormatter(identity) if file_format == "json" else _TextFormatter(identity)
+
+
+def _moment(record: logging.LogRecord) -> datetime:
+    return datetime.fromtimestamp(record.created, UTC)
+
+
+def _event(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except (TypeError, ValueError):  # the arguments do not fit the phrase: the line must appear all the same
+        return f"{record.msg} {record.args!r}"
+
+
+def _extra(record: logging.LogRecord) -> dict[str, Any]:
+    own = {name: value for name, value in vars(record).items() if name not in _BUILT_IN}
+    first = {name: own[name] for name in FIRST_FIELDS if name in own}
+    return first | own
+
+
+def _error(record: logging.LogRecord) -> dict[str, str]:
+    """The exception in one phrase, in front: a line that is cut keeps what matters."""
+    error = record.exc_info[1] if record.exc_info else None
+    return {} if error is None else {"error": f"{type(error).__name__}: {error}"}
+
+
+def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    parts = []
+    if record.exc_info and record.exc_info[0] is not None:
+        parts.append(formatter.formatException(record.exc_info))
+    if record.stack_info:
+        parts.append(formatter.formatStack(record.stack_info))
+    return "\n".join(parts)
+
+
+def _quoted(value: object) -> str:
+    words = str(value)
+    plain = words and words.isprintable() and not any(sign in words for sign in ' "=')
+    return words if plain else json.dumps(words, ensure_ascii=False)
+
+
+def _one_line(words: str) -> str:
+    """Text from outside must not be able to forge a line of its own."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in words)
+
+
+class _StdoutHandler(logging.Handler):
+    """One write per line, whole or not at all. A reader that does not read costs lines, never time."""
+
+    def __init__(self, fd: int, formatter: _Formatter) -> None:
+        super().__init__()
+        self.dropped = 0
+        self._fd = fd if _never_waits(fd) else _NOWHERE
+        self._shape = formatter
+        self.setFormatter(formatter)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self._line(record)
+            whole = os.write(self._fd, line) == len(line)
+        except (OSError, ValueError, TypeError):  # full, closed, gone; or a field that will not become text
+            whole = False
+        if not whole:
+            self.dropped += 1
+
+    def _line(self, record: logging.LogRecord) -> bytes:
+        line = _encoded(self._shape.format(record))
+        if len(line) < STDOUT_LINE_BYTES:
+            return line + b"\n"
+        if isinstance(self._shape, _JsonFormatter):
+            return _encoded(self._shape.short(record))[: STDOUT_LINE_BYTES - 1] + b"\n"
+        return line[: STDOUT_LINE_BYTES - 4].decode("utf-8", "ignore").encode() + b"...\n"
+
+
+class _FileHandler(RotatingFileHandler):
+    """A rotating file whose troubles (disk full, folder gone) are counted, not printed and not raised."""
+
+    def __init__(self, path: Path, formatter: _Formatter) -> None:
+        super().__init__(
+            path, maxBytes=MAX_FILE_BYTES, backupCount=KEPT_FILES, encoding="utf-8", errors="backslashreplace"
+        )
+        self.dropped = 0
+        self.setFormatter(formatter)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # logging's name
+        self.dropped += 1
+
+    def doRollover(self) -> None:  # logging's name
+        try:
+            super().doRollover()
+        except OSError:  # names cannot be changed here: go on in the file that we have rather than lose lines
+            if self.stream is None:
+                self.stream = self._open()
+
+    def reopen(self) -> None:
+        """Leave the file that we hold; the next line opens it anew by its name."""
+        self.acquire()
+        try:
+            stream, self.stream = self.stream, None
+            if stream is not None:
+                stream.close()
+        finally:
+            self.release()
+
+
+def _open_file(folder: Path | None, process: str, formatter: _Formatter) -> _FileHandler | None:
+    if folder is None:
+        return None
+    path = log_path(folder, process)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return _FileHandler(path, formatter)
+    except OSError as error:
+        _log.warning("log file cannot be opened", extra={"path": str(path), "cause": error.strerror})
+        return None
+
+
+def _never_waits(fd: int) -> bool:
+    """Make writing to a pipe non-blocking. False if the descriptor is closed: its number may soon be another file's."""
+    try:
+        # Only for a pipe: on a terminal or a file O_NONBLOCK would reach programs that share it with us.
+        if stat.S_ISFIFO(os.fstat(fd).st_mode):
+            os.set_blocking(fd, False)
+    except OSError:
+        return False
+    return True
+
+
+def _encoded(words: str) -> bytes:
+    return words.encode("utf-8", "backslashreplace")
+
+
+def _log_uncaught_exceptions() -> None:
+    def of_main(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            sys.__excepthook__(kind, error, trace)
+        else:
+            _log.critical("uncaught exception", exc_info=(kind, error, trace))
+
+    def of_thread(found: threading.ExceptHookArgs) -> None:
+        if found.exc_value is not None and not issubclass(found.exc_type, SystemExit):
+            name = found.thread.name if found.thread else "?"
+            trace = (found.exc_type, found.exc_value, found.exc_traceback)
+            _log.critical("uncaught exception", exc_info=trace, extra={"in_thread": name})
+
+    sys.excepthook = of_main
+    threading.excepthook = of_thread
+
+
+def tail_lines(path: Path, count: int) -> list[str]:
+    """The last `count` lines of a log, without line ends; the rotated files before it are read where it is short.
+
+    Raises FileNotFoundError if there is no such log.
+    """
+    return _last_lines(_lines(path.read_bytes()), path, count)
+
+
+def follow(path: Path, stop: Callable[[], bool], *, last: int = 0, pause_s: float = 0.2) -> Iterator[str]:
+    """The last lines of a log, then each new one as it is written, through rotations, until `stop()`.
+
+    A log that is not there yet is waited for. Lines come without line ends; half a line waits for its rest.
+    """
+    file = _open(path)
+    half = b""
+    try:
+        if file is not None:
+            # One read gives both the last lines and the place to go on: nothing is lost or doubled between them.
+            whole, _, half = file.read().rpartition(b"\n")
+            yield from _last_lines(_lines(whole), path, last)
+        while True:
+            stopping = stop()  # asked before we read, so that what was written until now is still delivered
+            replaced = file is None or _was_replaced(file, path)
+            *lines, half = (half + (file.read() if file else b"")).split(b"\n")
+            yield from (_decoded(line) for line in lines)
+            if stopping:
+                return
+            if replaced and (successor := _open(path)):
+                if half:
+                    yield _decoded(half)
+                if file is not None:
+                    file.close()
+                file, half = successor, b""
+            elif not lines:
+                time.sleep(pause_s)
+    finally:
+        if file is not None:
+            file.close()
+
+
+def _open(path: Path) -> BinaryIO | None:
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        return None
+
+
+def _was_replaced(file: BinaryIO, path: Path) -> bool:
+    """Whether `path` is another file by now, or has been emptied. False while there is none: the next comes soon."""
+    ours = os.fstat(file.fileno())
+    try:
+        now = path.stat()
+    except FileNotFoundError:
+        return False
+    return (now.st_dev, now.st_ino) != (ours.st_dev, ours.st_ino) or now.st_size < file.tell()
+
+
+def _last_lines(lines: list[str], path: Path, count: int) -> list[str]:
+    for number in range(1, KEPT_FILES + 1):
+        older = path.with_name(f"{path.name}.{number}")
+        if len(lines) >= count or not older.exists():
+            break
+        lines = _lines(older.read_bytes()) + lines
+    return lines[len(lines) - min(count, len(lines)) :]
+
+
+def _lines(content: bytes) -> list[str]:
+    # Not splitlines(): it also splits at signs that may stand inside a name.
+    return [_decoded(line) for line in content.removesuffix(b"\n").split(b"\n")] if content else []
+
+
+def _decoded(line: bytes) -> str:
+    return line.decode("utf-8", "replace")

@@ -1,0 +1,1 @@
+"""Documents to ESC/POS bytes."""

@@ -1,0 +1,1 @@
+"""The printer process: one per physical device; prints, proves and settles."""

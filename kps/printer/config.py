@@ -1,0 +1,26 @@
+"""What a printer process is told about its device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kps.core.tickets import PrinterKey, ProofLevel
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceConfig:
+    """One physical device, as the POS's printer rows describe it; small enough for one frame."""
+
+    key: PrinterKey
+    name: str
+    """Of the process, its log file and its metrics: unique in the instance."""
+    host: str
+    """Resolved address, or the row's text if it could not be resolved."""
+    port: int
+    timeout_s: float
+    rows: tuple[int, ...]
+    """Ids of the printer rows that name this device."""
+    answers: bool | None = None
+    """Whether it has ever answered a status query; None = nobody knows."""
+    level: ProofLevel | None = None
+    """The probed proof level; None = not probed."""

@@ -1,0 +1,570 @@
+"""The printer process: the only one that touches its device and that writes what became of a ticket there."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import deque
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from typing import assert_never
+
+from kps.core.document import Unrenderable, compose
+from kps.core.retry import Backoff
+from kps.core.status import PaperState, PrinterStatus
+from kps.core.tickets import NotPrinted, Outcome, Printed, Reason, TicketId, Token, Uncertain, Unprintable
+from kps.database import Database, DatabaseTrouble
+from kps.database.queue import ClaimLost, LeaseEnded, Queue, Sending, Withdrawn
+from kps.device.connection import Device, Ready, Unable
+from kps.paper.escpos import render, warm_up
+from kps.printer.config import DeviceConfig
+from kps.process.channels import Channel, PeerGone, drain
+from kps.process.child import ChildTools
+from kps.process.clocks import boottime, monotonic
+from kps.process.slots import PRINTED_CELL, Cell, Order, Stage
+
+PREFETCH = 2
+"""Tickets that may be with a printer: the one that prints and the next."""
+LEASE_NEED_S = 2.0
+"""A ticket is promised only if the lease is ours for at least this much longer."""
+TRUST_MARGIN_S = 0.25
+HELLO_EVERY_S = 20.0
+HEALTH_EVERY_S = 60.0
+PRUNE_EVERY_S = 3600.0
+BEAT_S = 0.5
+LAST_WORDS_S = 8.0
+"""How long an outcome is kept for the database after the supervisor has gone."""
+_ASK_AGAIN = Backoff(first=0.5, cap=5.0)
+_SETTLE_AGAIN = Backoff(first=0.05, cap=1.0)
+
+log = logging.getLogger("kps.printer")
+
+
+class Stopped(Exception):
+    """The supervisor is gone, or wants us to end, and nothing is left to record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to print one ticket once. A later token makes it worthless."""
+
+    ticket: TicketId
+    token: Token
+    family: TicketId
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """An outcome that the database must learn of before anything else is printed."""
+
+    claim: Claim
+    outcome: Outcome
+    asked: bool
+    duration_ms: int
+    possible_duplicate: bool
+
+
+class PrinterProcess:
+    """One loop around one device; `step` is one turn of it."""
+
+    def __init__(self, tools: ChildTools, config: DeviceConfig, epoch: int) -> None:
+        start = tools.start
+        self._settings = start.settings
+        self._control = tools.control
+        self._slot = tools.slot
+        self._orders = start.orders
+        self._database = Database(start.settings.database, start.name)
+        self._queue = Queue(self._database, start.schema, start.owner, start.settings.instance_name)
+        self._config = config
+        self._epoch = epoch
+        self._device = self._make_device()
+        self._mailbox: Channel | None = None
+        self._claims: deque[Claim] = deque()
+        self._result: Result | None = None
+        self._settle_failures = 0
+        self._settle_due = 0.0
+        self._gone_at: float | None = None
+        self._stopping = False
+        self._draining = False
+        self._unable: Unable | None = None
+        self._status = PrinterStatus()
+        self._response_ms: int | None = None
+        self._ask_failures = 0
+        self._ask_due = 0.0
+        self._published: tuple[str, str, str] | None = None
+        self._wanted: tuple[str, str, str] | None = None
+        self._publish_due = 0.0
+        self._health_due = 0.0
+        self._health_told: tuple[object, ...] | None = None
+        self._prune_due = monotonic() + random.uniform(30, 300)  # noqa: S311 - spreads the load
+        self._last_ticket = monotonic()
+
+    def run(self) -> None:
+        """Work until told to end."""
+        self._slot.set(Cell.STAGE, Stage.IDLE)
+        warm_up()
+        self._control.send(("up",))
+        try:
+            while True:
+                self.step()
+        except Stopped:
+            self._device.close()
+            self._database.close()
+
+    def step(self) -> None:
+        """Record what is not recorded, else print what is next, else keep the device awake; then wait."""
+        self._slot.beat()
+        self._read_control()
+        self._read_mailbox()
+        self._end_if_asked()
+        if self._result is not None:
+            self._settle()
+        elif self._claims and self._trusted():
+            self._print_next()
+            self._count()
+            return
+        elif not self._claims:
+            self._keep_up()
+        self._count()
+        self._wait()
+
+    # -- hearing ---------------------------------------------------------------------------------------------------
+
+    def _read_control(self) -> None:
+        try:
+            while self._gone_at is None and (message := self._control.receive()) is not None:
+                self._obey(message)
+        except PeerGone:
+            # The supervisor is dead: what is printing is finished and recorded, nothing new begins.
+            self._gone_at = monotonic()
+            log.warning("supervisor gone")
+
+    def _obey(self, message: tuple[object, ...]) -> None:
+        match message:
+            case ("mailbox", int()):
+                self._new_mailbox(self._control.receive_end())
+            case ("lease", int(epoch)):
+                self._epoch = epoch
+                self._published = None
+            case ("device", DeviceConfig() as config):
+                self._reconfigure(config)
+            case ("drain",):
+                self._draining = True
+            case ("stop",):
+                self._draining = self._stopping = True
+            case _:
+                log.error("unknown message", extra={"text": str(message[0])})
+
+    def _reconfigure(self, config: DeviceConfig) -> None:
+        """Rows, timeout or address text changed; the device itself, its key, is the same."""
+        changed = (config.host, config.port, config.timeout_s, config.level) != (
+            self._config.host, self._config.port, self._config.timeout_s, self._config.level,
+        )  # fmt: skip
+        answers = self._device.answers
+        self._config = config
+        if changed:
+            self._device.close()
+            self._device = self._make_device(answers)
+        self._health_told = None
+
+    def _make_device(self, answers: bool | None = None) -> Device:
+        config = self._config
+        return Device(
+            config.host,
+            config.port,
+            timeout_s=config.timeout_s,
+            pulse=self._pulse,
+            answers=config.answers if answers is None else answers,
+            level=config.level,
+        )
+
+    def _new_mailbox(self, mailbox: Channel) -> None:
+        """A new dispatcher: what the old one had put into its mailbox still counts as ours."""
+        if self._mailbox is not None:
+            drain(self._mailbox, self._take, limit_s=1.0)
+            self._mailbox.close()
+        self._mailbox = mailbox
+        held = [claim.token for claim in self._claims]
+        if self._result is not None:
+            held.append(self._result.claim.token)
+        self._post(("hello", held, PREFETCH - len(held)))
+
+    def _read_mailbox(self) -> None:
+        if self._mailbox is None:
+            return
+        try:
+            while (message := self._mailbox.receive()) is not None:
+                self._take(message)
+        except PeerGone:
+            self._mailbox.close()
+            self._mailbox = None
+
+    def _take(self, message: tuple[object, ...]) -> None:
+        match message:
+            case ("ticket", int(ticket), int(token), int(family)):
+                self._claims.append(Claim(TicketId(ticket), Token(token), TicketId(family)))
+                self._slot.set(Cell.HELD, len(self._claims))
+            case _:
+                log.error("unknown message", extra={"text": str(message[0])})
+
+    def _post(self, message: tuple[object, ...]) -> None:
+        if self._mailbox is None:
+            return
+        try:
+            self._mailbox.send(message)
+        except PeerGone:
+            self._mailbox.close()
+            self._mailbox = None
+
+    def _end_if_asked(self) -> None:
+        gone = self._gone_at is not None
+        if not (gone or self._draining):
+            return
+        if self._claims and self._result is None:
+            self._give_back(list(self._claims), "the service is stopping")
+        if self._result is not None:
+            if gone and monotonic() - (self._gone_at or 0.0) > LAST_WORDS_S:
+                log.error("outcome not recorded", extra={"ticket": self._result.claim.ticket})
+                raise Stopped
+            return
+        if gone or self._stopping:
+            raise Stopped
+
+    # -- printing --------------------------------------------------------------------------------------------------
+
+    def _print_next(self) -> None:
+        claim = self._claims[0]
+        self._slot.set(Cell.TICKET, claim.ticket)
+        self._slot.set(Cell.TOKEN, claim.token)
+        self._slot.set(Cell.STAGE, Stage.TAKEN)
+        began = monotonic()
+        match self._ask():
+            case Ready():
+                self._send(claim, began)
+            case Unable(reason, text):
+                self._claims.popleft()
+                self._conclude(Result(claim, NotPrinted(reason, text), True, _ms(began), False))
+                self._give_back(list(self._claims), f"its printer cannot print: {text}")
+        self._slot.set(Cell.STAGE, Stage.IDLE)
+        self._slot.set(Cell.TICKET, 0)
+        self._slot.set(Cell.HELD, len(self._claims))
+        self._last_ticket = monotonic()
+
+    def _send(self, claim: Claim, began: float) -> None:
+        try:
+            sending = self._queue.sending(
+                claim.ticket,
+                claim.token,
+                claim.family,
+                need_s=LEASE_NEED_S,
+                late_after_minutes=self._settings.late_after_minutes,
+            )
+        except LeaseEnded:
+            # Still ours: it waits for the lease, or is given back by whoever takes it over.
+            log.warning("lease not trusted", extra={"ticket": claim.ticket})
+            self._wait()
+            return
+        except (ClaimLost, Withdrawn) as why:
+            self._claims.popleft()
+            self._forget(claim, why)
+            return
+        except DatabaseTrouble as trouble:
+            self._lost_promise(claim, trouble)
+            return
+        self._claims.popleft()
+        outcome = self._put_on_paper(sending)
+        marks = sending.ticket.marks
+        marked = marks.possible_duplicate or marks.reprint is not None
+        self._slot.add(Cell.MARKED, float(marked and not isinstance(outcome, (NotPrinted, Unprintable))))
+        self._conclude(Result(claim, outcome, True, _ms(began), marks.possible_duplicate))
+
+    def _lost_promise(self, claim: Claim, trouble: DatabaseTrouble) -> None:
+        """Whether the promise was committed is unknown. No byte has left: that is recorded, so no mark follows."""
+        log.warning("database trouble", extra={"cause": trouble.sentence, "ticket": claim.ticket})
+        self._claims.popleft()
+        self._conclude(
+            Result(claim, NotPrinted(Reason.RELEASED, "the database was away"), False, 1, False), at_once=False
+        )
+
+    def _forget(self, claim: Claim, why: Exception) -> None:
+        if isinstance(why, ClaimLost):
+            self._slot.add(Cell.STALE_TOKENS)
+            log.warning("claim lost", extra={"ticket": claim.ticket, "token": claim.token})
+        else:
+            log.info("ticket withdrawn", extra={"ticket": claim.ticket, "cause": str(why)})
+        self._post(("room", claim.token))
+
+    def _put_on_paper(self, sending: Sending) -> Outcome:
+        try:
+            data = render(compose(sending.ticket, sending.paper), sending.paper)
+        except Unrenderable as why:
+            return Unprintable(why.reason, str(why))
+        return self._device.send(
+            data,
+            may_write=self._trusted,
+            first_byte=self._first_byte,
+            blocked=self._blocked,
+            hold_s=self._settings.hold_s,
+        )
+
+    def _first_byte(self) -> None:
+        self._slot.set(Cell.STAGE, Stage.LEAVING)
+
+    def _blocked(self, reason: Reason, status: PrinterStatus) -> None:
+        """A ticket is stuck inside: say so at once, so that the printer's other tickets go elsewhere."""
+        self._status = status
+        self._unable = Unable(reason, "blocked with a ticket inside", True, status)
+        log.warning("printer blocked", extra={"cause": reason.value, "ticket": int(self._slot.get(Cell.TICKET))})
+        self._publish(_state_of(reason), f"blocked with a ticket inside: {reason.value.replace('_', ' ')}")
+        self._read_mailbox()
+        self._give_back(list(self._claims), "its printer is blocked")
+
+    def _conclude(self, result: Result, *, at_once: bool = True) -> None:
+        self._result = result
+        self._settle_failures = 0
+        self._settle_due = 0.0
+        if self._unable is not None and isinstance(result.outcome, (Printed, Uncertain)):
+            self._ask_due = 0.0  # it was blocked with the ticket inside: what is it like now?
+        self._tell(result)
+        if at_once:
+            self._settle()
+
+    def _tell(self, result: Result) -> None:
+        fields = {"ticket": result.claim.ticket, "ms": result.duration_ms}
+        match result.outcome:
+            case Printed(level, sent_bytes):
+                self._slot.add(PRINTED_CELL[level])
+                self._slot.add(Cell.BYTES, sent_bytes)
+                self._slot.set(Cell.LAST_OK, monotonic())
+                self._slot.observe_print(result.duration_ms / 1000)
+                log.info("ticket printed", extra=fields | {"proof": level.value, "bytes": sent_bytes})
+            case NotPrinted(reason, text):
+                self._slot.add(Cell.NOT_PRINTED)
+                log.warning("ticket not printed", extra=fields | {"cause": reason.value, "text": text})
+            case Uncertain(reason, text, sent_bytes):
+                self._slot.add(Cell.UNCERTAIN)
+                self._slot.add(Cell.BYTES, sent_bytes)
+                log.error("ticket uncertain", extra=fields | {"cause": reason.value, "text": text, "bytes": sent_bytes})
+            case Unprintable(reason, text):
+                self._slot.add(Cell.UNPRINTABLE)
+                self._slot.add(Cell.FAILED)
+                log.error("ticket failed", extra=fields | {"cause": reason.value, "text": text})
+            case unexpected:
+                assert_never(unexpected)
+
+    def _settle(self) -> None:
+        """Write the outcome; while the database is away it is kept, and nothing new begins."""
+        result = self._result
+        if result is None or monotonic() < self._settle_due:
+            return
+        # A printer that could not print says so first: the ticket must not come back to it.
+        if isinstance(result.outcome, (NotPrinted, Uncertain)):
+            self._publish_wanted()
+        try:
+            self._write(result)
+        except ClaimLost:
+            self._slot.add(Cell.STALE_TOKENS)
+            log.warning("claim lost", extra={"ticket": result.claim.ticket, "token": result.claim.token})
+        except DatabaseTrouble as trouble:
+            self._settle_failures += 1
+            self._settle_due = monotonic() + _SETTLE_AGAIN.delay(self._settle_failures, random.random())  # noqa: S311
+            if self._settle_failures == 1:
+                log.warning("database trouble", extra={"cause": trouble.sentence, "ticket": result.claim.ticket})
+            return
+        if self._settle_failures:
+            log.info("database back")
+        self._result = None
+        self._post(("room", result.claim.token))
+
+    def _write(self, result: Result) -> None:
+        if not result.asked:
+            self._queue.settle_unsent(result.claim.ticket, result.claim.token)
+            return
+        self._queue.settle(
+            result.claim.ticket,
+            result.claim.token,
+            result.outcome,
+            duration_ms=result.duration_ms,
+            possible_duplicate=result.possible_duplicate,
+        )
+
+    def _give_back(self, claims: list[Claim], why: str) -> None:
+        """Give claims back unmarked. If the database is away they stay ours, and are tried again later."""
+        if not claims:
+            return
+        try:
+            self._queue.release([(claim.ticket, claim.token) for claim in claims], why)
+        except DatabaseTrouble as trouble:
+            log.warning("database trouble", extra={"cause": trouble.sentence})
+            return
+        for claim in claims:
+            self._claims.remove(claim)
+            log.info("released", extra={"ticket": claim.ticket, "cause": why})
+            self._post(("room", claim.token))
+        self._slot.set(Cell.HELD, len(self._claims))
+
+    # -- the device's state ----------------------------------------------------------------------------------------
+
+    def _ask(self) -> Ready | Unable:
+        """Hello; what it says is published if it is news."""
+        answer = self._device.ask()
+        self._status = answer.status
+        if isinstance(answer, Ready):
+            self._unable = None
+            self._ask_failures = 0
+            self._response_ms = answer.response_ms
+            self._ask_due = monotonic() + HELLO_EVERY_S
+            self._slot.set(Cell.UNREACHED_SINCE, 0.0)
+            self._publish("ready", "")
+        else:
+            self._unable = answer
+            self._ask_failures += 1
+            self._response_ms = None
+            self._ask_due = monotonic() + _ASK_AGAIN.delay(self._ask_failures, random.random())  # noqa: S311
+            if not answer.alive and not self._slot.get(Cell.UNREACHED_SINCE):
+                self._slot.set(Cell.UNREACHED_SINCE, monotonic())
+            if answer.alive:
+                self._slot.set(Cell.UNREACHED_SINCE, 0.0)
+            self._publish(_state_of(answer.reason), answer.text)
+        return answer
+
+    def _publish(self, state: str, text: str) -> None:
+        if self._wanted is None or self._wanted[0] != state:
+            level = logging.INFO if state == "ready" else logging.WARNING
+            log.log(level, "printer state", extra={"state": state, "cause": text})
+        self._wanted = (state, text, self._status.paper.value)
+        self._publish_due = 0.0
+        self._publish_wanted()
+
+    def _publish_wanted(self) -> None:
+        if self._wanted is None or self._wanted == self._published or monotonic() < self._publish_due:
+            return
+        state, text, paper = self._wanted
+        try:
+            self._queue.set_state(
+                self._config.key,
+                self._epoch,
+                state=state,
+                text=text,
+                paper=paper,
+                response_ms=self._response_ms,
+                answers=self._device.answers,
+            )
+        except DatabaseTrouble:
+            # Counted by the connection; said again as long as it is news.
+            self._publish_due = monotonic() + 0.5
+            return
+        self._published = self._wanted
+
+    def _keep_up(self) -> None:
+        """Between tickets: keep the device awake, publish, write health rows."""
+        if not self._trusted():
+            if self._device.connected:
+                log.warning("lease not trusted")
+                self._device.close()
+            return
+        if monotonic() >= self._ask_due and not self._let_go():
+            self._ask()
+        self._publish_wanted()
+        try:
+            self._write_health()
+            self._prune_health()
+        except DatabaseTrouble as trouble:
+            log.warning("database trouble", extra={"cause": trouble.sentence})
+            self._health_due = monotonic() + 5.0
+
+    def _let_go(self) -> bool:
+        """Where the site wants it, an idle socket is closed, and the device is left alone until the next ticket."""
+        idle_close_s = self._settings.idle_close_s
+        if not idle_close_s or self._unable is not None or monotonic() - self._last_ticket < idle_close_s:
+            return False
+        self._device.close()
+        self._ask_due = monotonic() + HEALTH_EVERY_S
+        return self._published is not None
+
+    def _write_health(self) -> None:
+        status, unable = self._status, self._unable
+        online = unable is None or unable.alive
+        code = "" if unable is None else unable.reason.value
+        text = "" if unable is None else unable.text
+        told = (online, status.paper, status.cutter_ok, status.temperature_ok, code)
+        if self._wanted is None or (monotonic() < self._health_due and told == self._health_told):
+            return
+        self._queue.health(
+            self._config.key,
+            self._config.rows,
+            online=online,
+            response_ms=self._response_ms,
+            paper=_paper_word(status.paper),
+            code=code,
+            error=text,
+            temperature_ok=status.temperature_ok,
+            cutter_ok=status.cutter_ok,
+        )
+        self._health_told = told
+        self._health_due = monotonic() + HEALTH_EVERY_S
+
+    def _prune_health(self) -> None:
+        if monotonic() < self._prune_due:
+            return
+        pruned = self._queue.prune_health(self._config.rows, self._settings.health_retention_days)
+        self._prune_due = monotonic() + (1.0 if pruned >= 5000 else PRUNE_EVERY_S)
+
+    # -- the loop --------------------------------------------------------------------------------------------------
+
+    def _trusted(self) -> bool:
+        """Whether the lease is surely ours now."""
+        return self._gone_at is None and boottime() < self._orders[Order.TRUST_UNTIL] - TRUST_MARGIN_S
+
+    def _pulse(self) -> None:
+        self._slot.beat()
+
+    def _count(self) -> None:
+        self._slot.set(Cell.CONNECTED, float(self._device.connected))
+        self._slot.set(Cell.RECONNECTS, self._device.reconnects)
+        self._slot.set(Cell.DATABASE_ERRORS, self._database.errors)
+
+    def _wait(self) -> None:
+        now = monotonic()
+        timeout = BEAT_S
+        if self._result is not None:
+            timeout = min(timeout, self._settle_due - now)
+        elif not self._claims:
+            timeout = min(timeout, self._ask_due - now)
+        sources: list[object] = [] if self._gone_at is not None else [self._control]
+        if self._mailbox is not None:
+            sources.append(self._mailbox)
+        wait(sources, max(0.005, timeout))  # type: ignore[arg-type]
+
+
+_STATES = {
+    Reason.REFUSED: "down",
+    Reason.TIMEOUT: "down",
+    Reason.UNRESOLVABLE: "down",
+    Reason.CONNECTION_LOST: "down",
+    Reason.SILENT: "silent",
+    Reason.OFFLINE: "offline",
+    Reason.PAPER_OUT: "paper_out",
+    Reason.COVER_OPEN: "cover_open",
+    Reason.CUTTER_ERROR: "error",
+    Reason.PRINTER_ERROR: "error",
+    Reason.BLOCKED: "blocked",
+}
+
+
+def _state_of(reason: Reason) -> str:
+    return _STATES.get(reason, "down")
+
+
+def _paper_word(paper: PaperState) -> str:
+    """The POS's words for paper."""
+    return {PaperState.OK: "ok", PaperState.LOW: "low", PaperState.OUT: "out"}.get(paper, "unknown")
+
+
+def _ms(began: float) -> int:
+    return max(1, round((monotonic() - began) * 1000))
+
+
+def main(tools: ChildTools, config: DeviceConfig, epoch: int) -> None:
+    """A printer process."""
+    PrinterProcess(tools, config, epoch).run()

@@ -1,0 +1,1 @@
+"""What ties the processes together: pipes, lock-free slots, the start of a child."""

@@ -1,0 +1,102 @@
+"""The start and the end of a child process, whatever it works on."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import logging
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import IO, Any, cast
+
+from kps import logs
+from kps.core.settings import Settings
+from kps.database.schema import PosSchema
+from kps.process.channels import Channel
+from kps.process.slots import Cell, Cells, Slot
+
+EXIT_BUG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ChildStart:
+    """All that a child is given at its start."""
+
+    name: str
+    """`dispatcher`, or `printer-NAME`."""
+    generation: int
+    settings: Settings
+    schema: PosSchema
+    owner: str
+    """The instance's owner uuid."""
+    control: Connection[Any, Any]
+    cells: Cells
+    orders: Cells
+
+
+@dataclass(slots=True)
+class ChildTools:
+    """What a child's loop works with."""
+
+    start: ChildStart
+    control: Channel
+    slot: Slot
+    log: logs.LogHandle
+
+
+def run(start: ChildStart, loop: Callable[[ChildTools], None]) -> None:
+    """Set the process up, run its loop, and leave for good: no atexit of multiprocessing may hang the end."""
+    name_process(start.name)
+    for ignored in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+        # Ctrl-C hits the whole group; children are stopped by message only.
+        signal.signal(ignored, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    settings = start.settings
+    folder = Path(settings.log_dir) if settings.log_dir else None
+    handle = logs.configure(
+        start.name,
+        level=settings.log_level,
+        folder=folder,
+        file_format=cast(logs.FileFormat, settings.log_format),
+        generation=start.generation,
+    )
+    stacks = dump_stacks_on_usr2(logs.enable_stack_dumps(folder, start.name))
+    tools = ChildTools(start, Channel(start.control), Slot(start.cells), handle)
+    code = 0
+    try:
+        tools.slot.beat()
+        loop(tools)
+    except Exception:  # noqa: BLE001 - the one place per process: say it, end, be restarted
+        logging.getLogger("kps").critical("process failed", exc_info=True)
+        code = EXIT_BUG
+    finally:
+        tools.slot.set(Cell.LOG_DROPPED, tools.slot.get(Cell.LOG_DROPPED) + handle.dropped)
+        logging.shutdown()
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+        if stacks is not None:
+            stacks.close()
+        os._exit(code)
+
+
+def dump_stacks_on_usr2(path: Path | None) -> IO[bytes] | None:
+    """USR2 appends the stacks of all threads to the process's stack file; without one it is ignored."""
+    if path is None:
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        return None
+    file = path.open("ab", buffering=0)
+    faulthandler.register(signal.SIGUSR2, file=file, all_threads=True)
+    return file
+
+
+def name_process(name: str) -> None:
+    """Show `kps:NAME` in ps and top; 15 characters are all the kernel keeps."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/comm").write_text(f"kps:{name.removeprefix('printer-')}"[:15], encoding="utf-8")

@@ -1,0 +1,134 @@
+"""Facts of a child in shared memory: one 8-byte cell each, one writer, no lock, so a kill can break nothing."""
+
+from __future__ import annotations
+
+from collections.abc import MutableSequence
+from enum import IntEnum
+from itertools import accumulate
+from multiprocessing.context import SpawnContext
+from typing import cast
+
+from kps.core.tickets import ProofLevel
+from kps.process.clocks import monotonic
+
+Cells = MutableSequence[float]
+CELLS = 64
+
+PRINT_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, float("inf"))
+"""Upper bounds of the print time histogram, in seconds."""
+
+
+class Stage(IntEnum):
+    """How far a printer process is with the ticket it holds."""
+
+    IDLE = 0
+    TAKEN = 1
+    """Taken from the mailbox or promised, no byte has left: a death here is the ticket's fault or the code's."""
+    LEAVING = 2
+    """Bytes may be leaving."""
+
+
+class Cell(IntEnum):
+    """What stands where in a child's slot."""
+
+    BEAT = 0
+    TICKET = 1
+    TOKEN = 2
+    STAGE = 3
+    CONNECTED = 4
+    LAST_OK = 5
+    HELD = 6
+    UNREACHED_SINCE = 7
+    """Monotonic time since which the device cannot be reached at all; 0 = it can."""
+    BYTES = 8
+    RECONNECTS = 9
+    DATABASE_ERRORS = 10
+    LOG_DROPPED = 11
+    MARKED = 12
+    STALE_TOKENS = 13
+    NOT_PRINTED = 14
+    UNCERTAIN = 15
+    UNPRINTABLE = 16
+    PRINTED_PROCESS_ID = 17
+    PRINTED_FENCE = 18
+    PRINTED_REALTIME = 19
+    PRINTED_NONE = 20
+    FAILED = 21
+    """Tickets that this process made `failed`."""
+    LAST_POLL = 22
+    """Wall time of the dispatcher's last look, seconds since 1970; for showing only."""
+    CLAIMED = 23
+    POLL_FOUND_WORK = 24
+    LISTENER_RECONNECTS = 25
+    LISTENER_PROVEN = 26
+    ROUNDS_ENDED = 27
+    RESCUED = 28
+    FAILOVERS = 29
+    RECONCILED = 30
+    DATABASE_OK = 31
+    UNROUTABLE = 32
+    """Tickets that wait for a printer row now."""
+    PRINT_SECONDS = 40
+    BUCKETS = 41
+
+
+PRINTED_CELL = {
+    ProofLevel.PROCESS_ID: Cell.PRINTED_PROCESS_ID,
+    ProofLevel.FENCE: Cell.PRINTED_FENCE,
+    ProofLevel.REALTIME: Cell.PRINTED_REALTIME,
+    ProofLevel.NONE: Cell.PRINTED_NONE,
+}
+COUNTERS = frozenset(
+    {
+        Cell.BYTES, Cell.RECONNECTS, Cell.DATABASE_ERRORS, Cell.LOG_DROPPED, Cell.MARKED, Cell.STALE_TOKENS,
+        Cell.NOT_PRINTED, Cell.UNCERTAIN, Cell.UNPRINTABLE, *PRINTED_CELL.values(), Cell.FAILED, Cell.CLAIMED,
+        Cell.POLL_FOUND_WORK, Cell.LISTENER_RECONNECTS, Cell.ROUNDS_ENDED, Cell.RESCUED, Cell.FAILOVERS, Cell.RECONCILED,
+    }
+)  # fmt: skip
+
+
+def make_cells(context: SpawnContext) -> Cells:
+    """A fresh slot, all zero; it can be given to a child at its start only."""
+    return cast(Cells, context.RawArray("d", CELLS))
+
+
+class Slot:
+    """The writing side of a slot: belongs to one child's work loop. Its next incarnation counts on."""
+
+    def __init__(self, cells: Cells) -> None:
+        self._cells = cells
+
+    def beat(self) -> None:
+        """I am working."""
+        self._cells[Cell.BEAT] = monotonic()
+
+    def set(self, cell: Cell, value: float) -> None:
+        """Replace one fact."""
+        self._cells[cell] = value
+
+    def get(self, cell: Cell) -> float:
+        """Read one fact."""
+        return self._cells[cell]
+
+    def add(self, cell: Cell, amount: float = 1.0) -> None:
+        """Count on."""
+        self._cells[cell] += amount
+
+    def observe_print(self, seconds: float) -> None:
+        """Count one print time."""
+        index = next(i for i, bound in enumerate(PRINT_BUCKETS_S) if seconds <= bound)
+        self._cells[Cell.BUCKETS + index] += 1.0
+        self._cells[Cell.PRINT_SECONDS] += seconds
+
+
+def print_buckets(cells: Cells) -> dict[float, int]:
+    """Cumulative print times by upper bound."""
+    counts = [int(cells[Cell.BUCKETS + index]) for index in range(len(PRINT_BUCKETS_S))]
+    return dict(zip(PRINT_BUCKETS_S, accumulate(counts), strict=True))
+
+
+class Order(IntEnum):
+    """What the supervisor writes for a child."""
+
+    TRUST_UNTIL = 0
+    """BOOTTIME until which the printer's lease is surely ours; 0 = not ours."""

@@ -1,0 +1,500 @@
+"""The supervisor's thread that talks to the database: leases, printer rows, reclaim, counts.
+
+Its failure or slowness never stops the main loop, which reads events and the last views only.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import random
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kps.core.health import QueueView
+from kps.core.retry import Backoff
+from kps.core.routing import PrinterRow, covers, printer_key
+from kps.core.settings import Settings
+from kps.core.tickets import PrinterKey, ProofLevel, Token
+from kps.database import Database, DatabaseTrouble
+from kps.database.connection import Row
+from kps.database.migrations import MigrationNeeded, SchemaTooNew, install_trigger, migrate
+from kps.database.queue import Queue, printer_rows
+from kps.database.schema import PosSchema, SchemaUnusable, introspect
+from kps.process.clocks import boottime, monotonic
+from kps.process.slots import Cells, Order
+from kps.supervisor.resolver import Resolver
+
+LEASE_TTL_S = 6.0
+RENEW_EVERY_S = 1.5
+DEVICES_EVERY_S = 2.0
+COUNTS_EVERY_S = 5.0
+ORPHANS_EVERY_S = 5.0
+SWEEP_EVERY_S = 60.0
+INTROSPECT_EVERY_S = 60.0
+YIELD_AWAY_S = 60.0
+_CONNECT_AGAIN = Backoff(first=0.1, cap=3.0)
+
+log = logging.getLogger("kps.supervisor")
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaKnown:
+    """The POS's tables are there and usable; children may start."""
+
+    schema: PosSchema
+
+
+@dataclass(frozen=True, slots=True)
+class RowsRead:
+    """The printer rows as they are now, in routing order, with the keys of their devices."""
+
+    rows: tuple[PrinterRow, ...]
+    addresses: dict[PrinterKey, str]
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseTaken:
+    """The printer is ours under this epoch."""
+
+    key: PrinterKey
+    epoch: int
+    answers: bool | None
+    level: ProofLevel | None
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseLost:
+    """Another instance owns the printer, or we have given it up."""
+
+    key: PrinterKey
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """What a dead process held has been given back; `epoch` is the next incarnation's, None = the lease is gone."""
+
+    key: PrinterKey
+    generation: int
+    epoch: int | None
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaimed:
+    """`printing` tickets without a live owner have been taken over."""
+
+    count: int
+
+
+Event = SchemaKnown | RowsRead | LeaseTaken | LeaseLost | Released | Reclaimed
+
+
+@dataclass(frozen=True, slots=True)
+class Well:
+    """A printer whose lease is to be renewed, and the cell that tells its process until when it is trusted."""
+
+    epoch: int
+    orders: Cells
+
+
+@dataclass(frozen=True, slots=True)
+class _Release:
+    key: PrinterKey
+    generation: int
+    epoch: int
+    blamed: Token
+
+
+@dataclass(frozen=True, slots=True)
+class _Yield:
+    key: PrinterKey
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Lapse:
+    keys: tuple[PrinterKey, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Down:
+    key: PrinterKey
+    epoch: int
+    text: str
+
+
+class _Reload:
+    pass
+
+
+class _Quit:
+    pass
+
+
+class Clerk:
+    """One thread, one connection."""
+
+    def __init__(self, settings: Settings, owner: str, wake: Callable[[], None]) -> None:
+        self._settings = settings
+        self._owner = owner
+        self._wake = wake
+        self._host = socket.gethostname()
+        self._database = Database(settings.database, "supervisor")
+        self._queue: Queue | None = None
+        self._resolver = Resolver()
+        self._inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
+        self._chores: deque[object] = deque()
+        self._rows: tuple[PrinterRow, ...] | None = None
+        self._hosts_seen: set[str] = set()
+        self._due: dict[str, float] = {}
+        self._failures = 0
+        self._quit = False
+        self._orphans: dict[tuple[int, int], float] = {}
+        self._dead_owner = ""
+        self.events: deque[Event] = deque()
+        self.well: dict[PrinterKey, Well] = {}
+        """Set by the main loop as a whole: the printers of ours whose process is well."""
+        self.unwanted: frozenset[PrinterKey] = frozenset()
+        """Set by the main loop: printers that must not be acquired now."""
+        self.trouble: str = "not connected yet"
+        """A sentence for people; '' while the database works."""
+        self.devices: tuple[Row, ...] = ()
+        self.totals: dict[int, tuple[int, int]] = {}
+        """Printer row id -> (total_prints, failed_prints)."""
+        self.counts = QueueView()
+        self.counts_at = float("-inf")
+        self.schema: PosSchema | None = None
+        self.trigger_missing = ""
+        self.errors = 0
+        self.thread = threading.Thread(target=self._run, name="clerk", daemon=True)
+
+    # -- called by the main loop -----------------------------------------------------------------------------------
+
+    def start(self, dead_owner: str) -> None:
+        """Begin; `dead_owner` is a generation proven gone, whose leases end at once ('' = none)."""
+        self._dead_owner = dead_owner
+        self.thread.start()
+
+    def release_dead(self, key: PrinterKey, generation: int, epoch: int, blamed: Token) -> None:
+        """A printer process has been reaped: answered by Released."""
+        self._inbox.put(_Release(key, generation, epoch, blamed))
+
+    def yield_lease(self, key: PrinterKey, epoch: int) -> None:
+        """Give a printer up that we cannot reach, if another instance lives: answered by LeaseLost then."""
+        self._inbox.put(_Yield(key, epoch))
+
+    def lapse(self, keys: list[PrinterKey]) -> None:
+        """End leases at once."""
+        if keys:
+            self._inbox.put(_Lapse(tuple(keys)))
+
+    def say_down(self, key: PrinterKey, epoch: int, text: str) -> None:
+        """The printer's process cannot say itself that it cannot print."""
+        self._inbox.put(_Down(key, epoch, text))
+
+    def reload(self) -> None:
+        """Read the printer rows now."""
+        self._inbox.put(_Reload())
+
+    def quit(self, limit_s: float) -> None:
+        """Finish what has been asked for, and end; waits for at most `limit_s`."""
+        self._inbox.put(_Quit())
+        self.thread.join(limit_s)
+
+    # -- the thread ------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while not self._quit:
+                self._turn()
+        finally:
+            self._database.close()
+            self._resolver.stop()
+
+    def _turn(self) -> None:
+        self._take_inbox(self._next_due())
+        try:
+            if self._queue is None:
+                self._prepare()
+            self._work()
+        except DatabaseTrouble as trouble:
+            self._failed(trouble.sentence)
+        except (SchemaUnusable, SchemaTooNew) as trouble:
+            self._failed(str(trouble))
+        except MigrationNeeded as needed:
+            self._failed(f"AUTO_MIGRATE is off and schema kps is behind; run: {needed}")
+        else:
+            if self.trouble:
+                log.info("database connected")
+            self.trouble = ""
+            self._failures = 0
+        self.errors = self._database.errors
+
+    def _failed(self, sentence: str) -> None:
+        if sentence != self.trouble:
+            log.warning("database trouble", extra={"cause": sentence})
+        self.trouble = sentence
+        self._database.close()
+        self._failures += 1
+        self._due["retry"] = monotonic() + _CONNECT_AGAIN.delay(self._failures, random.random())  # noqa: S311
+        self._wake()
+        if self._quit_asked():
+            self._quit = True
+
+    def _quit_asked(self) -> bool:
+        return any(isinstance(chore, _Quit) for chore in self._chores)
+
+    def _next_due(self) -> float:
+        if self._failures:
+            return max(0.0, self._due["retry"] - monotonic())
+        if self._queue is None or self._chores:
+            return 0.0
+        return max(0.0, min(self._due.values(), default=0.0) - monotonic())
+
+    def _take_inbox(self, timeout: float) -> None:
+        try:
+            self._chores.append(self._inbox.get(timeout=min(timeout, 0.5)) if timeout > 0 else self._inbox.get_nowait())
+            while True:
+                self._chores.append(self._inbox.get_nowait())
+        except queue.Empty:
+            return
+
+    def _post(self, event: Event) -> None:
+        self.events.append(event)
+        self._wake()
+
+    def _prepare(self) -> None:
+        """Connect, migrate, look at the POS's tables. Raises when something is missing; it is tried again."""
+        self._database.connect()
+        schema = introspect(self._database)
+        applied = migrate(self._database, automatic=self._settings.auto_migrate)
+        for name in applied:
+            log.info("migration applied", extra={"text": name})
+        schema = self._ensure_trigger(schema)
+        log.info("database schema", extra={"text": schema.describe()})
+        self._queue = Queue(self._database, schema, self._owner, self._settings.instance_name)
+        self.schema = schema
+        if self._dead_owner:
+            self._database.run(self._queue.sql.expire_owner, owner=self._dead_owner)
+            self._dead_owner = ""
+        now = monotonic()
+        self._due = {name: now for name in ("renew", "rows", "devices", "counts", "orphans", "sweep", "introspect")} | {
+            "retry": now
+        }
+        self._due["introspect"] = now + INTROSPECT_EVERY_S
+        self._renew()
+        self._post(SchemaKnown(schema))
+
+    def _ensure_trigger(self, schema: PosSchema) -> PosSchema:
+        if not self._settings.notify_trigger:
+            self.trigger_missing = "" if schema.has_trigger else "wake-up trigger is off: tickets are found by polling"
+            return schema
+        if schema.has_trigger:
+            self.trigger_missing = ""
+            return schema
+        try:
+            install_trigger(self._database)
+        except DatabaseTrouble as trouble:
+            self.trigger_missing = f"wake-up trigger is absent, tickets are found by polling: {trouble.sentence}"
+            log.warning("trigger missing", extra={"cause": trouble.sentence})
+            self._database.connect()
+            return schema
+        self.trigger_missing = ""
+        return introspect(self._database)
+
+    def _work(self) -> None:
+        if not self._database.connected:
+            self._database.connect()
+        while self._chores:
+            self._do(self._chores[0])
+            self._chores.popleft()
+        self._when_due("renew", RENEW_EVERY_S, self._renew)
+        self._when_due("rows", max(2.0, self._settings.poll_interval_s), self._read_rows)
+        self._when_due("devices", DEVICES_EVERY_S, self._read_devices)
+        self._when_due("counts", COUNTS_EVERY_S, self._count)
+        self._when_due("orphans", min(ORPHANS_EVERY_S, self._settings.reclaim_s / 2), self._reclaim)
+        self._when_due("sweep", SWEEP_EVERY_S, self._sweep)
+        self._when_due("introspect", INTROSPECT_EVERY_S, self._look_at_schema)
+
+    def _when_due(self, name: str, every_s: float, chore: Callable[[], None]) -> None:
+        if monotonic() >= self._due[name]:
+            chore()
+            self._due[name] = monotonic() + every_s
+
+    @property
+    def _known(self) -> Queue:
+        assert self._queue is not None
+        return self._queue
+
+    def _do(self, chore: object) -> None:
+        match chore:
+            case _Release():
+                self._release(chore)
+            case _Yield(key, epoch):
+                gone = self._database.run(
+                    self._known.sql.yield_lease, me=self._owner, key=key, epoch=epoch, away=YIELD_AWAY_S
+                )
+                if gone:
+                    log.warning("lease given up", extra={"printer": key, "cause": "device cannot be reached"})
+                    self._post(LeaseLost(key))
+            case _Lapse(keys):
+                self._database.run(self._known.sql.lapse, me=self._owner, keys=list(keys))
+            case _Down(key, epoch, text):
+                self._known.set_state(
+                    key, epoch, state="down", text=text, paper="unknown", response_ms=None, answers=None
+                )
+            case _Reload():
+                self._due["rows"] = 0.0
+            case _Quit():
+                self._quit = True
+            case _:
+                log.error("unknown chore", extra={"text": repr(chore)})
+
+    def _release(self, release: _Release) -> None:
+        rows = self._database.run(
+            self._known.sql.release_dead,
+            me=self._owner,
+            key=release.key,
+            epoch=release.epoch,
+            blamed=release.blamed,
+            instance=self._settings.instance_name,
+        )
+        count = rows[0].released if rows else 0
+        if count:
+            log.warning("released", extra={"cause": "death", "printer": release.key, "count": count})
+        self._post(Released(release.key, release.generation, rows[0].epoch if rows else None, count))
+
+    def _renew(self) -> None:
+        """Keep the leases of the printers that are well; trust counts from before the question."""
+        well = dict(self.well)
+        asked_at = boottime()
+        rows = self._database.run(
+            self._known.sql.renew,
+            me=self._owner,
+            instance=self._settings.instance_name,
+            host=self._host,
+            keys=list(well),
+            epochs=[one.epoch for one in well.values()],
+            ttl=LEASE_TTL_S,
+            limit=LEASE_TTL_S / 2,
+        )
+        for row in rows:
+            key = PrinterKey(row.printer_key)
+            if self.well.get(key) is well[key]:
+                well[key].orders[Order.TRUST_UNTIL] = asked_at + LEASE_TTL_S
+        if len(rows) < len(well):
+            self._acquire()
+
+    def _read_rows(self) -> None:
+        found = self._database.run(self._known.sql.rows)
+        hosts = {row.host for row in found if row.host}
+        if fresh := hosts - self._hosts_seen:
+            self._hosts_seen |= fresh
+            self._resolver.wait_for(sorted(fresh), 1.0)
+        addresses: dict[PrinterKey, str] = {}
+        keys: dict[int, PrinterKey] = {}
+        for row in found:
+            if row.host:
+                address = self._resolver.address(row.host) or row.host
+                keys[row.id] = printer_key(self._settings.site, address, row.port)
+                addresses[keys[row.id]] = address
+        rows = tuple(printer_rows(found, keys))
+        self.totals = {row.id: (row.total_prints, row.failed_prints) for row in found}
+        if rows != self._rows:
+            self._rows = rows
+            self._post(RowsRead(rows, addresses))
+            self._acquire()
+
+    def _wanted(self) -> dict[PrinterKey, str]:
+        """Devices that this instance serves, with the name of their first row."""
+        settings = self._settings
+        wanted: dict[PrinterKey, str] = {}
+        for row in self._rows or ():
+            if row.active and not row.fault and covers(settings.stations, settings.brands, row):
+                wanted.setdefault(row.key, row.name)
+        return wanted
+
+    def _read_devices(self) -> None:
+        keys = sorted({row.key for row in self._rows or () if row.key})
+        self.devices = tuple(self._database.run(self._known.sql.printers, keys=keys))
+        for row in self.devices:
+            key = PrinterKey(row.printer_key)
+            if key in self.well and row.live and row.owner != self._owner:
+                self._post(LeaseLost(key))
+        live = {row.printer_key for row in self.devices if row.live}
+        if any(key not in live for key in self._wanted() if key not in self.unwanted):
+            self._acquire()
+
+    def _acquire(self) -> None:
+        """Take what nobody owns; our own lapsed leases too, under a new epoch that carries what is held."""
+        wanted = {key: name for key, name in self._wanted().items() if key not in self.unwanted}
+        if not wanted:
+            return
+        asked_at = boottime()
+        rows = self._database.run(
+            self._known.sql.acquire,
+            me=self._owner,
+            instance=self._settings.instance_name,
+            keys=list(wanted),
+            names=list(wanted.values()),
+            ttl=LEASE_TTL_S,
+        )
+        for row in rows:
+            key = PrinterKey(row.printer_key)
+            log.info("lease taken", extra={"printer": key, "epoch": row.epoch, "released": row.released})
+            if row.released:
+                self._post(Reclaimed(row.released))
+            if well := self.well.get(key):
+                self.well[key] = Well(row.epoch, well.orders)
+                well.orders[Order.TRUST_UNTIL] = asked_at + LEASE_TTL_S
+            level = ProofLevel(row.proof_level) if row.proof_level else None
+            self._post(LeaseTaken(key, row.epoch, row.answers, level))
+
+    def _count(self) -> None:
+        row = self._database.run(self._known.sql.counts)[0]
+        self.counts = QueueView(row.new, row.printing, row.failed_today, row.printed_today, row.oldest_new_age_s)
+        self.counts_at = monotonic()
+
+    def _reclaim(self) -> None:
+        """Adopt `printing` tickets that nobody has accounted for during RECLAIM_SECONDS."""
+        now = monotonic()
+        seen = {(row.id, row.token) for row in self._database.run(self._known.sql.orphans)}
+        self._orphans = {one: self._orphans.get(one, now) for one in seen}
+        due = [one for one, since in self._orphans.items() if now - since >= self._settings.reclaim_s]
+        if not due:
+            return
+        rows = self._database.run(
+            self._known.sql.adopt,
+            ids=[ticket for ticket, _ in due],
+            tokens=[token for _, token in due],
+            instance=self._settings.instance_name,
+        )
+        if rows:
+            log.warning("released", extra={"cause": "reclaim", "count": len(rows)})
+            self._post(Reclaimed(len(rows)))
+
+    def _sweep(self) -> None:
+        self._database.run(self._known.sql.sweep, me=self._owner)
+
+    def _look_at_schema(self) -> None:
+        """A migration of the POS that matters to our statements makes the main loop restart the children."""
+        schema = self._ensure_trigger(introspect(self._database))
+        if schema != self.schema:
+            log.warning("database schema", extra={"text": schema.describe()})
+            self.schema = schema
+            self._queue = Queue(self._database, schema, self._owner, self._settings.instance_name)
+            self._database.close()
+            self._post(SchemaKnown(schema))
+
+
+def wakeup_pipe() -> tuple[int, int]:
+    """A non-blocking pipe (read end, write end) that wakes the main loop."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    return reader, writer

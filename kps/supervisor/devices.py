@@ -1,0 +1,50 @@
+"""Printer rows -> the devices that need a process, each with a name of its own. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from kps.core.routing import PrinterRow, covers
+from kps.core.settings import Settings
+from kps.core.tickets import PrinterKey
+from kps.printer.config import DeviceConfig
+
+NAME_LIMIT = 60
+
+
+def wanted_devices(
+    rows: Iterable[PrinterRow], addresses: Mapping[PrinterKey, str], settings: Settings
+) -> dict[PrinterKey, DeviceConfig]:
+    """One config per physical device that an active, usable, covered row names.
+
+    All rows of a device are served with it, also those outside the instance's own stations and brands.
+    """
+    by_key: dict[PrinterKey, list[PrinterRow]] = {}
+    for row in rows:
+        if row.active and not row.fault:
+            by_key.setdefault(row.key, []).append(row)
+    names: set[str] = set()
+    found = {}
+    for key in sorted(by_key, key=lambda key: min(row.id for row in by_key[key])):
+        same = sorted(by_key[key], key=lambda row: row.id)
+        name = _unique(same[0], names)
+        if any(covers(settings.stations, settings.brands, row) for row in same):
+            found[key] = DeviceConfig(
+                key=key,
+                name=name,
+                host=addresses.get(key, same[0].host),
+                port=same[0].port,
+                timeout_s=min(30.0, max(1.0, max(row.timeout_s for row in same))),
+                rows=tuple(row.id for row in same),
+            )
+    return found
+
+
+def _unique(row: PrinterRow, taken: set[str]) -> str:
+    """The row's name; with its station and id where another device has the same."""
+    plain = row.name[:NAME_LIMIT] or f"printer {row.id}"
+    for name in (plain, f"{plain} {row.station}"[:NAME_LIMIT], f"{plain} {row.id}"):
+        if name.lower() not in taken:
+            taken.add(name.lower())
+            return name
+    raise AssertionError("row ids are unique")

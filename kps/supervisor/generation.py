@@ -1,0 +1,146 @@
+"""The children of this supervisor, written down so that its successor can end those that outlive it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import select
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+GRACE_S = 2.0
+"""Orphans of a killed supervisor notice it by EOF and end by themselves within this."""
+
+log = logging.getLogger("kps.supervisor")
+
+
+class AlreadyRunning(Exception):
+    """Another supervisor of the same INSTANCE_NAME and user is running on this host."""
+
+
+class RunDirUnusable(Exception):
+    """RUN_DIR cannot be made, is not ours, or cannot be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What the last generation left behind."""
+
+    owner: str
+    """Its owner uuid; '' if there was none."""
+    children: tuple[tuple[int, int], ...]
+    """(pid, start time in clock ticks since boot)."""
+
+
+class RunDir:
+    """The folder of one instance's children.json and lock."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock_fd: int | None = None
+        self._written = ""
+
+    def take(self) -> Left:
+        """Lock the folder and read what the last generation left. Raises AlreadyRunning or RunDirUnusable."""
+        try:
+            self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if self._path.stat().st_uid != os.getuid():
+                raise RunDirUnusable(f"RUN_DIR {self._path} belongs to another user")
+            self._lock_fd = os.open(self._path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise RunDirUnusable(f"RUN_DIR {self._path} cannot be used: {error.strerror}") from error
+        try:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise AlreadyRunning(f"another supervisor uses {self._path}; set INSTANCE_NAME or RUN_DIR") from error
+        return self._read()
+
+    def write(self, owner: str, pids: list[int]) -> None:
+        """Replace children.json; a fault is logged, it costs only the sweep of a successor."""
+        text = json.dumps({"owner": owner, "children": [[pid, start] for pid in pids if (start := start_time(pid))]})
+        if text == self._written:
+            return
+        fresh = self._path / "children.json.new"
+        try:
+            fresh.write_text(text, encoding="utf-8")
+            fresh.replace(self._path / "children.json")
+        except OSError as error:
+            log.warning("children file cannot be written", extra={"path": str(self._path), "cause": error.strerror})
+            return
+        self._written = text
+
+    def leave(self) -> None:
+        """A clean end leaves nothing behind."""
+        for name in ("children.json", "lock"):
+            with contextlib.suppress(OSError):
+                (self._path / name).unlink()
+        with contextlib.suppress(OSError):
+            self._path.rmdir()
+        if self._lock_fd is not None:
+            os.close(self._lock_fd)
+            self._lock_fd = None
+
+    def _read(self) -> Left:
+        try:
+            found = json.loads((self._path / "children.json").read_text(encoding="utf-8"))
+            return Left(str(found["owner"]), tuple((int(pid), int(start)) for pid, start in found["children"]))
+        except FileNotFoundError:
+            return Left("", ())
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("children file cannot be read", extra={"cause": str(error)})
+            return Left("", ())
+
+
+def start_time(pid: int) -> int:
+    """Clock ticks since boot at which a process started (field 22 of its stat); 0 = there is none."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def sweep(left: Left, grace_s: float = GRACE_S) -> bool:
+    """End the children of a generation whose supervisor is dead; True = all are proven gone."""
+    handles = [handle for pid, start in left.children if (handle := _handle_of(pid, start)) is not None]
+    if handles:
+        log.warning("children of a dead supervisor", extra={"count": len(handles)})
+    try:
+        remaining = _wait_gone(handles, grace_s)
+        for handle in remaining:
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+        remaining = _wait_gone(remaining, 5.0)
+    finally:
+        for handle in handles:
+            os.close(handle)
+    if remaining:
+        log.error("children of a dead supervisor will not end", extra={"count": len(remaining)})
+    return not remaining
+
+
+def _handle_of(pid: int, start: int) -> int | None:
+    """A pidfd of exactly that process; None if it is gone and the pid perhaps reused."""
+    try:
+        handle = os.pidfd_open(pid)
+    except OSError:
+        return None
+    if start_time(pid) != start:
+        os.close(handle)
+        return None
+    return handle
+
+
+def _wait_gone(handles: list[int], limit_s: float) -> list[int]:
+    end = time.monotonic() + limit_s
+    remaining = list(handles)
+    while remaining and (left := end - time.monotonic()) > 0:
+        poller = select.poll()
+        for handle in remaining:
+            poller.register(handle, select.POLLIN)
+        gone = {handle for handle, _ in poller.poll(left * 1000)}
+        remaining = [handle for handle in remaining if handle not in gone]
+    return remaining

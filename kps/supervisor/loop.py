@@ -1,0 +1,647 @@
+"""The supervisor's main loop: it starts, watches and restarts the children, and does no blocking work."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import random
+import signal
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from multiprocessing import resource_tracker
+from multiprocessing.connection import wait
+from pathlib import Path
+from types import FrameType
+
+from kps import logs
+from kps.core.health import Snapshot
+from kps.core.restart import Cause, Verdict, judge
+from kps.core.routing import PrinterRow
+from kps.core.settings import Settings
+from kps.core.tickets import PrinterKey, Token
+from kps.database.schema import PosSchema
+from kps.printer.config import DeviceConfig
+from kps.process.channels import FrameTooBig, PeerGone, PeerStuck
+from kps.process.clocks import monotonic
+from kps.process.slots import Cell, Order, Stage
+from kps.supervisor.children import Child, State
+from kps.supervisor.clerk import (
+    Clerk,
+    LeaseLost,
+    LeaseTaken,
+    Reclaimed,
+    Released,
+    RowsRead,
+    SchemaKnown,
+    Well,
+    wakeup_pipe,
+)
+from kps.supervisor.devices import wanted_devices
+from kps.supervisor.entries import dispatcher_entry, printer_entry
+from kps.supervisor.generation import RunDir
+from kps.supervisor.snapshot import Facts, build
+
+TICK_S = 0.5
+LATE_S = 1.0
+"""A turn that came later than this gives no hang verdicts: the host stood still, not the children."""
+SNAPSHOT_EVERY_S = 0.25
+YIELD_AFTER_S = 15.0
+KILL_AFTER_S = 2.0
+"""Between the abort of those that did not drain in time and their end."""
+EXIT_STOPPED = 0
+EXIT_ESCALATED = 70
+
+log = logging.getLogger("kps.supervisor")
+
+
+@dataclass(slots=True)
+class Printer:
+    """A physical device of ours and the child that serves it."""
+
+    config: DeviceConfig
+    child: Child
+    epoch: int | None = None
+    """Of our lease; None = not ours, or what the last incarnation held is still being given back."""
+    releasing: int | None = None
+    """The epoch whose claims are being given back."""
+    retiring: bool = False
+    """Drained and stopped because its rows or its lease are gone."""
+    lease_lost: bool = False
+    told_down: bool = False
+    mailbox_pair: tuple[int, int] = (0, 0)
+    """(dispatcher generation, printer generation) of the mailbox in use."""
+
+
+class Supervisor:
+    """One instance. `run` returns the exit code."""
+
+    def __init__(self, settings: Settings, run_dir: RunDir, log_handle: logs.LogHandle) -> None:
+        self._settings = settings
+        self._run_dir = run_dir
+        self._log_handle = log_handle
+        self._context = multiprocessing.get_context("spawn")
+        self.owner = str(uuid.uuid4())
+        self._reader, self._writer = wakeup_pipe()
+        self._clerk = Clerk(settings, self.owner, self._wake)
+        self._dispatcher = Child.new(self._context, "dispatcher", "dispatcher", dispatcher_entry)
+        self._printers: dict[PrinterKey, Printer] = {}
+        self._configs: dict[PrinterKey, DeviceConfig] = {}
+        self._rows: tuple[PrinterRow, ...] = ()
+        self._rows_version = 0
+        self._rows_sent = (0, 0)
+        self._addresses: dict[PrinterKey, str] = {}
+        self._leases: dict[PrinterKey, LeaseTaken] = {}
+        self._schema: PosSchema | None = None
+        self._retired: dict[PrinterKey, Child] = {}
+        self._signals: list[int] = []
+        self._last = monotonic()
+        self._beats_count_from = monotonic()
+        self._started = monotonic()
+        self._snapshot_due = 0.0
+        self._lag_s = 0.0
+        self._draining_since: float | None = None
+        self._drained = False
+        self._stop_now = False
+        self._exit_code = EXIT_STOPPED
+        self._released: dict[str, int] = {}
+        self._servants: list[Callable[[], None]] = []
+        self._ended = False
+        self.tick = monotonic()
+        self.snapshot: Snapshot = build(self._facts())
+
+    def add_servant(self, turn: Callable[[], None]) -> None:
+        """Something short that the main loop does each turn: watching the HTTP threads, say."""
+        self._servants.append(turn)
+
+    # -- the loop --------------------------------------------------------------------------------------------------
+
+    def run(self, dead_owner: str = "") -> int:
+        """Work until stopped; children, leases and files are gone when it returns."""
+        resource_tracker.ensure_running()
+        self._install_signals()
+        self._clerk.start(dead_owner)
+        try:
+            while not self._finished():
+                self._turn()
+        finally:
+            self._end()
+        return self._exit_code
+
+    def _turn(self) -> None:
+        self._wait()
+        now = monotonic()
+        self._lag_s = now - self._last
+        late = self._lag_s > LATE_S + TICK_S
+        self._last = self.tick = now
+        if late:
+            self._beats_count_from = now
+        self._act_on_signals()
+        self._take_events()
+        self._read_children()
+        self._bury()
+        if not late:
+            self._judge(now)
+        self._start_due(now)
+        self._connect_pairs()
+        self._send_rows()
+        self._tell_clerk()
+        self._drain_on(now)
+        for servant in self._servants:
+            servant()
+        self._publish(now)
+
+    def _wait(self) -> None:
+        sources: list[object] = [self._reader]
+        due = self._last + TICK_S
+        for child in self._all():
+            if child.control is not None:
+                sources.append(child.control)
+            if child.process is not None:
+                sources.append(child.process.sentinel)
+            elif child.state is State.WAITING and self._may_start(child):
+                due = min(due, child.restart_at)
+        wait(sources, max(0.0, due - monotonic()))  # type: ignore[arg-type]
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._reader, 4096)
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError, OSError):
+            os.write(self._writer, b"!")
+
+    def _all(self) -> list[Child]:
+        return [self._dispatcher, *(printer.child for printer in self._printers.values())]
+
+    # -- signals ---------------------------------------------------------------------------------------------------
+
+    def _install_signals(self) -> None:
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, self._note_signal)
+
+    def _note_signal(self, number: int, _frame: FrameType | None) -> None:
+        self._signals.append(number)
+
+    def _act_on_signals(self) -> None:
+        while self._signals:
+            number = self._signals.pop(0)
+            log.info("signal", extra={"text": signal.Signals(number).name})
+            if number in (signal.SIGTERM, signal.SIGINT):
+                self.stop()
+            elif number == signal.SIGHUP:
+                self._clerk.reload()
+            elif number == signal.SIGUSR1:
+                self._log_handle.reopen()
+            elif number == signal.SIGUSR2:
+                self._dump()
+
+    def stop(self) -> None:
+        """Drain; a second call ends at once."""
+        if self._draining_since is not None:
+            self._stop_now = True
+            return
+        self._draining_since = monotonic()
+        log.info("draining")
+        self._tell(self._dispatcher, ("drain",))
+        if self._dispatcher.state is not State.UP:
+            self._drained = True
+
+    def _dump(self) -> None:
+        """All stacks go to the stack files, the state to the log."""
+        for child in self._all():
+            child.signal(signal.SIGUSR2)
+        for view in self.snapshot.children:
+            log.info(
+                "child state", extra={"text": f"{view.name} {view.state}", "pid_of": view.pid, "ticket": view.ticket}
+            )
+        for printer in self.snapshot.printers:
+            log.info("printer state", extra={"printer": printer.name, "state": printer.state, "cause": printer.reason})
+
+    # -- events of the clerk ---------------------------------------------------------------------------------------
+
+    def _take_events(self) -> None:
+        while self._clerk.events:
+            match self._clerk.events.popleft():
+                case SchemaKnown(schema):
+                    self._schema_changed(schema)
+                case RowsRead(rows, addresses):
+                    self._rows_changed(rows, addresses)
+                case LeaseTaken() as taken:
+                    self._lease_taken(taken)
+                case LeaseLost(key):
+                    self._lease_lost(key)
+                case Released() as released:
+                    self._after_release(released)
+                case Reclaimed(count):
+                    self._count_released("reclaim", count)
+
+    def _schema_changed(self, schema: PosSchema) -> None:
+        known, self._schema = self._schema, schema
+        if known is not None and known != schema:
+            log.warning("restarting children", extra={"cause": "database schema changed"})
+            for child in self._all():
+                self._tell(child, ("stop",))
+
+    def _rows_changed(self, rows: tuple[PrinterRow, ...], addresses: dict[PrinterKey, str]) -> None:
+        self._rows, self._addresses = rows, addresses
+        self._rows_version += 1
+        self._configs = wanted_devices(rows, addresses, self._settings)
+        log.info("printer rows", extra={"count": len(rows), "devices": len(self._configs)})
+        for row in rows:
+            if row.fault:
+                log.warning("printer row skipped", extra={"printer": row.name, "cause": row.fault})
+        for key, printer in list(self._printers.items()):
+            config = self._configs.get(key)
+            if config is None:
+                self._retire(printer)
+            elif printer.retiring and not printer.lease_lost:
+                continue
+            elif self._with_knowledge(config, printer.config) != printer.config:
+                printer.config = self._with_knowledge(config, printer.config)
+                if printer.child.name != f"printer-{printer.config.name}":
+                    printer.child.name = f"printer-{printer.config.name}"
+                    self._tell(printer.child, ("stop",))
+                else:
+                    self._tell(printer.child, ("device", printer.config))
+        for key, taken in list(self._leases.items()):
+            if key in self._configs and key not in self._printers:
+                self._lease_taken(taken)
+
+    @staticmethod
+    def _with_knowledge(fresh: DeviceConfig, known: DeviceConfig) -> DeviceConfig:
+        return replace(fresh, answers=known.answers, level=known.level)
+
+    def _lease_taken(self, taken: LeaseTaken) -> None:
+        self._leases[taken.key] = taken
+        config = self._configs.get(taken.key)
+        if config is None or self._draining_since is not None:
+            return
+        printer = self._printers.get(taken.key)
+        if printer is None:
+            config = replace(config, answers=taken.answers, level=taken.level)
+            child = self._retired.pop(taken.key, None) or Child.new(
+                self._context, f"printer-{config.name}", "printer", printer_entry
+            )
+            child.name = f"printer-{config.name}"
+            child.state = State.WAITING
+            self._printers[taken.key] = Printer(config, child, taken.epoch)
+            return
+        printer.lease_lost = False
+        printer.told_down = False
+        if printer.releasing is None:
+            printer.epoch = taken.epoch
+            self._tell(printer.child, ("lease", taken.epoch))
+            self._tell(self._dispatcher, ("lease", taken.key, taken.epoch))
+
+    def _lease_lost(self, key: PrinterKey) -> None:
+        self._leases.pop(key, None)
+        if printer := self._printers.get(key):
+            log.warning("lease lost", extra={"printer": printer.config.name})
+            printer.lease_lost = True
+            self._retire(printer)
+
+    def _retire(self, printer: Printer) -> None:
+        """Finish the ticket that is printing, give the others back, end the process, then the lease."""
+        printer.retiring = True
+        if printer.child.running:
+            self._tell(printer.child, ("stop",))
+        else:
+            self._retired_now(printer)
+
+    def _retired_now(self, printer: Printer) -> None:
+        key = printer.config.key
+        self._tell(self._dispatcher, ("gone", key))
+        printer.child.orders[Order.TRUST_UNTIL] = 0.0
+        printer.child.state = State.DEAD
+        self._retired[key] = printer.child
+        self._printers.pop(key, None)
+        self._leases.pop(key, None)
+        if not printer.lease_lost:
+            self._clerk.lapse([key])
+
+    def _after_release(self, released: Released) -> None:
+        self._count_released("death", released.count)
+        printer = self._printers.get(released.key)
+        if printer is None or printer.releasing is None:
+            return
+        asked, printer.releasing = printer.releasing, None
+        if released.epoch is not None:
+            printer.epoch = released.epoch
+            self._tell(printer.child, ("lease", released.epoch))
+            return
+        taken = self._leases.get(released.key)
+        if taken is not None and taken.epoch > asked:
+            # The lease had lapsed and was taken again meanwhile: what the dead process held came along.
+            self._release(printer, taken.epoch, Token(0))
+            return
+        self._leases.pop(released.key, None)
+        printer.epoch = None
+
+    def _count_released(self, cause: str, count: int) -> None:
+        if count:
+            self._released[cause] = self._released.get(cause, 0) + count
+
+    # -- children --------------------------------------------------------------------------------------------------
+
+    def _tell(self, child: Child, message: tuple[object, ...]) -> bool:
+        """Send a message; a child that does not read is hung, one that is gone will be buried."""
+        if child.control is None:
+            return False
+        try:
+            child.control.send(message)
+        except PeerStuck:
+            log.warning("child does not listen", extra={"child": child.name})
+            child.kill()
+            return False
+        except PeerGone:
+            return False
+        except FrameTooBig as error:
+            log.error("message too big", extra={"child": child.name, "text": str(error)})
+            return False
+        return True
+
+    def _read_children(self) -> None:
+        for child in self._all():
+            self._read_child(child)
+
+    def _read_child(self, child: Child) -> None:
+        if child.control is None:
+            return
+        try:
+            while (message := child.control.receive()) is not None:
+                self._heard(child, message)
+        except PeerGone:
+            return
+
+    def _heard(self, child: Child, message: tuple[object, ...]) -> None:
+        match message:
+            case ("up",):
+                child.state = State.UP
+                log.info(
+                    "child started", extra={"child": child.name, "pid_of": child.pid, "generation": child.generation}
+                )
+            case ("drained",):
+                self._drained = True
+            case _:
+                log.error("unknown message", extra={"child": child.name, "text": str(message[0])})
+
+    def _bury(self) -> None:
+        if self._dispatcher.process is not None and self._dispatcher.process.exitcode is not None:
+            self._bury_dispatcher()
+        for printer in list(self._printers.values()):
+            if printer.child.process is not None and printer.child.process.exitcode is not None:
+                self._bury_printer(printer)
+        self._run_dir.write(self.owner, [child.pid for child in self._all() if child.pid])
+
+    def _bury_dispatcher(self) -> None:
+        code = self._death(self._dispatcher)
+        self._drained = True
+        for printer in self._printers.values():
+            printer.mailbox_pair = (0, 0)
+        if code != 0 and self._dispatcher.deaths.hopeless(monotonic()):
+            log.critical("dispatcher will not live")
+            self._exit_code = EXIT_ESCALATED
+            self.stop()
+
+    def _bury_printer(self, printer: Printer) -> None:
+        child = printer.child
+        stage = Stage(int(child.cells[Cell.STAGE]))
+        token = Token(int(child.cells[Cell.TOKEN]))
+        ours = child.doom is not None
+        code = self._death(child)
+        blamed = stage is Stage.TAKEN and code not in (0, -signal.SIGKILL) and not ours
+        child.cells[Cell.STAGE] = child.cells[Cell.TICKET] = child.cells[Cell.HELD] = child.cells[Cell.CONNECTED] = 0.0
+        printer.mailbox_pair = (0, 0)
+        self._tell(self._dispatcher, ("gone", printer.config.key))
+        if printer.epoch is not None:
+            self._release(printer, printer.epoch, token if blamed else Token(0))
+        if printer.retiring:
+            self._retired_now(printer)
+            if printer.config.key in self._configs and not printer.lease_lost:
+                log.info("printer row back", extra={"printer": printer.config.name})
+
+    def _release(self, printer: Printer, epoch: int, blamed: Token) -> None:
+        printer.releasing, printer.epoch = epoch, None
+        self._clerk.release_dead(printer.config.key, printer.child.generation, epoch, blamed)
+
+    def _death(self, child: Child) -> int:
+        """Reap a child, log its end, plan its restart."""
+        self._read_child(child)  # its last words
+        code = child.reap()
+        assert code is not None
+        if code == 0:
+            log.info("child ended", extra={"child": child.name})
+            child.state = State.WAITING
+            child.restart_at = monotonic()
+            child.last_exit = "exit 0"
+            return code
+        looping = child.deaths.crash_loop(monotonic())
+        cause = child.note_death(code, random.random())  # noqa: S311 - jitter
+        log.error("child died", extra={"child": child.name, "exit": child.last_exit, "cause": cause.value})
+        if child.deaths.crash_loop(monotonic()) and not looping:
+            log.critical("crash loop", extra={"child": child.name})
+        return code
+
+    def _judge(self, now: float) -> None:
+        for child in self._all():
+            if child.process is None:
+                continue
+            verdict, cause = judge(
+                now=now,
+                started=child.started,
+                up=child.state is not State.STARTING,
+                beat=child.cells[Cell.BEAT],
+                beats_count_from=self._beats_count_from,
+                aborted_at=child.aborted_at,
+            )
+            if verdict is Verdict.ABORT:
+                log.error("child hung", extra={"child": child.name, "cause": cause.value})
+                child.abort(cause)
+            elif verdict is Verdict.KILL:
+                child.kill()
+
+    def _may_start(self, child: Child) -> bool:
+        if self._schema is None or self._draining_since is not None or child.state is not State.WAITING:
+            return False
+        return child.kind == "dispatcher" or self._has_lease(child)
+
+    def _has_lease(self, child: Child) -> bool:
+        return any(
+            printer.child is child and printer.config.key in self._leases and not printer.retiring
+            for printer in self._printers.values()
+        )
+
+    def _start_due(self, now: float) -> None:
+        if self._schema is None:
+            return
+        if self._may_start(self._dispatcher) and now >= self._dispatcher.restart_at:
+            self._dispatcher.start(self._context, self._settings, self._schema, self.owner, ())
+        for printer in self._printers.values():
+            if self._may_start(printer.child) and now >= printer.child.restart_at:
+                epoch = printer.epoch if printer.epoch is not None else -1
+                printer.child.start(self._context, self._settings, self._schema, self.owner, (printer.config, epoch))
+
+    def _connect_pairs(self) -> None:
+        """A new mailbox for every pair of a dispatcher and a printer incarnation."""
+        dispatcher = self._dispatcher
+        if dispatcher.state is not State.UP or dispatcher.control is None or self._draining_since is not None:
+            return
+        for printer in self._printers.values():
+            pair = (dispatcher.generation, printer.child.generation)
+            up = printer.child.state is State.UP and printer.child.control is not None
+            if not up or printer.epoch is None or printer.retiring or printer.mailbox_pair == pair:
+                continue
+            printer.mailbox_pair = pair
+            self._connect(dispatcher, printer)
+
+    def _connect(self, dispatcher: Child, printer: Printer) -> None:
+        assert dispatcher.control is not None
+        assert printer.child.control is not None
+        assert dispatcher.pid is not None
+        assert printer.child.pid is not None
+        assert printer.epoch is not None
+        theirs, its = self._context.Pipe()
+        try:
+            printer.child.control.send_end(("mailbox", dispatcher.generation), its, printer.child.pid)
+            dispatcher.control.send_end(
+                ("printer", printer.config.key, printer.child.generation, printer.epoch), theirs, dispatcher.pid
+            )
+        except PeerStuck:
+            log.warning("child does not listen", extra={"child": printer.child.name})
+            printer.child.kill()
+        except PeerGone:
+            return  # it will be buried, and the next incarnation gets a mailbox of its own
+        finally:
+            theirs.close()
+            its.close()
+
+    def _send_rows(self) -> None:
+        dispatcher = self._dispatcher
+        version = (dispatcher.generation, self._rows_version)
+        if dispatcher.state is not State.UP or self._rows_sent == version or not self._rows_version:
+            return
+        self._rows_sent = version
+        self._tell(dispatcher, ("rows", self._rows_version))
+        for row in self._rows:
+            self._tell(dispatcher, ("row", row))
+        self._tell(dispatcher, ("rows_end", self._rows_version))
+
+    def _tell_clerk(self) -> None:
+        """Which leases to renew: those of printers whose process lives, or will in a moment."""
+        now = monotonic()
+        well = {}
+        for key, printer in self._printers.items():
+            epoch = printer.epoch if printer.epoch is not None else printer.releasing
+            healthy = printer.child.aborted_at is None and not printer.child.deaths.crash_loop(now)
+            if epoch is not None and healthy and not printer.lease_lost:
+                well[key] = Well(epoch, printer.child.orders)
+            self._watch_device(printer, now)
+        self._clerk.well = well
+        self._clerk.unwanted = (
+            frozenset(self._configs)
+            if self._draining_since is not None
+            else frozenset(key for key, printer in self._printers.items() if printer.retiring)
+        )
+
+    def _watch_device(self, printer: Printer, now: float) -> None:
+        if printer.epoch is None or printer.retiring:
+            return
+        if printer.child.deaths.crash_loop(now) and not printer.told_down:
+            printer.told_down = True
+            self._clerk.say_down(printer.config.key, printer.epoch, "its process crashes again and again")
+        since = printer.child.cells[Cell.UNREACHED_SINCE]
+        if since and now - since >= YIELD_AFTER_S:
+            printer.child.cells[Cell.UNREACHED_SINCE] = now  # asked again after as long, if nobody takes it
+            self._clerk.yield_lease(printer.config.key, printer.epoch)
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def _drain_on(self, now: float) -> None:
+        """T0 the dispatcher stops claiming; then the printers finish and end; then the dispatcher ends."""
+        since = self._draining_since
+        if since is None:
+            return
+        if self._stop_now or now - since > self._settings.drain_s:
+            self._stop_now = True
+            for child in self._all():
+                if child.running and child.aborted_at is None:
+                    log.warning("child did not drain in time", extra={"child": child.name})
+                    child.abort(Cause.RELOAD)
+                elif child.aborted_at is not None and now - child.aborted_at > KILL_AFTER_S:
+                    child.kill()
+            return
+        if self._drained or now - since > self._settings.drain_s / 4:
+            for printer in self._printers.values():
+                if printer.child.state in (State.UP, State.STARTING) and self._tell(printer.child, ("stop",)):
+                    printer.child.state = State.STOPPING
+            if not any(printer.child.running for printer in self._printers.values()):
+                self._tell(self._dispatcher, ("stop",))
+
+    def _finished(self) -> bool:
+        return self._draining_since is not None and not any(child.running for child in self._all())
+
+    def _end(self) -> None:
+        """Nothing of us is left: children, leases, files."""
+        self._ended = True
+        for child in self._all():
+            if child.control is not None:
+                child.control.close()
+        deadline = monotonic() + 3.0
+        while any(child.running for child in self._all()):
+            for child in self._all():
+                if child.process is not None and child.process.exitcode is None and monotonic() > deadline:
+                    child.kill()
+                child.reap()
+            sentinels = [child.process.sentinel for child in self._all() if child.process is not None]
+            wait(sentinels, 0.2)
+        if self._clerk.thread.is_alive():
+            self._clerk.lapse(list(self._leases))
+            self._clerk.quit(4.0)
+        self._run_dir.leave()
+        signal.set_wakeup_fd(-1)
+        log.info("stopped", extra={"exit": self._exit_code})
+
+    # -- views -----------------------------------------------------------------------------------------------------
+
+    def _publish(self, now: float) -> None:
+        if now >= self._snapshot_due:
+            self.snapshot = build(self._facts())
+            self._snapshot_due = now + SNAPSHOT_EVERY_S
+
+    def fresh_snapshot(self) -> Snapshot:
+        """The last snapshot with its ages as of now; safe from any thread."""
+        snapshot = self.snapshot
+        now = monotonic()
+        return replace(
+            snapshot,
+            uptime_s=now - self._started,
+            tick_age_s=now - self.tick,
+            snapshot_age_s=now - self._clerk.counts_at,
+        )
+
+    def _facts(self) -> Facts:
+        return Facts(
+            settings=self._settings,
+            owner=self.owner,
+            started=self._started,
+            now=monotonic(),
+            wall=time.time(),
+            tick=self.tick,
+            lag_s=self._lag_s,
+            draining=self._draining_since is not None,
+            clerk=self._clerk,
+            dispatcher=self._dispatcher,
+            printers={key: (printer.config, printer.child) for key, printer in self._printers.items()},
+            retired=list(self._retired.values()),
+            rows=self._rows,
+            released=dict(self._released),
+            log_dropped=self._log_handle.dropped,
+        )
+
+
+def log_folder(settings: Settings) -> Path | None:
+    """Where the log files go; None = stdout only."""
+    return Path(settings.log_dir) if settings.log_dir else None
