@@ -104,10 +104,12 @@ class Confirmation:
         """What comes next."""
         if self.accepted < self.total:
             return Step.WRITE
+        if self.level is ProofLevel.REALTIME and self._round.question is not None:
+            # Right behind the last byte: an answer means that all before it has arrived, and no acknowledgement that
+            # the printer's network stack delays is waited for.
+            return Step.ASK
         if not self._delivered:
             return Step.DELIVER
-        if self.level is ProofLevel.REALTIME and self._round.question is not None:
-            return Step.ASK
         return Step.DONE if self.contrary is None else Step.HOLD
 
     @property
@@ -125,7 +127,7 @@ class Confirmation:
         """Why the ticket does not come on: a sign, else what is overdue."""
         if self.contrary is not None:
             return self.contrary
-        return Reason.BLOCKED if self.step in (Step.WRITE, Step.DELIVER) else Reason.SILENT
+        return Reason.SILENT if self._delivered else Reason.BLOCKED
 
     @property
     def question(self) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 
 from kps.core.retry import Backoff
 
@@ -29,7 +29,7 @@ class Verdict(Enum):
     KILL = "kill"
 
 
-class Cause(str, Enum):
+class Cause(StrEnum):
     """Why a child was restarted."""
 
     EXIT = "exit"

@@ -135,7 +135,10 @@ class Sending:
         if self._proof.step is Step.DONE:
             return None
         now = time.monotonic()
-        mark = (self._proof.accepted, self._link.queued(), self._proof.progress)
+        queued = self._link.queued()
+        if queued == 0 and self._proof.accepted == self._proof.total:
+            self._proof.delivered()
+        mark = (self._proof.accepted, queued, self._proof.progress)
         if mark != self._mark:
             self._mark, self._moved_at = mark, now
         if self._held_since is not None and now - self._held_since >= self._hold_s:

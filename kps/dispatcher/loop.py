@@ -60,6 +60,7 @@ class Dispatcher:
         self._settings = start.settings
         self._control = tools.control
         self._slot = tools.slot
+        self._log_handle = tools.log
         self._database = Database(start.settings.database, start.name)
         self._queue = Queue(self._database, start.schema, start.owner, start.settings.instance_name)
         self._listener = Listener(start.settings.database, start.name)
@@ -125,8 +126,8 @@ class Dispatcher:
                     self._look_now()
                 case ("drain",):
                     self._drain()
-                case ("look",):
-                    self._look_now()
+                case ("reopen",):
+                    self._log_handle.reopen()
                 case ("stop",):
                     raise Stopped
                 case _:
@@ -217,7 +218,7 @@ class Dispatcher:
         return max(20, self._settings.max_tickets_per_poll)
 
     def _is_ours(self, ticket: Waiting) -> bool:
-        """An instance that is limited to some stations or brands leaves the others alone, unless it owns their printer."""
+        """A limited instance leaves the tickets of other stations and brands alone, unless it owns their printer."""
         settings = self._settings
         if covers(settings.stations, settings.brands, ticket):
             return True
@@ -241,7 +242,8 @@ class Dispatcher:
 
     def _fail_stale(self) -> None:
         settings = self._settings
-        text = f"older than {settings.stale_after_minutes:g} minutes when KPS started: print it again if it is still wanted"
+        minutes = f"{settings.stale_after_minutes:g}"
+        text = f"older than {minutes} minutes when KPS started: print it again if it is still wanted"
         failed = self._queue.fail_stale(settings.stale_after_minutes, text, settings.stations, settings.brands)
         self._slot.add(Cell.FAILED, len(failed))
         for ticket in failed:

@@ -72,6 +72,7 @@ class PrinterProcess:
         self._settings = start.settings
         self._control = tools.control
         self._slot = tools.slot
+        self._log_handle = tools.log
         self._orders = start.orders
         self._database = Database(start.settings.database, start.name)
         self._queue = Queue(self._database, start.schema, start.owner, start.settings.instance_name)
@@ -150,6 +151,8 @@ class PrinterProcess:
                 self._reconfigure(config)
             case ("drain",):
                 self._draining = True
+            case ("reopen",):
+                self._log_handle.reopen()
             case ("stop",):
                 self._draining = self._stopping = True
             case _:

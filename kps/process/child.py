@@ -73,7 +73,7 @@ def run(start: ChildStart, loop: Callable[[ChildTools], None]) -> None:
     try:
         tools.slot.beat()
         loop(tools)
-    except Exception:  # noqa: BLE001 - the one place per process: say it, end, be restarted
+    except Exception:
         logging.getLogger("kps").critical("process failed", exc_info=True)
         code = EXIT_BUG
     finally:

@@ -37,6 +37,8 @@ ORPHANS_EVERY_S = 5.0
 SWEEP_EVERY_S = 60.0
 INTROSPECT_EVERY_S = 60.0
 YIELD_AWAY_S = 60.0
+SLOW_CALL_S = 4.0
+"""Limit of calls that may be slow: one of them between two renewals must not cost the leases."""
 _CONNECT_AGAIN = Backoff(first=0.1, cap=3.0)
 
 log = logging.getLogger("kps.supervisor")
@@ -283,7 +285,7 @@ class Clerk:
             self._database.run(self._queue.sql.expire_owner, owner=self._dead_owner)
             self._dead_owner = ""
         now = monotonic()
-        self._due = {name: now for name in ("renew", "rows", "devices", "counts", "orphans", "sweep", "introspect")} | {
+        self._due = dict.fromkeys(("renew", "rows", "devices", "counts", "orphans", "sweep", "introspect"), now) | {
             "retry": now
         }
         self._due["introspect"] = now + INTROSPECT_EVERY_S
@@ -456,14 +458,14 @@ class Clerk:
             self._post(LeaseTaken(key, row.epoch, row.answers, level))
 
     def _count(self) -> None:
-        row = self._database.run(self._known.sql.counts)[0]
+        row = self._database.run(self._known.sql.counts, limit=SLOW_CALL_S)[0]
         self.counts = QueueView(row.new, row.printing, row.failed_today, row.printed_today, row.oldest_new_age_s)
         self.counts_at = monotonic()
 
     def _reclaim(self) -> None:
         """Adopt `printing` tickets that nobody has accounted for during RECLAIM_SECONDS."""
         now = monotonic()
-        seen = {(row.id, row.token) for row in self._database.run(self._known.sql.orphans)}
+        seen = {(row.id, row.token) for row in self._database.run(self._known.sql.orphans, limit=SLOW_CALL_S)}
         self._orphans = {one: self._orphans.get(one, now) for one in seen}
         due = [one for one, since in self._orphans.items() if now - since >= self._settings.reclaim_s]
         if not due:

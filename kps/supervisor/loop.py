@@ -10,6 +10,7 @@ import random
 import signal
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
@@ -93,6 +94,7 @@ class Supervisor:
         self._rows: tuple[PrinterRow, ...] = ()
         self._rows_version = 0
         self._rows_sent = (0, 0)
+        self._rows_to_send: deque[tuple[object, ...]] = deque()
         self._addresses: dict[PrinterKey, str] = {}
         self._leases: dict[PrinterKey, LeaseTaken] = {}
         self._schema: PosSchema | None = None
@@ -195,6 +197,8 @@ class Supervisor:
                 self._clerk.reload()
             elif number == signal.SIGUSR1:
                 self._log_handle.reopen()
+                for child in self._all():
+                    self._tell(child, ("reopen",))
             elif number == signal.SIGUSR2:
                 self._dump()
 
@@ -521,13 +525,18 @@ class Supervisor:
     def _send_rows(self) -> None:
         dispatcher = self._dispatcher
         version = (dispatcher.generation, self._rows_version)
-        if dispatcher.state is not State.UP or self._rows_sent == version or not self._rows_version:
+        if dispatcher.state is not State.UP or not self._rows_version:
             return
-        self._rows_sent = version
-        self._tell(dispatcher, ("rows", self._rows_version))
-        for row in self._rows:
-            self._tell(dispatcher, ("row", row))
-        self._tell(dispatcher, ("rows_end", self._rows_version))
+        if self._rows_sent != version:
+            self._rows_sent = version
+            self._rows_to_send = deque(
+                [("rows", self._rows_version), *(("row", row) for row in self._rows), ("rows_end", self._rows_version)]
+            )
+        # More rows than the pipe holds go out over several turns; whether the reader hangs is for its heartbeat to say.
+        with contextlib.suppress(PeerStuck, PeerGone):
+            while self._rows_to_send and dispatcher.control is not None:
+                dispatcher.control.send(self._rows_to_send[0])
+                self._rows_to_send.popleft()
 
     def _tell_clerk(self) -> None:
         """Which leases to renew: those of printers whose process lives, or will in a moment."""

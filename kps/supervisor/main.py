@@ -45,7 +45,7 @@ def main() -> int:
     code = EXIT_BUG
     try:
         code = _serve(settings, handle)
-    except Exception:  # noqa: BLE001 - the one place per process: say it and end; supervisord starts a fresh tree
+    except Exception:
         log.critical("process failed", exc_info=True)
     finally:
         logging.shutdown()

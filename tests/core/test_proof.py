@@ -29,14 +29,14 @@ def whole(level: ProofLevel) -> Confirmation:
     return ticket
 
 
-def test_a_ticket_walks_from_writing_over_delivery_and_questions_to_printed() -> None:
+def test_a_ticket_walks_from_writing_over_questions_and_delivery_to_printed() -> None:
     ticket = Confirmation(ProofLevel.REALTIME, 100)
     assert ticket.step is Step.WRITE
     ticket.wrote(100)
-    assert ticket.step is Step.DELIVER
-    ticket.delivered()
     assert ticket.step is Step.ASK
     answer_all(ticket, FINE)
+    assert ticket.step is Step.DELIVER
+    ticket.delivered()
 
     assert ticket.proven() == Printed(ProofLevel.REALTIME, 100)
 

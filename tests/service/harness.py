@@ -12,12 +12,16 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg2
+
 from kps.demo.orders import PosWriter
+from kps.demo.pos_tables import SchemaAge, create_sql
+from kps.demo.postgres import EmbeddedPostgres
 from kps.demo.virtual_printer import VirtualPrinter
 from tests.conftest import Database, eventually
 
@@ -152,9 +156,92 @@ class Service:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(10)
 
+    def kill_group(self) -> None:
+        """kill -9 of the supervisor and all its children at once: the host's plug is pulled."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(10)
+
+    def family(self) -> set[int]:
+        """The living processes that this start has made, the supervisor included."""
+        assert self.process is not None
+        return group(self.process.pid)
+
+    def wait_for_child(self, name: str, other_than: int | None = None, timeout: float = 20.0) -> int:
+        """The pid of a child as soon as it works, and is not the process `other_than`."""
+
+        def there() -> int | None:
+            status = self.status() or {"processes": []}
+            found = [child for child in status["processes"] if child["name"] == name and child["state"] == "up"]
+            return next((child["pid"] for child in found if child["pid"] and child["pid"] != other_than), None)
+
+        pid = eventually(there, timeout=timeout, what=f"the process of {name} works")
+        assert pid is not None
+        return pid
+
+    def wait_unhealthy(self, words: str, timeout: float = 20.0) -> Answer:
+        """Until /health answers 503 and says these words."""
+
+        def says() -> Answer | None:
+            answer = self.get("/health")
+            return answer if answer.status == 503 and words in answer.body else None
+
+        try:
+            found = eventually(says, timeout=timeout, what=f"/health says {words!r}")
+        except BaseException:
+            print(self.get("/health"))
+            print(self.text()[-6000:])
+            raise
+        assert found is not None
+        return found
+
+    def wait_exit(self, timeout: float = 30.0) -> int:
+        """The exit code of a service that ends by itself."""
+        assert self.process is not None
+        return self.process.wait(timeout)
+
     def text(self) -> str:
         """All it has said."""
         return self.output.read_text(errors="replace") if self.output.exists() else ""
+
+    def said(self, *words: str) -> bool:
+        """Whether some line of its log holds all these words."""
+        return any(all(word in line for word in words) for line in self.text().splitlines())
+
+    def wait_said(self, *words: str, timeout: float = 20.0) -> None:
+        """Until some line of its log holds all these words."""
+        eventually(lambda: self.said(*words), timeout=timeout, what=f"a log line with {words}")
+
+
+def group(leader: int) -> set[int]:
+    """The living processes of a process group."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, pgrp = path.read_text("utf-8", "replace").rpartition(")")[2].split()[:3]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if state not in "ZX" and int(pgrp) == leader:
+            found.add(int(path.parent.name))
+    return found
+
+
+MARKS = ("POSSIBLE DUPLICATE", "REPRINT -")
+"""What tells a reader that there may be, or is, another copy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A piece of paper with a ticket, or a part of one, on it."""
+
+    printer: str
+    text: str
+    t_first_byte: float
+    complete: bool
+
+    @property
+    def marked(self) -> bool:
+        return any(mark in self.text for mark in MARKS)
 
 
 @dataclass(slots=True)
@@ -188,15 +275,71 @@ class Shop:
         assert found is not None
         return found
 
+    def all_end(self, tickets: Iterable[int], status: str = "printed", timeout: float = 30.0) -> None:
+        """Wait until all these tickets have this status."""
+        for ticket in tickets:
+            self.ends(ticket, status, timeout)
+
     def papers_of(self, ticket: int) -> list[tuple[str, str]]:
         """(printer, text) of every paper that carries the ticket's id."""
         code = re.compile(rf"#{ticket}\b")
         return [
-            (name, printer.paper_text(number))
-            for name, printer in self.printers.items()
-            for number in range(len(printer.papers))
-            if code.search(printer.paper_text(number))
+            (name, text) for name, printer in self.printers.items() for text in printer.texts() if code.search(text)
         ]
+
+    def copies(self, dish: str) -> list[Copy]:
+        """Every piece of paper with this dish on it, whole tickets and torn ones, in the order of their first byte."""
+        word = re.compile(rf"\b{re.escape(dish)}\b")
+        found = [
+            Copy(name, paper.text, paper.t_first_byte, paper.complete)
+            for name, printer in self.printers.items()
+            for paper in printer.papers
+            if word.search(paper.text)
+        ]
+        return sorted(found, key=lambda copy: copy.t_first_byte)
+
+    def no_unmarked_duplicate(self, dishes: Iterable[str]) -> None:
+        """Fails where a second piece of paper of a dish does not say that it is one, or where none is whole."""
+        for dish in dishes:
+            copies = self.copies(dish)
+            assert any(copy.complete for copy in copies), f"{dish} is on no whole paper: {copies}"
+            assert all(copy.marked for copy in copies[1:]), f"unmarked second copy of {dish}: {copies}"
+
+    def actions(self, ticket: int) -> list[str]:
+        """What the audit table says happened to the ticket, without its creation."""
+        return [row["action"] for row in self.pos.log_rows(ticket) if row["action"] != "created"]
+
+    def health_rows(self, name: str) -> list[dict[str, Any]]:
+        """The health rows of a printer row, oldest first."""
+        return self.pos.rows(
+            "SELECT * FROM kitchen_printerhealthcheck WHERE printer_id = %s ORDER BY id", [self.rows[name]]
+        )
+
+    def wait_health(self, name: str, timeout: float = 20.0, **columns: object) -> dict[str, Any]:
+        """The newest health row of a printer row, once it has these values."""
+
+        def there() -> dict[str, Any] | None:
+            rows = self.health_rows(name)
+            right = rows and all(rows[-1][column] == value for column, value in columns.items())
+            return rows[-1] if right else None
+
+        found = eventually(there, timeout=timeout, what=f"a health row of {name} with {columns}")
+        assert found is not None
+        return found
+
+    def wait_state(self, name: str, *states: str, timeout: float = 20.0) -> None:
+        """Until the owner of a printer says that it is in one of these states."""
+        key = f":{self.printers[name].host}:{self.printers[name].port}"
+
+        def there() -> bool:
+            found = self.pos.rows("SELECT state FROM kps.printer WHERE printer_key = %s", [key])
+            return bool(found) and found[0]["state"] in states
+
+        eventually(there, timeout=timeout, what=f"{name} is {' or '.join(states)}")
+
+    def another(self, folder: Path, **settings: object) -> Service:
+        """A further instance on the same database; the caller starts and ends it."""
+        return Service(self.database, folder, **settings)
 
 
 @contextlib.contextmanager
@@ -209,14 +352,18 @@ def shop(
     start: bool = True,
     timeout_s: int = 2,
     printer: dict[str, Any] | None = None,
+    each: dict[str, dict[str, Any]] | None = None,
     **settings: object,
 ) -> Iterator[Shop]:
-    """A shop with one virtual printer per entry of `stations` (name -> station, priority), and one instance."""
+    """A shop with one virtual printer per entry of `stations` (name -> station, priority), and one instance.
+
+    `printer` changes the settings of all virtual printers, `each` those of single ones by name.
+    """
     chosen = stations or {"kitchen-1": ("kitchen", 1), "kitchen-2": ("kitchen", 2), "bar-1": ("bar", 1)}
     with contextlib.ExitStack() as stack:
         printers, rows = {}, {}
         for name, (station, priority) in chosen.items():
-            device = stack.enter_context(VirtualPrinter(name=name, **(printer or {})))
+            device = stack.enter_context(VirtualPrinter(name=name, **(printer or {}), **(each or {}).get(name, {})))
             printers[name] = device
             rows[name] = pos.add_printer(device.host, device.port, station, priority, name, timeout_seconds=timeout_s)
         service = Service(database, folder, **settings)
@@ -225,3 +372,26 @@ def shop(
         if start:
             service.start().wait_ready(len(chosen))
         yield found
+
+
+@contextlib.contextmanager
+def own_server(age: SchemaAge = SchemaAge.NEWER, *, tables: bool = True) -> Iterator[tuple[EmbeddedPostgres, Database]]:
+    """A PostgreSQL of the test's own, to be stopped, paused and killed, with the POS's tables."""
+    with EmbeddedPostgres(durable=False) as server:
+        database = Database("shop", server.host, server.port, server.user, server.password)
+        with contextlib.closing(psycopg2.connect(server.dsn())) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute("CREATE DATABASE shop TEMPLATE template0 ENCODING 'UTF8'")
+        if tables:
+            make_tables(database, age)
+        try:
+            yield server, database
+        finally:
+            database.close()
+
+
+def make_tables(database: Database, age: SchemaAge = SchemaAge.NEWER) -> None:
+    """The POS's migrations run."""
+    with contextlib.closing(psycopg2.connect(database.dsn)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute(create_sql(age))

@@ -326,7 +326,9 @@ class VirtualPrinter:
         wake = self._machine.next_wake()
         if wake is None:
             return None
-        return max(0, int((wake - time.monotonic()) * 1000) + 1)
+        left = wake - time.monotonic()
+        # Rounded up, or the thread would spin; but what is due already must not wait for a millisecond.
+        return 0 if left <= 0 else int(left * 1000) + 1
 
     def _run_calls(self, and_then: Callable[[], None]) -> None:
         while not self._calls.empty():

@@ -1,0 +1,439 @@
+"""The demo: a database, five printers, guests who order, and the real service between them.
+
+Everything runs on this host's loopback and is gone when it ends, unless a folder to keep is named.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg2
+from psycopg2.extensions import connection as Connection
+from rich.console import Console
+
+from kps.demo.instance import Instance, NoFreePort, free_port
+from kps.demo.interrupts import Interrupts
+from kps.demo.kitchen import FRAIL, PLACES, Copy, Kitchen
+from kps.demo.orders import OrderBook, PosWriter
+from kps.demo.pos_tables import create_sql
+from kps.demo.postgres import EmbeddedPostgres, NoUserForPostgres, PostgresFailed, PostgresMissing
+from kps.demo.report import TicketEnd, report, summary
+from kps.demo.screen import LiveScreen, PlainScreen, PrinterLine, Screen, TicketLine, View, tell
+from kps.demo.virtual_printer import Speed
+
+DATABASE: Final = "fnb_edge_db"
+HOST: Final = "127.0.0.1"
+HEALTH_PORT: Final = 9100
+WIDGET_PORT: Final = 5001
+DEFAULT_SECONDS: Final = 30.0
+
+READY_LIMIT_S: Final = 30.0
+REST_LIMIT_S: Final = 30.0
+STOP_LIMIT_S: Final = 30.0
+"""Longer than DRAIN_SECONDS of the service."""
+TICK_S: Final = 0.1
+LOOK_EVERY_S: Final = 0.3
+ORDERING_TURN_S: Final = 0.25
+"""However far the guests are ahead of us, the screen is not left alone for longer."""
+
+EXIT_INTERRUPTED: Final = 130
+FINAL: Final = frozenset({"printed", "failed"})
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the person wants to see. `rate` is in orders per minute; None for `seconds` or `orders` = no limit."""
+
+    seconds: float | None = DEFAULT_SECONDS
+    orders: int | None = None
+    rate: float = 60.0
+    seed: int = 1
+    plain: bool = False
+    calm: bool = False
+    """No printer runs out of paper."""
+    speed: Speed = Speed.FAST
+    keep: Path | None = None
+
+    @property
+    def expected_s(self) -> float:
+        """About how long guests will order."""
+        limits = [self.orders * 60.0 / self.rate] if self.orders is not None else []
+        return min([*limits, *([self.seconds] if self.seconds is not None else [])], default=DEFAULT_SECONDS)
+
+
+class CannotRun(Exception):
+    """The demo cannot go on; the message is a sentence for the person in front of it."""
+
+
+class _Interrupted(Exception):
+    """The person wants to end it before anything was ordered."""
+
+
+@dataclass(slots=True)
+class Shortage:
+    """The planned paper shortage: when it begins and how long it lasts, in seconds of ordering."""
+
+    begins_s: float
+    lasts_s: float
+    began: float | None = None
+    over: bool = False
+
+
+def run(options: Options, console: Console | None = None) -> int:
+    """Run the demo; returns the exit code.
+
+    0 = every ticket was printed, and is on paper exactly once or marked; 1 = not so, or the demo could not run;
+    130 = interrupted before the first order.
+    """
+    out = console or Console()
+    plain = options.plain or not out.is_terminal or out.is_dumb_terminal
+    screen: Screen = PlainScreen(out) if plain else LiveScreen(out)
+    with Interrupts() as interrupts:
+        try:
+            with ExitStack() as stack:
+                return _Demo(options, screen, out, interrupts, stack).run()
+        except _Interrupted:
+            tell(out, "interrupted before the first order; nothing is left behind")
+            return EXIT_INTERRUPTED
+        except (CannotRun, PostgresMissing, PostgresFailed, NoUserForPostgres, NoFreePort) as fault:
+            if interrupts.count:  # Ctrl+C reaches the programs that we were waiting for, too
+                tell(out, "interrupted; nothing is left behind")
+                return EXIT_INTERRUPTED
+            tell(out, f"the demo cannot run: {fault}")
+        except (psycopg2.Error, OSError) as fault:
+            tell(out, f"the demo broke off: {' '.join(str(fault).split())}")
+        return 1
+
+
+class _Demo:
+    """One run, in the order in which things happen."""
+
+    def __init__(
+        self, options: Options, screen: Screen, out: Console, interrupts: Interrupts, stack: ExitStack
+    ) -> None:
+        self._options = options
+        self._screen = screen
+        self._out = out
+        self._interrupts = interrupts
+        self._stack = stack
+        self._orders = 0
+        self._committed: dict[int, float] = {}
+        self._shown_states: dict[str, str] = {}
+        self._last_status: dict[str, Any] | None = None
+        self._look_due = 0.0
+        self._began = 0.0
+
+    def run(self) -> int:
+        self._open_shop()
+        self._start_service()
+        with self._screen:
+            self._take_orders()
+            self._wait_for_the_rest()
+        self._stop_service()
+        return self._tell_how_it_went()
+
+    # Before the first guest.
+
+    def _open_shop(self) -> None:
+        folder = self._options.keep
+        if folder is not None:
+            self._folder = _empty_folder(folder)
+        else:
+            self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="kps-demo-")))
+        self._screen.say("starting PostgreSQL and five virtual printers")
+        # First of all threads and children: it lives as long as the thread that starts it.
+        self._postgres = self._stack.enter_context(
+            EmbeddedPostgres(self._folder / "database" if folder is not None else None)
+        )
+        self._go_on()
+        self._kitchen = Kitchen(self._options.speed)
+        self._stack.enter_context(self._kitchen)
+        self._make_database()
+        self._pos = self._stack.enter_context(PosWriter(self._postgres.dsn(DATABASE)))
+        self._pos.seed_reference_data(self._kitchen.seeds())
+        self._go_on()
+
+    def _make_database(self) -> None:
+        with _connected(self._postgres.dsn()) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(f"CREATE DATABASE {DATABASE}")
+        with _connected(self._postgres.dsn(DATABASE)) as connection, connection, connection.cursor() as cursor:
+            cursor.execute(create_sql())
+
+    def _start_service(self) -> None:
+        health = self._port(HEALTH_PORT)
+        widget = self._port(WIDGET_PORT, frozenset({health}))
+        logs = self._folder / "logs"
+        logs.mkdir()
+        self._instance = Instance(
+            {
+                "DB_HOST": self._postgres.host,
+                "DB_PORT": self._postgres.port,
+                "DB_NAME": DATABASE,
+                "DB_USER": self._postgres.user,
+                "DB_PASSWORD": self._postgres.password,
+                "DB_SSLMODE": "disable",
+                "HEALTH_CHECK_HOST": HOST,
+                "HEALTH_CHECK_PORT": health,
+                "POS_WIDGET_PORT": widget,
+                "INSTANCE_NAME": "demo",
+                "LOG_DIR": logs,
+                "RUN_DIR": self._folder / "run",
+                # Else python-escpos leaves its cache in the temporary folder.
+                "ESCPOS_CAPABILITIES_PICKLE_DIR": self._folder,
+            },
+            self._folder / "service.out",
+        )
+        self._stack.callback(lambda: self._instance.stop(STOP_LIMIT_S, self._hurry))
+        self._screen.say(f"starting the service: {self._instance.url}/health (POS widget on port {widget})")
+        self._instance.start()
+        self._wait_until_ready()
+
+    def _port(self, wanted: int, taken: frozenset[int] = frozenset()) -> int:
+        port = free_port(HOST, wanted, taken)
+        if port != wanted:
+            self._screen.say(f"port {wanted} is taken: using {port}")
+        return port
+
+    def _wait_until_ready(self) -> None:
+        until = time.monotonic() + READY_LIMIT_S
+        while True:
+            self._go_on()
+            self._check_service()
+            status = self._instance.status()
+            able = sum(1 for printer in status["printers"] if printer["is_online"]) if status else 0
+            if status and able == len(PLACES) and status["dispatcher"]["last_poll"]:
+                break
+            if time.monotonic() > until:
+                why = "; ".join(status["not_ready_because"] or status["reasons"]) if status else "no answer"
+                raise CannotRun(f"the service is not ready after {READY_LIMIT_S:.0f} s: {why}")
+            self._interrupts.wait(TICK_S)
+        self._screen.say(f"the service is ready, {able} printers can print")
+
+    def _check_service(self) -> None:
+        code = self._instance.exit_code
+        if code is not None:
+            raise CannotRun(f"the service ended with {code}:\n{self._instance.last_words()}")
+
+    def _go_on(self) -> None:
+        if self._interrupts.count:
+            raise _Interrupted
+
+    def _hurry(self) -> bool:
+        return self._interrupts.count > 1
+
+    # While guests order.
+
+    def _take_orders(self) -> None:
+        options = self._options
+        self._screen.say(f"guests order: about {options.rate:g} orders a minute, {self._until_when()}")
+        book, dice = OrderBook(options.seed), random.Random(options.seed)
+        shortage = None if options.calm else Shortage(options.expected_s * 0.35, min(6.0, options.expected_s * 0.2))
+        self._began = time.monotonic()
+        due = self._began
+        while not self._enough() and not self._interrupts.count:
+            turn_ends = time.monotonic() + ORDERING_TURN_S
+            while due <= time.monotonic() < turn_ends and not self._enough():
+                self._order(book)
+                due += dice.expovariate(options.rate / 60.0)
+            if shortage is not None:
+                self._play(shortage)
+            self._look("ordering")
+            self._interrupts.wait(min(TICK_S, max(0.0, due - time.monotonic())))
+        if shortage is not None and shortage.began is not None and not shortage.over:
+            self._load_paper(shortage)
+
+    def _until_when(self) -> str:
+        limits = []
+        if self._options.seconds is not None:
+            limits.append(f"for {self._options.seconds:g} s")
+        if self._options.orders is not None:
+            limits.append(f"{self._options.orders} in all")
+        return ", ".join(limits) + "; Ctrl+C ends it"
+
+    def _enough(self) -> bool:
+        options = self._options
+        late = options.seconds is not None and time.monotonic() - self._began >= options.seconds
+        return late or (options.orders is not None and self._orders >= options.orders)
+
+    def _order(self, book: OrderBook) -> None:
+        tickets = self._pos.place(next(book))
+        committed = time.monotonic()
+        self._orders += 1
+        self._committed.update(dict.fromkeys(tickets, committed))
+
+    def _play(self, shortage: Shortage) -> None:
+        """Let the roll of one printer end once, and put a new one in."""
+        elapsed = time.monotonic() - self._began
+        if shortage.began is None and elapsed >= shortage.begins_s:
+            shortage.began = elapsed
+            self._kitchen.printers[FRAIL].paper_out()
+            self._screen.say(f"on purpose: {FRAIL} runs out of paper for {shortage.lasts_s:.1f} s (--calm: never)")
+        elif shortage.began is not None and not shortage.over and elapsed >= shortage.began + shortage.lasts_s:
+            self._load_paper(shortage)
+
+    def _load_paper(self, shortage: Shortage) -> None:
+        shortage.over = True
+        self._kitchen.printers[FRAIL].load_paper()
+        self._screen.say(f"somebody puts a new roll into {FRAIL}")
+
+    # After the last order.
+
+    def _wait_for_the_rest(self) -> None:
+        said = self._interrupts.count
+        if said:
+            self._screen.say("interrupted: no more orders (Ctrl+C again: at once)")
+        if self._open_tickets():
+            self._screen.say(f"no more orders; waiting up to {REST_LIMIT_S:.0f} s for the open tickets")
+        until = time.monotonic() + REST_LIMIT_S
+        while not self._hurry() and self._open_tickets() and time.monotonic() < until:
+            self._look("waiting for the last tickets")
+            self._interrupts.wait(TICK_S)
+        self._look_due = 0.0
+        self._look("done")
+
+    def _open_tickets(self) -> int:
+        rows = self._pos.rows(
+            "SELECT count(*) AS open FROM kitchen_kitchenticket WHERE status NOT IN ('printed', 'failed')"
+        )
+        return int(rows[0]["open"])
+
+    def _stop_service(self) -> None:
+        self._screen.say("stopping the service")
+        code = self._instance.stop(STOP_LIMIT_S, self._hurry)
+        if code:
+            self._screen.say(f"the service ended with {code}")
+
+    def _tell_how_it_went(self) -> int:
+        ends = self._ends()
+        self._kitchen.stop()
+        self._tell_backups(self._kitchen.collect())
+        found = report(self._orders, self._committed, ends, self._kitchen.papers, self._kitchen.counts())
+        tell(self._out, "summary")
+        for line in summary(found):
+            tell(self._out, line)
+        if self._options.keep is not None:
+            self._kitchen.write_papers(self._folder / "papers")
+            tell(self._out, f"kept in {self._folder}: database/, logs/, papers/")
+        if not found.tickets:
+            return EXIT_INTERRUPTED if self._interrupts.count else 1
+        return 0 if found.kept_all_promises else 1
+
+    def _ends(self) -> list[TicketEnd]:
+        rows = self._pos.rows(
+            "SELECT t.id, t.printer_target, t.status, t.error_message, coalesce(j.proof, '') AS proof"
+            " FROM kitchen_kitchenticket t LEFT JOIN kps.job j ON j.ticket_id = t.id ORDER BY t.id"
+        )
+        return [
+            TicketEnd(row["id"], row["printer_target"], row["status"], row["proof"], row["error_message"])
+            for row in rows
+        ]
+
+    # What the screen shows.
+
+    def _look(self, phase: str) -> None:
+        """Look at the service and the printers, a few times a second."""
+        if time.monotonic() < self._look_due:
+            return
+        self._look_due = time.monotonic() + LOOK_EVERY_S
+        self._check_service()
+        self._tell_backups(self._kitchen.collect())
+        self._last_status = self._instance.status() or self._last_status
+        self._tell_states()
+        self._screen.show(lambda room: self._view(phase, room))
+
+    def _tell_backups(self, copies: list[Copy]) -> None:
+        for copy in copies:
+            if copy.backup:
+                mark = ", marked as a possible duplicate" if copy.marked else ""
+                self._screen.say(f"ticket #{copy.ticket} came out of the backup {copy.printer}{mark}")
+
+    def _tell_states(self) -> None:
+        """Say it when the service learns that a printer can or cannot print."""
+        for line in self._printer_lines():
+            before = self._shown_states.setdefault(line.name, line.state)
+            if before != line.state:
+                self._shown_states[line.name] = line.state
+                self._screen.say(f"the service sees {line.name}: {line.state}")
+
+    def _view(self, phase: str, room: int) -> View:
+        elapsed = time.monotonic() - self._began
+        counts = self._pos.rows("SELECT status, count(*) AS n FROM kitchen_kitchenticket GROUP BY status")
+        by_status = {row["status"]: row["n"] for row in counts}
+        return View(
+            phase=f"{phase}, {elapsed:.0f} s",
+            url=self._instance.url,
+            orders=self._orders,
+            statuses={status: by_status.get(status, 0) for status in ("new", "printing", "printed", "failed")},
+            printers=self._printer_lines(),
+            tickets=self._ticket_lines(room) if room else [],
+        )
+
+    def _printer_lines(self) -> list[PrinterLine]:
+        papers = self._kitchen.counts()
+        known = {printer["name"]: printer for printer in (self._last_status or {}).get("printers", [])}
+        return [
+            PrinterLine(
+                name=place.name,
+                station=place.station if place.priority == 1 else f"{place.station} (backup)",
+                able=known[place.name]["is_online"],
+                state=known[place.name]["reason"] or known[place.name]["state"].replace("_", " "),
+                paper=known[place.name]["paper"],
+                waiting=known[place.name]["queued"],
+                papers=papers[place.name],
+            )
+            for place in PLACES
+            if place.name in known
+        ]
+
+    def _ticket_lines(self, room: int) -> list[TicketLine]:
+        rows = self._pos.rows(
+            "SELECT t.id, t.printer_target AS station, t.status, b.bill_type, b.queue_number,"
+            "       coalesce(tb.number, '') AS table_number, coalesce(j.printer_name, '') AS printer"
+            "  FROM kitchen_kitchenticket t JOIN pos_bill b ON b.id = t.bill_id"
+            "  LEFT JOIN tables_table tb ON tb.id = b.table_id LEFT JOIN kps.job j ON j.ticket_id = t.id"
+            " ORDER BY t.id DESC LIMIT %s",
+            [room],
+        )
+        return [
+            TicketLine(row["id"], row["station"], _guest(row), row["status"], row["printer"], self._wait_of(row["id"]))
+            for row in rows
+        ]
+
+    def _wait_of(self, ticket: int) -> float | None:
+        t = self._kitchen.papers.first_byte(ticket)
+        return t - self._committed[ticket] if t is not None and ticket in self._committed else None
+
+
+def _guest(row: dict[str, Any]) -> str:
+    if row["table_number"]:
+        return f"table {row['table_number']}"
+    kind = str(row["bill_type"]).replace("_", " ")
+    return f"{kind} {row['queue_number']}" if row["queue_number"] else kind
+
+
+def _empty_folder(folder: Path) -> Path:
+    """The folder, made if need be. Raises CannotRun if it holds something already."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.closing(folder.iterdir()) as entries:
+            if next(entries, None) is not None:
+                raise CannotRun(f"{folder} is not empty: name a new folder to keep this run in")
+    except OSError as error:
+        raise CannotRun(f"{folder} cannot be used: {error.strerror}") from error
+    return folder.resolve()
+
+
+@contextmanager
+def _connected(dsn: str) -> Iterator[Connection]:
+    with closing(psycopg2.connect(dsn)) as connection:
+        yield connection

@@ -1,0 +1,210 @@
+"""A kitchen with printer rows, and instances of the service as far as the database can see them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from psycopg2.extensions import connection as Connection
+
+from kps.core.routing import ClaimFor, PrinterRow, Waiting, printer_key
+from kps.core.settings import DatabaseSettings
+from kps.core.tickets import PrinterKey, TicketId
+from kps.database.connection import Database, Row
+from kps.database.migrations import install_trigger, migrate
+from kps.database.queue import Claimed, Queue, Sending, printer_rows
+from kps.database.schema import PosSchema, introspect
+from kps.demo.orders import PosWriter
+from tests.conftest import Database as Target
+from tests.conftest import eventually
+
+HOST = "127.0.77.1"
+
+
+def settings_of(target: Target, **changes: Any) -> DatabaseSettings:
+    """How the service reaches a test's database."""
+    given = {"host": target.host, "port": target.port, "name": target.name, "user": target.user}
+    return DatabaseSettings(**(given | {"password": target.password, "sslmode": "disable"} | changes))
+
+
+class Instance:
+    """One instance of the service: an owner uuid, a connection, its leases."""
+
+    def __init__(self, target: Target, schema: PosSchema, name: str) -> None:
+        self.me = str(uuid.uuid4())
+        self.name = name
+        self.database = Database(settings_of(target), name)
+        self.queue = Queue(self.database, schema, self.me, name)
+        self.epochs: dict[PrinterKey, int] = {}
+
+    def acquire(self, *rows: PrinterRow, ttl_s: float = 60.0) -> list[Row]:
+        """Ask for the leases of these rows' devices; answers those that were taken."""
+        keys = list(dict.fromkeys(row.key for row in rows))
+        taken = self.database.run(
+            self.queue.sql.acquire, me=self.me, instance=self.name, keys=keys, names=[""] * len(keys), ttl=ttl_s
+        )
+        self.epochs |= {PrinterKey(row.printer_key): row.epoch for row in taken}
+        return taken
+
+    def renew(self, ttl_s: float = 60.0) -> set[str]:
+        """Renew every lease that we think we have; answers the keys that were renewed."""
+        rows = self.database.run(
+            self.queue.sql.renew, me=self.me, instance=self.name, host="here", ttl=ttl_s,
+            keys=list(self.epochs), epochs=list(self.epochs.values()),
+        )  # fmt: skip
+        return {row.printer_key for row in rows}
+
+    def release_dead(self, row: PrinterRow, blamed: int = 0) -> Row | None:
+        """The process of this printer has been reaped."""
+        rows = self.database.run(
+            self.queue.sql.release_dead, me=self.me, key=row.key, epoch=self.epochs[row.key], blamed=blamed,
+            instance=self.name,
+        )  # fmt: skip
+        if rows:
+            self.epochs[row.key] = rows[0].epoch
+        return rows[0] if rows else None
+
+    def seen(self, ticket: int) -> Waiting:
+        """The ticket as a look sees it now."""
+        return next(waiting for waiting in self.queue.look(1000) if waiting.id == ticket)
+
+    def sees(self, ticket: int) -> bool:
+        """Whether a look finds the ticket."""
+        return any(waiting.id == ticket for waiting in self.queue.look(1000))
+
+    def try_claim(self, *tickets: int, on: PrinterRow, backup_for: str = "") -> list[Claimed]:
+        """Look, then claim these tickets for a printer of ours."""
+        epoch = self.epochs[on.key]
+        return self.queue.claim([(self.seen(ticket), ClaimFor(on, backup_for), epoch) for ticket in tickets])
+
+    def claim(self, ticket: int, on: PrinterRow, backup_for: str = "") -> Claimed:
+        """Look, then claim one ticket, which must succeed."""
+        (claimed,) = self.try_claim(ticket, on=on, backup_for=backup_for)
+        return claimed
+
+    def send(self, claimed: Claimed, family: int = 0, need_s: float = 2.0) -> Sending:
+        """Promise that bytes may leave."""
+        root = TicketId(family or claimed.ticket)
+        return self.queue.sending(claimed.ticket, claimed.token, root, need_s=need_s, late_after_minutes=5.0)
+
+    def claim_and_send(self, ticket: int, on: PrinterRow, family: int = 0) -> tuple[Claimed, Sending]:
+        """Both steps up to the first byte."""
+        claimed = self.claim(ticket, on)
+        return claimed, self.send(claimed, family)
+
+    def settle(self, claimed: Claimed, outcome: Any, *, duration_ms: int = 40, asked: bool = True) -> str:
+        """Write what became of it."""
+        return self.queue.settle(claimed.ticket, claimed.token, outcome, duration_ms=duration_ms, asked=asked)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """What is done inside stays uncommitted until the end: others meet it half done."""
+        raw = self.database.raw
+        raw.autocommit = False
+        try:
+            yield raw
+            raw.commit()
+        finally:
+            if not raw.closed:
+                raw.rollback()
+                raw.autocommit = True
+
+
+class House:
+    """The POS's side and the table-top view of both sides."""
+
+    def __init__(self, pos: PosWriter, target: Target) -> None:
+        self.pos = pos
+        self.target = target
+        self._open: list[Database] = []
+        self._pool = ThreadPoolExecutor(4)
+        first = Database(settings_of(target), "first")
+        self._open.append(first)
+        migrate(first, automatic=True)
+        install_trigger(first)
+        self.schema = introspect(first)
+        self.database = first
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._pool.shutdown()
+        for database in self._open:
+            database.close()
+
+    def instance(self, name: str = "one") -> Instance:
+        """A further instance of the service."""
+        made = Instance(self.target, self.schema, name)
+        made.database.connect()
+        self._open.append(made.database)
+        return made
+
+    def printer(self, name: str, station: str = "kitchen", priority: int = 1, host: str = HOST, **columns: Any) -> int:
+        """A printer row on a port of its own, unless `port` is given; returns its id."""
+        port = columns.pop("port", 0) or 39100 + len(self.rows())
+        return self.pos.add_printer(host, port, station, priority, name, **columns)
+
+    def rows(self) -> list[PrinterRow]:
+        """All printer rows, as the supervisor reads them."""
+        found = self.database.run(Queue(self.database, self.schema, str(uuid.uuid4()), "x").sql.rows)
+        return printer_rows(found, {row.id: printer_key("", row.host, row.port) for row in found})
+
+    def row(self, name: str) -> PrinterRow:
+        """The printer row of this name."""
+        return next(row for row in self.rows() if row.name == name)
+
+    def job(self, ticket: int) -> dict[str, Any]:
+        """The ticket's job; {} if it has none."""
+        return next(iter(self.pos.rows("SELECT * FROM kps.job WHERE ticket_id = %s", [ticket])), {})
+
+    def ticket(self, ticket: int) -> dict[str, Any]:
+        """The ticket, which must be there."""
+        row = self.pos.ticket_row(ticket)
+        assert row is not None
+        return row
+
+    def status(self, ticket: int) -> str:
+        """The ticket's status."""
+        return str(self.ticket(ticket)["status"])
+
+    def log(self, ticket: int) -> list[tuple[str, str, str]]:
+        """(action, old status, new status) of every log row that the service wrote, oldest first."""
+        return [
+            (row["action"], row["old_status"], row["new_status"])
+            for row in self.pos.log_rows(ticket)
+            if row["actor"] == "printer_service"
+        ]
+
+    def last_log(self, ticket: int) -> dict[str, Any]:
+        """The newest log row."""
+        return dict(self.pos.log_rows(ticket)[-1])
+
+    def lease(self, row: PrinterRow) -> dict[str, Any]:
+        """The device's row in kps.printer."""
+        (found,) = self.pos.rows(
+            "SELECT *, expires_at > clock_timestamp() AS live FROM kps.printer WHERE printer_key = %s", [row.key]
+        )
+        return found
+
+    def let_lease_end(self, row: PrinterRow) -> None:
+        """Time passes: the lease of this device has ended."""
+        self.pos.execute(
+            "UPDATE kps.printer SET expires_at = clock_timestamp() - interval '1 second' WHERE printer_key = %s",
+            [row.key],
+        )
+
+    def in_background(self, call: Callable[[], Any]) -> Future[Any]:
+        """Run something that is expected to wait for a lock."""
+        return self._pool.submit(call)
+
+    def wait_until_blocked(self, instance: Instance) -> None:
+        """Until this instance's connection waits for a lock of somebody."""
+        pid = instance.database.raw.info.backend_pid
+        eventually(
+            lambda: self.pos.rows("SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'", [pid]),
+            what=f"{instance.name} to wait for a lock",
+        )
+
+
