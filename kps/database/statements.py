@@ -694,8 +694,13 @@ SELECT id, (SELECT count(pg_notify('{CHANNEL_TICKET}', ''))) AS woken FROM k ORD
 
 
 def _acquire(schema: PosSchema) -> Statement:
-    """Take the printers whose lease has ended; what an earlier epoch of somebody else left open is given back."""
-    before = """a AS (
+    """Take the printers whose lease has ended; what an earlier epoch of somebody else left open is given back.
+
+    `contested`: its last owner did not let go, its lease ran out; it may still hold the device's only connection.
+    """
+    before = """before AS MATERIALIZED (
+  SELECT p.printer_key, p.owner FROM kps.printer p WHERE p.printer_key = ANY ({keys:text[]})
+), a AS (
   INSERT INTO kps.printer AS p (printer_key, name, owner, owner_name, epoch, expires_at)
   SELECT k, n, {me:uuid}, {instance:text}, 1, clock_timestamp() + {ttl:float8} * interval '1 second'
     FROM unnest({keys:text[]}, {names:text[]}) AS w(k, n) ORDER BY k
@@ -719,7 +724,8 @@ def _acquire(schema: PosSchema) -> Statement:
     return Statement(
         "acquire",
         f"WITH {body} "
-        f"SELECT a.*, (SELECT count(*) FROM job) AS released, (SELECT count(*) FROM carried) AS carried, "
+        f"SELECT a.*, EXISTS (SELECT 1 FROM before b WHERE b.printer_key = a.printer_key AND b.owner <> {{me:uuid}}) "
+        f"AS contested, (SELECT count(*) FROM job) AS released, (SELECT count(*) FROM carried) AS carried, "
         f"(SELECT count(pg_notify('{CHANNEL_PRINTER}', ''))) AS told, {_WOKEN} FROM a",
     )
 
@@ -746,7 +752,7 @@ _YIELD = Statement(
     f"""WITH other AS (
   SELECT 1 FROM kps.instance i WHERE i.owner <> {{me:uuid}} AND i.seen_at > clock_timestamp() - interval '6 seconds' LIMIT 1
 ), p AS (
-  UPDATE kps.printer p SET expires_at = clock_timestamp(), yielded_by = {{me:uuid}},
+  UPDATE kps.printer p SET expires_at = clock_timestamp(), owner = NULL, yielded_by = {{me:uuid}},
          yielded_until = clock_timestamp() + {{away:float8}} * interval '1 second'
    WHERE p.printer_key = {{key:text}} AND p.owner = {{me:uuid}} AND p.epoch = {{epoch:bigint}}
      AND EXISTS (SELECT 1 FROM other)
@@ -760,7 +766,7 @@ SELECT printer_key, (SELECT count(pg_notify('{CHANNEL_PRINTER}', ''))) AS told F
 _EXPIRE_OWNER = Statement(
     "expire_owner",
     f"""WITH p AS (
-  UPDATE kps.printer p SET expires_at = clock_timestamp()
+  UPDATE kps.printer p SET expires_at = clock_timestamp(), owner = NULL
    WHERE p.owner = {{owner:uuid}} AND p.expires_at > clock_timestamp() RETURNING p.printer_key
 ), i AS (DELETE FROM kps.instance WHERE owner = {{owner:uuid}} RETURNING 1)
 SELECT printer_key, (SELECT count(pg_notify('{CHANNEL_PRINTER}', ''))) AS told FROM p""",
@@ -770,7 +776,7 @@ SELECT printer_key, (SELECT count(pg_notify('{CHANNEL_PRINTER}', ''))) AS told F
 _LAPSE = Statement(
     "lapse",
     f"""WITH p AS (
-  UPDATE kps.printer p SET expires_at = clock_timestamp()
+  UPDATE kps.printer p SET expires_at = clock_timestamp(), owner = NULL
    WHERE p.owner = {{me:uuid}} AND p.printer_key = ANY ({{keys:text[]}})
      AND NOT EXISTS (SELECT 1 FROM kps.job j WHERE j.printer_key = p.printer_key AND j.owner = p.owner
                         AND j.state IN ('claimed', 'sending'))

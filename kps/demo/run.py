@@ -5,28 +5,25 @@ Everything runs on this host's loopback and is gone when it ends, unless a folde
 
 from __future__ import annotations
 
-import contextlib
 import random
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import psycopg2
-from psycopg2.extensions import connection as Connection
 from rich.console import Console
 
 from kps.demo.instance import Instance, NoFreePort, free_port
 from kps.demo.interrupts import Interrupts
 from kps.demo.kitchen import FRAIL, PLACES, Copy, Kitchen
 from kps.demo.orders import OrderBook, PosWriter
-from kps.demo.pos_tables import create_sql
 from kps.demo.postgres import EmbeddedPostgres, NoUserForPostgres, PostgresFailed, PostgresMissing
 from kps.demo.report import TicketEnd, report, summary
 from kps.demo.screen import LiveScreen, PlainScreen, PrinterLine, Screen, TicketLine, View, tell
+from kps.demo.till import make_tables
 from kps.demo.virtual_printer import Speed
 
 DATABASE: Final = "fnb_edge_db"
@@ -101,11 +98,11 @@ def run(options: Options, console: Console | None = None) -> int:
             with ExitStack() as stack:
                 return _Demo(options, screen, out, interrupts, stack).run()
         except _Interrupted:
-            tell(out, "interrupted before the first order; nothing is left behind")
+            tell(out, "interrupted before the first order")
             return EXIT_INTERRUPTED
         except (CannotRun, PostgresMissing, PostgresFailed, NoUserForPostgres, NoFreePort) as fault:
             if interrupts.count:  # Ctrl+C reaches the programs that we were waiting for, too
-                tell(out, "interrupted; nothing is left behind")
+                tell(out, "interrupted before the first order")
                 return EXIT_INTERRUPTED
             tell(out, f"the demo cannot run: {fault}")
         except (psycopg2.Error, OSError) as fault:
@@ -162,12 +159,11 @@ class _Demo:
         self._go_on()
 
     def _make_database(self) -> None:
-        with _connected(self._postgres.dsn()) as connection:
+        with closing(psycopg2.connect(self._postgres.dsn())) as connection:
             connection.autocommit = True
             with connection.cursor() as cursor:
                 cursor.execute(f"CREATE DATABASE {DATABASE}")
-        with _connected(self._postgres.dsn(DATABASE)) as connection, connection, connection.cursor() as cursor:
-            cursor.execute(create_sql())
+        make_tables(self._postgres.dsn(DATABASE))
 
     def _start_service(self) -> None:
         health = self._port(HEALTH_PORT)
@@ -425,15 +421,8 @@ def _empty_folder(folder: Path) -> Path:
     """The folder, made if need be. Raises CannotRun if it holds something already."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with contextlib.closing(folder.iterdir()) as entries:
-            if next(entries, None) is not None:
-                raise CannotRun(f"{folder} is not empty: name a new folder to keep this run in")
+        if any(folder.iterdir()):
+            raise CannotRun(f"{folder} is not empty: name a new folder to keep this run in")
     except OSError as error:
         raise CannotRun(f"{folder} cannot be used: {error.strerror}") from error
     return folder.resolve()
-
-
-@contextmanager
-def _connected(dsn: str) -> Iterator[Connection]:
-    with closing(psycopg2.connect(dsn)) as connection:
-        yield connection

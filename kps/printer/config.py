@@ -24,3 +24,5 @@ class DeviceConfig:
     """Whether it has ever answered a status query; None = nobody knows."""
     level: ProofLevel | None = None
     """The probed proof level; None = not probed."""
+    contested: bool = False
+    """Its last owner vanished without letting go, and may still hold the device's only connection."""

@@ -32,6 +32,8 @@ HELLO_EVERY_S = 20.0
 HEALTH_EVERY_S = 60.0
 PRUNE_EVERY_S = 3600.0
 BEAT_S = 0.5
+CONTESTED_S = 30.0
+"""How long a refused hello after a take-over counts as busy: the old owner may still hold the device."""
 LAST_WORDS_S = 8.0
 """How long an outcome is kept for the database after the supervisor has gone."""
 _ASK_AGAIN = Backoff(first=0.5, cap=5.0)
@@ -99,6 +101,7 @@ class PrinterProcess:
         self._health_told: tuple[object, ...] | None = None
         self._prune_due = monotonic() + random.uniform(30, 300)  # noqa: S311 - spreads the load
         self._last_ticket = monotonic()
+        self._contested_until = monotonic() + CONTESTED_S if config.contested else 0.0
 
     def run(self) -> None:
         """Work until told to end."""
@@ -414,6 +417,7 @@ class PrinterProcess:
         self._status = answer.status
         if isinstance(answer, Ready):
             self._unable = None
+            self._contested_until = 0.0
             self._ask_failures = 0
             self._response_ms = answer.response_ms
             self._ask_due = monotonic() + HELLO_EVERY_S
@@ -428,8 +432,15 @@ class PrinterProcess:
                 self._slot.set(Cell.UNREACHED_SINCE, monotonic())
             if answer.alive:
                 self._slot.set(Cell.UNREACHED_SINCE, 0.0)
-            self._publish(_state_of(answer.reason), answer.text)
+            if self._perhaps_still_held(answer):
+                self._publish("starting", "perhaps still held by its last owner")
+            else:
+                self._publish(_state_of(answer.reason), answer.text)
         return answer
+
+    def _perhaps_still_held(self, answer: Unable) -> bool:
+        """Just taken over from an owner that vanished: that the device refuses us does not mean that it is down."""
+        return monotonic() < self._contested_until and answer.reason in _BUSY_SIGNS
 
     def _publish(self, state: str, text: str) -> None:
         if self._wanted is None or self._wanted[0] != state:
@@ -540,6 +551,7 @@ class PrinterProcess:
         wait(sources, max(0.005, timeout))  # type: ignore[arg-type]
 
 
+_BUSY_SIGNS = frozenset({Reason.REFUSED, Reason.TIMEOUT, Reason.SILENT, Reason.CONNECTION_LOST})
 _STATES = {
     Reason.REFUSED: "down",
     Reason.TIMEOUT: "down",

@@ -67,6 +67,8 @@ class LeaseTaken:
     epoch: int
     answers: bool | None
     level: ProofLevel | None
+    contested: bool
+    """Its last owner vanished and may still hold the device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -455,7 +457,7 @@ class Clerk:
                 self.well[key] = Well(row.epoch, well.orders)
                 well.orders[Order.TRUST_UNTIL] = asked_at + LEASE_TTL_S
             level = ProofLevel(row.proof_level) if row.proof_level else None
-            self._post(LeaseTaken(key, row.epoch, row.answers, level))
+            self._post(LeaseTaken(key, row.epoch, row.answers, level, row.contested))
 
     def _count(self) -> None:
         row = self._database.run(self._known.sql.counts, limit=SLOW_CALL_S)[0]

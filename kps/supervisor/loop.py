@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import logging
 import multiprocessing
 import os
@@ -80,10 +81,13 @@ class Printer:
 class Supervisor:
     """One instance. `run` returns the exit code."""
 
-    def __init__(self, settings: Settings, run_dir: RunDir, log_handle: logs.LogHandle) -> None:
+    def __init__(
+        self, settings: Settings, run_dir: RunDir, log_handle: logs.LogHandle, stacks: Path | None = None
+    ) -> None:
         self._settings = settings
         self._run_dir = run_dir
         self._log_handle = log_handle
+        self._stacks = stacks
         self._context = multiprocessing.get_context("spawn")
         self.owner = str(uuid.uuid4())
         self._reader, self._writer = wakeup_pipe()
@@ -215,6 +219,9 @@ class Supervisor:
 
     def _dump(self) -> None:
         """All stacks go to the stack files, the state to the log."""
+        if self._stacks is not None:
+            with contextlib.suppress(OSError), self._stacks.open("ab", buffering=0) as file:
+                faulthandler.dump_traceback(file, all_threads=True)
         for child in self._all():
             child.signal(signal.SIGUSR2)
         for view in self.snapshot.children:
@@ -276,7 +283,7 @@ class Supervisor:
 
     @staticmethod
     def _with_knowledge(fresh: DeviceConfig, known: DeviceConfig) -> DeviceConfig:
-        return replace(fresh, answers=known.answers, level=known.level)
+        return replace(fresh, answers=known.answers, level=known.level, contested=known.contested)
 
     def _lease_taken(self, taken: LeaseTaken) -> None:
         self._leases[taken.key] = taken
@@ -285,7 +292,7 @@ class Supervisor:
             return
         printer = self._printers.get(taken.key)
         if printer is None:
-            config = replace(config, answers=taken.answers, level=taken.level)
+            config = replace(config, answers=taken.answers, level=taken.level, contested=taken.contested)
             child = self._retired.pop(taken.key, None) or Child.new(
                 self._context, f"printer-{config.name}", "printer", printer_entry
             )

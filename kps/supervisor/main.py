@@ -14,7 +14,7 @@ from typing import cast
 from kps import logs
 from kps.config import EXIT_BAD_CONFIGURATION, BadConfiguration, load
 from kps.core.settings import Settings
-from kps.process.child import dump_stacks_on_usr2, name_process
+from kps.process.child import name_process
 from kps.process.clocks import monotonic
 from kps.supervisor.generation import AlreadyRunning, RunDir, RunDirUnusable, sweep
 from kps.supervisor.loop import EXIT_STOPPED, Supervisor
@@ -41,10 +41,10 @@ def main() -> int:
     handle = logs.configure(
         "supervisor", level=settings.log_level, folder=folder, file_format=cast(logs.FileFormat, settings.log_format)
     )
-    dump_stacks_on_usr2(logs.enable_stack_dumps(folder, "supervisor"))
+    stacks = logs.enable_stack_dumps(folder, "supervisor")
     code = EXIT_BUG
     try:
-        code = _serve(settings, handle)
+        code = _serve(settings, handle, stacks)
     except Exception:
         log.critical("process failed", exc_info=True)
     finally:
@@ -55,14 +55,14 @@ def main() -> int:
         os._exit(code)
 
 
-def _serve(settings: Settings, handle: logs.LogHandle) -> int:
+def _serve(settings: Settings, handle: logs.LogHandle, stacks: Path | None) -> int:
     run_dir = RunDir(Path(settings.run_dir))
     try:
         left = run_dir.take()
     except (AlreadyRunning, RunDirUnusable) as fault:
         log.critical("cannot start", extra={"cause": str(fault)})
         return EXIT_BAD_CONFIGURATION
-    supervisor = Supervisor(settings, run_dir, handle)
+    supervisor = Supervisor(settings, run_dir, handle, stacks)
     health = HttpServer(
         health_app(supervisor.fresh_snapshot, token=settings.http_token),
         settings.health_host,

@@ -1,0 +1,273 @@
+"""Whether this host could run the service, told in sentences. Looks only: it migrates and prints nothing."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from kps.core.routing import PrinterRow, covers, printer_key
+from kps.core.settings import Settings
+from kps.core.tickets import PrinterKey
+from kps.database import Database, DatabaseTrouble
+from kps.database.connection import Row
+from kps.database.migrations import applied, available
+from kps.database.queue import printer_rows
+from kps.database.schema import TICKET, PosSchema, SchemaUnusable, introspect
+from kps.database.statements import statements
+from kps.demo.instance import can_listen
+from kps.device import Device
+from kps.device.address import Unresolvable, addresses
+from kps.device.connection import Ready, Unable
+
+HTTP_LIMIT_S = 2.0
+RESOLVE_LIMIT_S = 2.0
+OK, PROBLEM = "ok", "problem"
+
+
+@dataclass(slots=True)
+class _Findings:
+    """What has been found so far; each finding is told at once, for the next one may take seconds."""
+
+    say: Callable[[str], None]
+    problems: int = 0
+
+    def ok(self, text: str) -> None:
+        self.say(f"{OK:<8} {text}")
+
+    def problem(self, text: str) -> None:
+        self.problems += 1
+        self.say(f"{PROBLEM:<8} {text}")
+
+
+def run(settings: Settings, say: Callable[[str], None]) -> bool:
+    """Tell about everything that the service needs; returns whether all is well."""
+    findings = _Findings(say)
+    findings.ok(f"settings: instance {settings.instance_name}, database {_where(settings)}")
+    database = Database(settings.database, "check")
+    try:
+        _check_database(database, settings, findings)
+    except DatabaseTrouble as trouble:
+        findings.problem(trouble.sentence)
+    finally:
+        database.close()
+    _check_ports(settings, findings)
+    return findings.problems == 0
+
+
+def _where(settings: Settings) -> str:
+    database = settings.database
+    return f"{database.name} at {database.host}:{database.port} as {database.user}"
+
+
+# The database.
+
+
+def _check_database(database: Database, settings: Settings, findings: _Findings) -> None:
+    database.connect()
+    # Whatever we ask from here on, PostgreSQL itself refuses to change anything.
+    database.query("SET default_transaction_read_only = on")
+    server = database.query("SELECT current_setting('server_version') AS version")[0]
+    findings.ok(f"database: connected, PostgreSQL {server.version}")
+    try:
+        schema = introspect(database)
+    except SchemaUnusable as fault:
+        findings.problem(str(fault))
+        return
+    findings.ok(f"tables and rights: {schema.describe()}")
+    migrated = _check_migrations(database, settings, findings)
+    _check_trigger(database, settings, schema, findings, migrated=migrated)
+    _check_printers(database, settings, schema, findings, migrated=migrated)
+
+
+def _check_migrations(database: Database, settings: Settings, findings: _Findings) -> bool:
+    """Tell about schema kps; returns whether its tables are there and readable."""
+    newest = available()[-1][0]
+    if not database.query("SELECT 1 FROM pg_namespace WHERE nspname = 'kps'"):
+        _tell_missing(database, settings, findings)
+        return False
+    if not database.query("SELECT 1 WHERE has_schema_privilege('kps', 'USAGE')")[0:]:
+        findings.problem(f"schema kps: user {settings.database.user} lacks USAGE on it")
+        return False
+    present = applied(database)
+    if present > newest:
+        findings.problem(f"schema kps: version {present} was made by a newer KPS, this one knows {newest}")
+        return False
+    if present == newest:
+        findings.ok(f"schema kps: version {present}, up to date")
+    elif settings.auto_migrate:
+        findings.ok(f"schema kps: version {present}, the next start brings it to {newest}")
+    else:
+        findings.problem(
+            f"schema kps: version {present} of {newest}, and AUTO_MIGRATE is off: run `kps schema --after {present}`"
+        )
+    return present > 0 and _may_write(database, settings, findings)
+
+
+def _tell_missing(database: Database, settings: Settings, findings: _Findings) -> None:
+    if not settings.auto_migrate:
+        findings.problem("schema kps: not there, and AUTO_MIGRATE is off: run what `kps schema` prints")
+    elif database.query("SELECT 1 WHERE has_database_privilege(current_database(), 'CREATE')"):
+        findings.ok("schema kps: not there yet, the first start makes it")
+    else:
+        findings.problem(
+            f"schema kps: not there, and user {settings.database.user} lacks CREATE on database"
+            f" {settings.database.name}: grant it, or run what `kps schema` prints"
+        )
+
+
+def _may_write(database: Database, settings: Settings, findings: _Findings) -> bool:
+    rows = database.query(
+        """SELECT c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE n.nspname = 'kps' AND c.relkind IN ('r', 'p') AND c.relname <> 'schema_version'
+              AND NOT (has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
+                       AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE'))
+            ORDER BY c.relname"""
+    )
+    if rows:
+        tables = ", ".join(f"kps.{row.name}" for row in rows)
+        findings.problem(
+            f"schema kps: user {settings.database.user} lacks SELECT, INSERT, UPDATE or DELETE on {tables}"
+        )
+    return not rows
+
+
+def _check_trigger(
+    database: Database, settings: Settings, schema: PosSchema, findings: _Findings, *, migrated: bool
+) -> None:
+    if schema.has_trigger:
+        findings.ok("wake-up trigger: present")
+    elif not settings.notify_trigger:
+        findings.ok("wake-up trigger: off by NOTIFY_TRIGGER, tickets are found by polling")
+    elif not migrated and not settings.auto_migrate:
+        findings.problem("wake-up trigger: absent, it is part of what `kps schema` prints")
+    elif database.query("SELECT 1 WHERE has_table_privilege(%s, 'TRIGGER')", [TICKET]):
+        findings.ok("wake-up trigger: absent, the next start makes it")
+    else:
+        findings.problem(
+            f"wake-up trigger: absent, and user {settings.database.user} lacks TRIGGER on {TICKET}:"
+            " tickets would be found by polling"
+        )
+
+
+# The printers.
+
+
+def _check_printers(
+    database: Database, settings: Settings, schema: PosSchema, findings: _Findings, *, migrated: bool
+) -> None:
+    found = printer_rows(database.run(statements(schema).rows), {})
+    rows = [row for row in found if covers(settings.stations, settings.brands, row)]
+    if not any(row.active and not row.fault for row in rows):
+        findings.problem("printers: the POS has no active printer row that this instance could serve")
+    devices: dict[tuple[str, int], list[PrinterRow]] = {}
+    for row in rows:
+        if not row.active:
+            findings.ok(f"printer {row.name} ({row.station}): switched off in the POS")
+        elif row.fault:
+            findings.problem(f"printer {row.name} ({row.station}): {row.fault}")
+        else:
+            devices.setdefault((row.host, row.port), []).append(row)
+    for (host, port), sharing in devices.items():
+        _check_device(database, settings, schema, findings, host, port, sharing, migrated=migrated)
+
+
+def _check_device(
+    database: Database,
+    settings: Settings,
+    schema: PosSchema,
+    findings: _Findings,
+    host: str,
+    port: int,
+    rows: list[PrinterRow],
+    *,
+    migrated: bool,
+) -> None:
+    title = f"printer {', '.join(f'{row.name} ({row.station})' for row in rows)} at {host}:{port}"
+    try:
+        ((_, (address, _)), *_) = addresses(host, port, limit_s=RESOLVE_LIMIT_S, pulse=_nothing)
+    except Unresolvable:
+        findings.problem(f"{title}: its host name cannot be resolved")
+        return
+    owner = _owner(database, schema, printer_key(settings.site, address, port)) if migrated else None
+    if owner is not None:
+        # Many printers serve one connection only: whoever asks it now would disturb the tickets.
+        _tell_owned(findings, title, owner)
+        return
+    device = Device(address, port, timeout_s=min(row.timeout_s for row in rows), pulse=_nothing, answers=None)
+    answer = device.ask()
+    device.close()
+    _tell_answer(findings, title, device, answer)
+
+
+def _owner(database: Database, schema: PosSchema, key: PrinterKey) -> Row | None:
+    """The device's row in schema kps if a running instance holds it."""
+    rows = database.run(statements(schema).printers, keys=[key])
+    return rows[0] if rows and rows[0].live else None
+
+
+def _tell_owned(findings: _Findings, title: str, owner: Row) -> None:
+    held = f"{title}: held by the running instance {owner.owner_name}"
+    if owner.state in ("ready", "starting"):
+        findings.ok(f"{held}, {owner.state}")
+    else:
+        findings.problem(f"{held}, which says: {owner.state_text or owner.state.replace('_', ' ')}")
+
+
+def _tell_answer(findings: _Findings, title: str, device: Device, answer: Ready | Unable) -> None:
+    match answer:
+        case Ready(status, response_ms):
+            said = "answers" if device.answers else "takes the connection, answers no status question"
+            findings.ok(f"{title}: {said}, {response_ms} ms, paper {status.paper}")
+        case Unable(alive=True, text=text):
+            findings.problem(f"{title}: cannot print: {text}")
+        case Unable(text=text):
+            findings.problem(f"{title}: busy or unreachable: {text}")
+
+
+def _nothing() -> None:
+    """Nobody waits for a sign of life from us."""
+
+
+# The ports.
+
+
+def _check_ports(settings: Settings, findings: _Findings) -> None:
+    _check_port(findings, settings.health_host, settings.health_port, "HEALTH_CHECK_PORT", "/ping", _is_ping)
+    if not settings.widget_port:
+        findings.ok("POS_WIDGET_PORT: off")
+        return
+    _check_port(findings, settings.health_host, settings.widget_port, "POS_WIDGET_PORT", "/health", _is_widget)
+
+
+def _check_port(
+    findings: _Findings, host: str, port: int, variable: str, path: str, ours: Callable[[dict[str, Any]], bool]
+) -> None:
+    if can_listen(host, port):
+        findings.ok(f"{variable} {port}: free")
+    elif ours(_ask(host, port, path)):
+        findings.ok(f"{variable} {port}: served by a running KPS")
+    else:
+        findings.problem(f"{variable} {port}: cannot be opened on {host}; another program has it, or we lack the right")
+
+
+def _is_ping(answer: dict[str, Any]) -> bool:
+    return answer.get("service") == "kitchen_printer_service"
+
+
+def _is_widget(answer: dict[str, Any]) -> bool:
+    return "agent_name" in answer
+
+
+def _ask(host: str, port: int, path: str) -> dict[str, Any]:
+    """The JSON object that this host answers there; {} for anything else."""
+    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"http://{name}:{port}{path}", timeout=HTTP_LIMIT_S) as answer:
+            found = json.loads(answer.read(100_000))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

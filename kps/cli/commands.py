@@ -1,0 +1,169 @@
+"""The subcommands of `kps`. Each imports what it needs when it is called, so that the others stay quick."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn
+
+import typer
+
+import kps
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="KPS, the kitchen printer service. Settings are read from the environment.",
+)
+
+Profile = Literal["generic", "epson-t20iii", "epson-u220", "hprt-tp80k", "xprinter-80", "impostor", "mute"]
+Policy = Literal["one_refuse", "one_hang", "one_reset", "many_one_prints", "many_interleave"]
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(f"kps {kps.__version__}")
+
+
+@app.command()
+def demo(
+    seconds: Annotated[
+        float | None, typer.Option(min=0.1, help="How long guests order. Default 30, no limit with --orders.")
+    ] = None,
+    orders: Annotated[int | None, typer.Option(min=1, help="How many orders, at most.")] = None,
+    rate: Annotated[float, typer.Option(min=0.1, max=60_000, help="Orders per minute, on average.")] = 60.0,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same orders.")] = 1,
+    speed: Annotated[
+        Literal["fast", "real"], typer.Option(help="fast: printing takes no time; real: as a real printer.")
+    ] = "fast",
+    plain: Annotated[bool, typer.Option("--plain", help="Lines of text instead of the live view.")] = False,
+    calm: Annotated[bool, typer.Option("--calm", help="No printer runs out of paper.")] = False,
+    keep: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A new folder for database, logs and papers; kept afterwards.")
+    ] = None,
+) -> None:
+    """Show the whole service at work: a database, five virtual printers, guests who order.
+
+    Ends with a summary, and with 0 only if every ticket was printed and is on paper exactly once, or marked.
+    Nothing is left behind, but for --keep.
+    """
+    from kps.demo.run import DEFAULT_SECONDS, Options, run
+    from kps.demo.virtual_printer import Speed
+
+    if seconds is None and orders is None:
+        seconds = DEFAULT_SECONDS
+    raise typer.Exit(run(Options(seconds, orders, rate, seed, plain, calm, Speed(speed), keep)))
+
+
+@app.command()
+def check() -> None:
+    """Say whether the service could run here: settings, database, printers, ports. Changes nothing.
+
+    Exits with 0 if all is well, 1 if there is a problem, 78 for bad settings.
+    """
+    from kps.cli.check import run
+    from kps.config import EXIT_BAD_CONFIGURATION, BadConfiguration, load
+
+    try:
+        settings = load()
+    except BadConfiguration as bad:
+        for fault in bad.faults:
+            typer.echo(f"problem  settings: {fault}")
+        raise typer.Exit(EXIT_BAD_CONFIGURATION) from None
+    raise typer.Exit(0 if run(settings, typer.echo) else 1)
+
+
+@app.command()
+def logs(
+    name: Annotated[str, typer.Argument(help="Whose log: supervisor, dispatcher, a printer's name.")] = "",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines until Ctrl+C.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last lines.")] = 20,
+) -> None:
+    """Show the end of a log file in LOG_DIR, or without a name which there are."""
+    from kps.cli.log_files import NoSuchLog, find, listing, show
+
+    folder = os.environ.get("LOG_DIR", "./logs").strip()
+    if not folder:
+        _refuse("LOG_DIR is empty: this instance logs to its standard output only")
+    try:
+        if not name:
+            for line in listing(Path(folder)):
+                typer.echo(line)
+            return
+        show(find(Path(folder), name), lines, follow=follow, say=typer.echo)
+    except NoSuchLog as missing:
+        _refuse(str(missing))
+
+
+@app.command()
+def schema(
+    after: Annotated[int, typer.Option(min=0, help="Only the migrations after this version, without the trigger.")] = 0,
+) -> None:
+    """Print the SQL of schema kps and of the wake-up trigger, for sites with AUTO_MIGRATE=off."""
+    from kps.cli.schema import script
+
+    typer.echo(script(after), nl=False)
+
+
+@app.command("virtual-printer")
+def virtual_printer(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 = any free port.")] = 9100,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. As a real printer, it serves the whole network by default.")
+    ] = "0.0.0.0",  # noqa: S104  # a printer that only its own host reaches is none
+    name: Annotated[str, typer.Option(help="What it calls itself in its output.")] = "kitchen-1",
+    speed: Annotated[Literal["fast", "real"], typer.Option()] = "fast",
+    profile: Annotated[Profile, typer.Option(help="The model that it behaves like.")] = "generic",
+    connections: Annotated[Policy, typer.Option(help="What becomes of a second connection.")] = "many_one_prints",
+) -> None:
+    """Be an ESC/POS network printer that prints to this terminal, until Ctrl+C."""
+    from kps.demo.virtual_printer import run
+
+    raise typer.Exit(run(host, port, name, speed=speed, profile=profile, connections=connections))
+
+
+@app.command("demo-pos")
+def demo_pos(
+    printer: Annotated[
+        list[str], typer.Option(metavar="NAME=[STATION@]HOST:PORT", help="A printer; give one option for each.")
+    ],
+    rate: Annotated[float, typer.Option(min=0.1, max=60_000, help="Orders per minute, on average.")] = 20.0,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same orders.")] = None,
+) -> None:
+    """Be the POS: make its tables in the database of DB_* if there are none, and order until SIGTERM.
+
+    Without STATION the name is the station. Stations that nobody names print on the first printer.
+    A database with a real POS's data is refused.
+    """
+    from psycopg2.extensions import make_dsn
+
+    from kps.config import EXIT_BAD_CONFIGURATION, BadConfiguration, load
+    from kps.demo.till import BadPrinter, parse_printer, run
+
+    try:
+        named = [parse_printer(text) for text in printer]
+        database = load().database
+    except BadPrinter as fault:
+        _refuse(str(fault), code=2)
+    except BadConfiguration as bad:
+        _refuse("; ".join(bad.faults), code=EXIT_BAD_CONFIGURATION)
+    dsn = make_dsn(
+        host=database.host,
+        port=database.port,
+        dbname=database.name,
+        user=database.user,
+        password=database.password,
+        sslmode=database.sslmode,
+        connect_timeout=5,
+    )
+    raise typer.Exit(run(dsn, named, rate=rate, seed=seed))
+
+
+def _refuse(sentence: str, code: int = 1) -> NoReturn:
+    """Say on standard error why it cannot be done, and exit."""
+    sys.stderr.write(f"kps: {sentence}\n")
+    raise typer.Exit(code)

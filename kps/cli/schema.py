@@ -1,0 +1,29 @@
+"""The SQL of schema kps as one script, for a database in which the service may not create anything itself."""
+
+from __future__ import annotations
+
+from kps.database.migrations import NOTIFY_TRIGGER, available
+from kps.database.migrations import _sql as migration_sql
+
+_HEAD = """-- Everything that KPS needs in the POS's database; run it as the owner of the POS's tables.
+BEGIN;
+"""
+_TRIGGER = """
+-- The wake-up trigger on the POS's ticket table. Without it tickets are found by polling.
+"""
+_RIGHTS = """
+-- If KPS works as another role than the one that runs this script (here: kps):
+-- GRANT USAGE ON SCHEMA kps TO kps;
+-- GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA kps TO kps;
+-- GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA kps TO kps;
+COMMIT;
+"""
+
+
+def script(after: int = 0) -> str:
+    """All migrations with a higher number than `after`, in one transaction; with the trigger if that is 0."""
+    parts = [f"\n-- {name}\n{migration_sql(number, sql)}\n" for number, name, sql in available() if number > after]
+    if not parts:
+        return f"-- Schema kps has no migration after {after}.\n"
+    trigger = _TRIGGER + NOTIFY_TRIGGER if after == 0 else ""
+    return _HEAD + "".join(parts) + trigger + _RIGHTS
