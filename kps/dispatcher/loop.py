@@ -81,8 +81,8 @@ class Dispatcher:
 
     def run(self) -> None:
         """Work until told to end."""
-        self._control.send(("up",))
         try:
+            self._control.send(("up",))
             while True:
                 self.step()
         except (Stopped, PeerGone):

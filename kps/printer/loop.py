@@ -107,11 +107,11 @@ class PrinterProcess:
         """Work until told to end."""
         self._slot.set(Cell.STAGE, Stage.IDLE)
         warm_up()
-        self._control.send(("up",))
         try:
+            self._control.send(("up",))
             while True:
                 self.step()
-        except Stopped:
+        except (Stopped, PeerGone):
             self._device.close()
             self._database.close()
 
