@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from kps.core.settings import DatabaseSettings, PrinterDownPolicy, Settings
 
@@ -96,6 +96,18 @@ class Environment(BaseSettings):
     )
     ticket_language: Literal["en"] = Field("en", description="language of our own words on the paper")
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load` hands over counts: it has trimmed the values and left out the empty ones."""
+        return (init_settings,)
+
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:
     """Read the settings. Raises BadConfiguration naming every faulty variable."""
@@ -106,7 +118,6 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         if name in given and (given[name].strip() or name in _MAY_BE_EMPTY)
     }
     try:
-        # Validated, not constructed: what is read is exactly `environ`, never the process's own by the back door.
         found = Environment.model_validate(_trimmed(known))
     except ValidationError as error:
         raise BadConfiguration(_faults(error, given)) from error

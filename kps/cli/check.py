@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,6 @@ from kps.database.migrations import applied, available
 from kps.database.queue import printer_rows
 from kps.database.schema import TICKET, PosSchema, SchemaUnusable, introspect
 from kps.database.statements import statements
-from kps.demo.instance import can_listen
 from kps.device import Device
 from kps.device.address import Unresolvable, addresses
 from kps.device.connection import Ready, Unable
@@ -88,7 +88,7 @@ def _check_migrations(database: Database, settings: Settings, findings: _Finding
     if not database.query("SELECT 1 FROM pg_namespace WHERE nspname = 'kps'"):
         _tell_missing(database, settings, findings)
         return False
-    if not database.query("SELECT 1 WHERE has_schema_privilege('kps', 'USAGE')")[0:]:
+    if not database.query("SELECT 1 WHERE has_schema_privilege('kps', 'USAGE')"):
         findings.problem(f"schema kps: user {settings.database.user} lacks USAGE on it")
         return False
     present = applied(database)
@@ -245,12 +245,23 @@ def _check_ports(settings: Settings, findings: _Findings) -> None:
 def _check_port(
     findings: _Findings, host: str, port: int, variable: str, path: str, ours: Callable[[dict[str, Any]], bool]
 ) -> None:
-    if can_listen(host, port):
+    fault = _fault_of_listening(host, port)
+    if not fault:
         findings.ok(f"{variable} {port}: free")
     elif ours(_ask(host, port, path)):
         findings.ok(f"{variable} {port}: served by a running KPS")
     else:
-        findings.problem(f"{variable} {port}: cannot be opened on {host}; another program has it, or we lack the right")
+        findings.problem(f"{variable} {port}: cannot listen on {host}: {fault}")
+
+
+def _fault_of_listening(host: str, port: int) -> str:
+    """Why a server could not listen there now; '' if it could."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def _is_ping(answer: dict[str, Any]) -> bool:

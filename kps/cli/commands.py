@@ -46,7 +46,9 @@ def demo(
         Path | None, typer.Option(metavar="DIR", help="A new folder for database, logs and papers; kept afterwards.")
     ] = None,
 ) -> None:
-    """Show the whole service at work: a database, five virtual printers, guests who order.
+    """Show the whole service at work.
+
+    A database, five virtual printers, guests who order, and the real service between them.
 
     Ends with a summary, and with 0 only if every ticket was printed and is on paper exactly once, or marked.
     Nothing is left behind, but for --keep.
@@ -61,7 +63,10 @@ def demo(
 
 @app.command()
 def check() -> None:
-    """Say whether the service could run here: settings, database, printers, ports. Changes nothing.
+    """Say whether the service could run here.
+
+    Looks at settings, database, printers and ports, and changes nothing. A printer that a running instance holds is
+    not disturbed: its owner says how it is.
 
     Exits with 0 if all is well, 1 if there is a problem, 78 for bad settings.
     """
@@ -83,7 +88,10 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines until Ctrl+C.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last lines.")] = 20,
 ) -> None:
-    """Show the end of a log file in LOG_DIR, or without a name which there are."""
+    """Show the end of a log, or which there are.
+
+    The folder is LOG_DIR. Without a name: all logs with size and time.
+    """
     from kps.cli.log_files import NoSuchLog, find, listing, show
 
     folder = os.environ.get("LOG_DIR", "./logs").strip()
@@ -103,7 +111,10 @@ def logs(
 def schema(
     after: Annotated[int, typer.Option(min=0, help="Only the migrations after this version, without the trigger.")] = 0,
 ) -> None:
-    """Print the SQL of schema kps and of the wake-up trigger, for sites with AUTO_MIGRATE=off."""
+    """Print the SQL of our own tables.
+
+    All of schema kps and the wake-up trigger, for sites with AUTO_MIGRATE=off.
+    """
     from kps.cli.schema import script
 
     typer.echo(script(after), nl=False)
@@ -120,7 +131,10 @@ def virtual_printer(
     profile: Annotated[Profile, typer.Option(help="The model that it behaves like.")] = "generic",
     connections: Annotated[Policy, typer.Option(help="What becomes of a second connection.")] = "many_one_prints",
 ) -> None:
-    """Be an ESC/POS network printer that prints to this terminal, until Ctrl+C."""
+    """Be a printer on the network.
+
+    Speaks ESC/POS; what it prints appears on this terminal, until Ctrl+C.
+    """
     from kps.demo.virtual_printer import run
 
     raise typer.Exit(run(host, port, name, speed=speed, profile=profile, connections=connections))
@@ -134,8 +148,9 @@ def demo_pos(
     rate: Annotated[float, typer.Option(min=0.1, max=60_000, help="Orders per minute, on average.")] = 20.0,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same orders.")] = None,
 ) -> None:
-    """Be the POS: make its tables in the database of DB_* if there are none, and order until SIGTERM.
+    """Be a POS with guests who order.
 
+    Makes the POS's tables in the database of DB_* if there are none, and orders until SIGTERM.
     Without STATION the name is the station. Stations that nobody names print on the first printer.
     A database with a real POS's data is refused.
     """

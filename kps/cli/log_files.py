@@ -37,7 +37,7 @@ def listing(folder: Path) -> Iterator[str]:
 def find(folder: Path, name: str) -> Path:
     """The log of a process or printer. Raises NoSuchLog, naming those there are."""
     known = _files(folder)
-    for candidate in (logs.log_path(folder, PREFIX + name), logs.log_path(folder, name), folder / f"{name}.log"):
+    for candidate in (folder / f"{name}.log", logs.log_path(folder, name), logs.log_path(folder, PREFIX + name)):
         if candidate in known:
             return candidate
     listed = ", ".join(names(folder)) or "none"

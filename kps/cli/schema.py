@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kps.database.migrations import NOTIFY_TRIGGER, available
-from kps.database.migrations import _sql as migration_sql
+from kps.database.migrations import step_sql as migration_sql
 
 _HEAD = """-- Everything that KPS needs in the POS's database; run it as the owner of the POS's tables.
 BEGIN;

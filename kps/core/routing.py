@@ -114,7 +114,7 @@ class Waiting:
     tried: frozenset[PrinterKey]
     forced_printer: str = ""
     waited_s: float = 0.0
-    """Seconds since KPS first wrote a job for it; 0 if there is none."""
+    """Seconds since it was noted that no printer row would do; 0 if it was not."""
     unroutable_noted: bool = False
 
 
@@ -275,7 +275,9 @@ def _why(active: Sequence[PrinterRow], devices: Mapping[PrinterKey, DeviceState]
 def _unroutable(ticket: Waiting, rows: Sequence[PrinterRow], grace_s: float) -> Decision:
     if not ticket.unroutable_noted or ticket.waited_s < grace_s:
         return WaitFor.GRACE
-    brand = next((row.brand_name for row in rows if row.brand_name), "") or ticket.brand or "unknown"
+    brand = (
+        next((row.brand_name for row in rows if row.brand_name), "") or ticket.brand_code or ticket.brand or "unknown"
+    )
     why = "; ".join(f"{row.name}: {row.fault}" for row in rows) or "none is set up"
     return GiveUp(Reason.NO_PRINTER, f"no printer for station {ticket.station}, brand {brand} ({why})", rescue=True)
 

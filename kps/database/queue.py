@@ -152,8 +152,8 @@ class Queue:
         )[0]
         if row.settled:
             return str(row.status or "gone")
-        if self.database.run(self.sql.settled, ticket=ticket, token=token)[0].done:
-            return kind
+        if written := self.database.run(self.sql.settled, ticket=ticket, token=token):
+            return str(written[0].status)
         raise ClaimLost
 
     def release(self, claims: Iterable[tuple[TicketId, Token]], text: str) -> int:
@@ -301,7 +301,7 @@ def _waiting(row: Row) -> Waiting:
         tried=frozenset(PrinterKey(key) for key in row.tried) if row.round_open else frozenset(),
         forced_printer=row.forced_printer or "",
         waited_s=row.waited_s,
-        unroutable_noted=row.state == "waiting",
+        unroutable_noted=row.unrouted,
     )
 
 

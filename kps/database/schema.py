@@ -46,6 +46,7 @@ _HEALTH_COLUMNS = (
     "checked_at", "is_online", "response_time_ms", "paper_status", "error_code", "error_message",
     "temperature_ok", "cutter_ok", "printer_id",
 )  # fmt: skip
+_TEMPLATES = (KITCHEN_TEMPLATE, CHECKER_TEMPLATE)
 _TEMPLATE_COLUMNS = ("is_active", "header_line_1", "header_line_2", "feed_lines", "updated_at", "brand_id")
 
 
@@ -96,14 +97,15 @@ def introspect(database: Database) -> PosSchema:
         raise SchemaUnusable(f"table {LOG_TABLES[0]} (or {LOG_TABLES[1]}) is missing")
     log = _writable(columns, log_table, _LOG_COLUMNS, needed=("timestamp", "action", "ticket_id"))
     health = _writable(columns, HEALTH, _HEALTH_COLUMNS, needed=("printer_id",)) if HEALTH in columns else ()
-    _refuse_rights(database, log_table, health)
+    templates = {table: found for table in _TEMPLATES if (found := _template(columns, table))}
+    _refuse_rights(database, log_table, health, tuple(templates))
     return PosSchema(
         ticket_has_brand="brand_id" in columns[TICKET],
         log_table=log_table,
         log_columns=log,
         health_columns=health,
-        kitchen_template=_template(columns, KITCHEN_TEMPLATE),
-        checker_template=_template(columns, CHECKER_TEMPLATE),
+        kitchen_template=templates.get(KITCHEN_TEMPLATE, ()),
+        checker_template=templates.get(CHECKER_TEMPLATE, ()),
         ticket_ip_type=columns[TICKET]["printer_ip"].type,
         printer_ip_type=columns[PRINTER]["printer_ip"].type,
         log_ip_type=columns[log_table]["printer_ip"].type if "printer_ip" in log else "text",
@@ -155,8 +157,8 @@ def _template(columns: dict[str, dict[str, _Column]], table: str) -> tuple[str, 
     return tuple(present) if all(name in present for name in _TEMPLATE_COLUMNS) else ()
 
 
-def _refuse_rights(database: Database, log_table: str, health: tuple[str, ...]) -> None:
-    wanted = [(table, "SELECT") for table in _READ]
+def _refuse_rights(database: Database, log_table: str, health: tuple[str, ...], templates: tuple[str, ...]) -> None:
+    wanted = [(table, "SELECT") for table in (*_READ, *templates)]
     wanted += [(table, "UPDATE") for table in _UPDATED]
     wanted.append((log_table, "INSERT"))
     if health:

@@ -145,6 +145,14 @@ _LIVE = """EXISTS (SELECT 1 FROM kps.printer p WHERE p.printer_key = j.printer_k
                     AND p.epoch = j.epoch AND p.expires_at > clock_timestamp())"""
 
 
+_RESET = """(coalesce(j.state, '') IN ('printed', 'failed')
+       OR (j.ticket_id IS NULL AND t.max_retries > 0 AND t.print_attempts >= t.max_retries))"""
+"""An operator's reset of a `new` ticket; true or false, never NULL, so that NOT means what it says."""
+
+_ROUND_OPEN = "(coalesce(j.round_open, false) AND coalesce(j.state, '') NOT IN ('printed', 'failed'))"
+"""Whether the ticket goes on with a round that has begun; a reset begins a new one."""
+
+
 def _look(schema: PosSchema) -> Statement:
     """The oldest tickets per station and brand that may be decided on now."""
     return Statement(
@@ -160,9 +168,9 @@ def _look(schema: PosSchema) -> Statement:
   FROM (SELECT t.id, lower(btrim(t.printer_target)) AS station, {_brand(schema)}::text AS brand, t.print_attempts,
                t.max_retries, t.original_ticket_id,
                extract(epoch FROM clock_timestamp() - t.created_at)::float8 AS age_s,
-               coalesce(j.token, 0) AS token, coalesce(j.state, '') AS state, coalesce(j.round_open, false) AS round_open,
-               coalesce(j.tried, '{{}}') AS tried, j.forced_printer,
-               coalesce(extract(epoch FROM clock_timestamp() - j.first_seen_at), 0)::float8 AS waited_s,
+               coalesce(j.token, 0) AS token, coalesce(j.state, '') AS state, {_ROUND_OPEN} AS round_open,
+               coalesce(j.tried, '{{}}') AS tried, j.forced_printer, j.unrouted_at IS NOT NULL AS unrouted,
+               coalesce(extract(epoch FROM clock_timestamp() - j.unrouted_at), 0)::float8 AS waited_s,
                row_number() OVER (PARTITION BY lower(btrim(t.printer_target)), {_brand(schema)} ORDER BY t.id) AS place
           FROM {TICKET} t LEFT JOIN pos_bill b ON b.id = t.bill_id LEFT JOIN kps.job j ON j.ticket_id = t.id
          WHERE t.status = 'new' AND (j.not_before IS NULL OR j.not_before <= clock_timestamp())
@@ -171,15 +179,13 @@ def _look(schema: PosSchema) -> Statement:
     )
 
 
-_RESET = """(j.state IN ('printed', 'failed')
-       OR (j.ticket_id IS NULL AND t.max_retries > 0 AND t.print_attempts >= t.max_retries))"""
-
-
 def _claim(schema: PosSchema) -> Statement:
     """new -> printing for the tickets decided on, if printer, lease, ticket and job are still as they were seen."""
     start = _log(
         schema,
-        "tick JOIN job ON job.ticket_id = tick.id JOIN want w ON w.id = tick.id",
+        # The reset is written first: a reader of the log meets it before the start.
+        "tick JOIN job ON job.ticket_id = tick.id JOIN want w ON w.id = tick.id "
+        "WHERE (SELECT count(*) FROM reset_log) >= 0",
         ticket_id="tick.id",
         action="'print_start'",
         new_status="'printing'",
@@ -208,7 +214,7 @@ def _claim(schema: PosSchema) -> Statement:
      AND (p.printer_key, p.epoch) IN (SELECT printer_key, epoch FROM want)
    ORDER BY p.printer_key FOR NO KEY UPDATE
 ), pick AS MATERIALIZED (
-  SELECT t.id, {_RESET} AS reset, j.state AS job_state, coalesce(j.round_open, false) AS round_open, t.print_attempts
+  SELECT t.id, {_RESET} AS reset, j.state AS job_state, {_ROUND_OPEN} AS round_open, t.print_attempts
     FROM want w JOIN mine m ON m.printer_key = w.printer_key AND m.epoch = w.epoch
     JOIN {TICKET} t ON t.id = w.id LEFT JOIN kps.job j ON j.ticket_id = t.id
    WHERE t.status = 'new' AND coalesce(j.token, 0) = w.token
@@ -224,7 +230,7 @@ def _claim(schema: PosSchema) -> Statement:
      SET state = 'claimed', token = nextval('kps.token_seq'), epoch = excluded.epoch, owner = excluded.owner,
          printer_key = excluded.printer_key, printer_id = excluded.printer_id, printer_name = excluded.printer_name,
          backup_for = excluded.backup_for, round_open = true, not_before = NULL, claimed_at = clock_timestamp(),
-         sending_at = NULL, finished_at = NULL, unreached = false,
+         sending_at = NULL, finished_at = NULL, unreached = false, unrouted_at = NULL,
          tried = CASE WHEN j.state IN ('printed', 'failed') OR NOT j.round_open THEN '{{}}' ELSE j.tried END,
          deaths = CASE WHEN j.state IN ('printed', 'failed') THEN 0 ELSE j.deaths END
    WHERE j.token = (SELECT w.token FROM want w WHERE w.id = excluded.ticket_id)
@@ -408,11 +414,11 @@ SELECT (SELECT count(*) FROM job) AS settled, (SELECT max(status) FROM k) AS sta
 
 
 def _settled() -> Statement:
-    """Whether an outcome whose reply was lost has been written after all."""
+    """What the ticket is now, if an outcome whose reply was lost has been written after all."""
     return Statement(
         "settled",
-        """SELECT count(*) > 0 AS done FROM kps.job
- WHERE ticket_id = {ticket:bigint} AND settled_token = {token:bigint}""",
+        f"""SELECT coalesce(t.status, 'gone') AS status FROM kps.job j LEFT JOIN {TICKET} t ON t.id = j.ticket_id
+ WHERE j.ticket_id = {{ticket:bigint}} AND j.settled_token = {{token:bigint}}""",
     )
 
 
@@ -517,7 +523,7 @@ def _reconcile(schema: PosSchema) -> Statement:
 _SEEN = f"""want AS MATERIALIZED (
   SELECT * FROM unnest({{ids:bigint[]}}, {{tokens:bigint[]}}) AS w(id, token)
 ), pick AS MATERIALIZED (
-  SELECT t.id, t.print_attempts, t.max_retries, {_RESET} AS reset, coalesce(j.round_open, false) AS round_open
+  SELECT t.id, t.print_attempts, t.max_retries, {_RESET} AS reset, {_ROUND_OPEN} AS round_open, j.state AS job_state
     FROM want w JOIN {TICKET} t ON t.id = w.id LEFT JOIN kps.job j ON j.ticket_id = t.id
    WHERE t.status = 'new' AND coalesce(j.token, 0) = w.token
      AND NOT (coalesce(j.state, '') IN ('claimed', 'sending') AND {_LIVE})
@@ -530,9 +536,18 @@ _SAME_TOKEN = "j.token = (SELECT w.token FROM want w WHERE w.id = excluded.ticke
 
 def _end_round(schema: PosSchema) -> Statement:
     """No printer is left in this round: the next round after a delay, or `failed` after the last."""
+    reset = _log(
+        schema,
+        "k JOIN pick ON pick.id = k.id WHERE pick.reset",
+        ticket_id="k.id",
+        action="'manual_reset'",
+        old_status="coalesce(pick.job_state, 'failed')",
+        printer_ip="{ip:text}",
+        metadata="jsonb_build_object('instance', {instance:text}, 'attempt', k.print_attempts)",
+    )
     log = _log(
         schema,
-        "k JOIN pick ON pick.id = k.id",
+        "k JOIN pick ON pick.id = k.id WHERE (SELECT count(*) FROM reset_log) >= 0",
         ticket_id="k.id",
         new_status="k.status",
         action="CASE WHEN k.status = 'failed' THEN 'print_failed' ELSE 'retry' END",
@@ -549,11 +564,11 @@ def _end_round(schema: PosSchema) -> Statement:
   INSERT INTO kps.job AS j (ticket_id, state, sends, not_before, unreached, failed_attempts, finished_at, error)
   SELECT pick.id, CASE WHEN {attempts} >= {budget} THEN 'failed' ELSE 'requeued' END,
          CASE WHEN pick.print_attempts > 0 THEN 1 ELSE 0 END,
-         clock_timestamp() + {{delay:float8}} * interval '1 second',
+         CASE WHEN {attempts} < {budget} THEN clock_timestamp() + {{delay:float8}} * interval '1 second' END,
          {attempts} >= {budget} AND pick.print_attempts = 0, {attempts}, clock_timestamp(), {{error:text}} FROM pick
   ON CONFLICT (ticket_id) DO UPDATE
      SET state = excluded.state, token = nextval('kps.token_seq'), round_open = false, tried = '{{}}',
-         not_before = CASE WHEN excluded.state = 'failed' THEN NULL ELSE excluded.not_before END,
+         not_before = excluded.not_before, unrouted_at = NULL,
          unreached = excluded.state = 'failed' AND j.sends = 0, failed_attempts = excluded.failed_attempts,
          finished_at = excluded.finished_at, error = excluded.error
    WHERE {_SAME_TOKEN}
@@ -567,7 +582,7 @@ def _end_round(schema: PosSchema) -> Statement:
                            ELSE {_ip_value(schema.ticket_ip_type, "{ip:text}")} END
     FROM job JOIN pick ON pick.id = job.ticket_id WHERE k.id = job.ticket_id AND k.status = 'new'
   RETURNING k.id, k.status, k.print_attempts, k.error_message
-), log AS ({log})
+), reset_log AS ({reset}), log AS ({log})
 SELECT id, status, print_attempts FROM k ORDER BY id""",
     )
 
@@ -595,7 +610,7 @@ def _failed(log: str) -> str:
          {{rescue:boolean}} AND pick.print_attempts = 0, pick.print_attempts, clock_timestamp(), {{error:text}} FROM pick
   ON CONFLICT (ticket_id) DO UPDATE
      SET state = 'failed', token = nextval('kps.token_seq'), round_open = false, tried = '{{}}', not_before = NULL,
-         unreached = {{rescue:boolean}} AND j.sends = 0, failed_attempts = excluded.failed_attempts,
+         unrouted_at = NULL, unreached = {{rescue:boolean}} AND j.sends = 0, failed_attempts = excluded.failed_attempts,
          finished_at = clock_timestamp(), error = excluded.error
    WHERE {_SAME_TOKEN}
   RETURNING j.ticket_id
@@ -608,12 +623,13 @@ def _failed(log: str) -> str:
 _WAIT = Statement(
     "wait",
     f"""WITH {_SEEN}
-INSERT INTO kps.job (ticket_id, state, sends)
-SELECT id, 'waiting', CASE WHEN print_attempts > 0 THEN 1 ELSE 0 END FROM pick
-ON CONFLICT (ticket_id) DO NOTHING
+INSERT INTO kps.job AS j (ticket_id, state, sends, unrouted_at)
+SELECT id, CASE WHEN reset THEN 'failed' ELSE 'waiting' END, CASE WHEN print_attempts > 0 THEN 1 ELSE 0 END,
+       clock_timestamp() FROM pick
+ON CONFLICT (ticket_id) DO UPDATE SET unrouted_at = coalesce(j.unrouted_at, excluded.unrouted_at) WHERE {_SAME_TOKEN}
 RETURNING ticket_id""",
 )
-"""Remember in the database since when a ticket has been waiting for a printer row."""
+"""Remember in the database since when a ticket has been waiting for a printer row; what it was before stays known."""
 
 
 def _stale(schema: PosSchema) -> Statement:
@@ -716,7 +732,7 @@ def _acquire(schema: PosSchema) -> Statement:
   -- my own lapsed lease: what my processes hold goes on under the new epoch
   UPDATE kps.job j SET epoch = a.epoch FROM a
    WHERE j.printer_key = a.printer_key AND j.owner = {me:uuid} AND j.state IN ('claimed', 'sending') AND j.epoch < a.epoch
-  RETURNING 1
+  RETURNING j.printer_key
 ),"""
     held = """SELECT j.ticket_id, j.printer_key, j.token FROM kps.job j JOIN a ON a.printer_key = j.printer_key
    WHERE j.state IN ('claimed', 'sending') AND j.epoch < a.epoch AND j.owner IS DISTINCT FROM {me:uuid}"""
@@ -725,8 +741,11 @@ def _acquire(schema: PosSchema) -> Statement:
         "acquire",
         f"WITH {body} "
         f"SELECT a.*, EXISTS (SELECT 1 FROM before b WHERE b.printer_key = a.printer_key AND b.owner <> {{me:uuid}}) "
-        f"AS contested, (SELECT count(*) FROM job) AS released, (SELECT count(*) FROM carried) AS carried, "
+        f"AS contested, (SELECT count(*) FROM carried c WHERE c.printer_key = a.printer_key) AS carried, "
+        f"(SELECT count(*) FROM job JOIN held ON held.ticket_id = job.ticket_id "
+        f"WHERE held.printer_key = a.printer_key) AS released, "
         f"(SELECT count(pg_notify('{CHANNEL_PRINTER}', ''))) AS told, {_WOKEN} FROM a",
+        prelude=_LOCK_LEASES,
     )
 
 
@@ -747,6 +766,11 @@ RETURNING p.printer_key, p.epoch""",
 )
 """Keep the leases of the printers whose process is well, and say that this instance lives. An ended lease stays ended."""
 
+_LOCK_LEASES = "SELECT 1 FROM kps.printer WHERE printer_key = ANY (%(keys)s) ORDER BY printer_key FOR NO KEY UPDATE"
+_LOCK_LEASE = "SELECT 1 FROM kps.printer WHERE printer_key = %(key)s FOR NO KEY UPDATE"
+"""Preludes of what ends a lease or an epoch: a claim holds the lease until it is committed, and only a snapshot
+taken after that sees the job which it has made."""
+
 _YIELD = Statement(
     "yield_lease",
     f"""WITH other AS (
@@ -760,6 +784,7 @@ _YIELD = Statement(
   RETURNING p.printer_key
 )
 SELECT printer_key, (SELECT count(pg_notify('{CHANNEL_PRINTER}', ''))) AS told FROM p""",
+    prelude=_LOCK_LEASE,
 )
 """Give up a printer that this instance cannot reach, if another instance lives."""
 
@@ -783,6 +808,7 @@ _LAPSE = Statement(
   RETURNING p.printer_key
 )
 SELECT printer_key, (SELECT count(pg_notify('{CHANNEL_PRINTER}', ''))) AS told FROM p""",
+    prelude=_LOCK_LEASES,
 )
 """End leases at once, so that another instance may take over; never while something is held under them."""
 
@@ -810,6 +836,7 @@ def _release_dead(schema: PosSchema) -> Statement:
     return Statement(
         "release_dead",
         f"WITH {body} SELECT a.epoch, (SELECT count(*) FROM job) AS released, {_WOKEN} FROM a",
+        prelude=_LOCK_LEASE,
     )
 
 
@@ -850,6 +877,7 @@ def _adopt(schema: PosSchema) -> Statement:
   INSERT INTO kps.job AS j (ticket_id, state, sends, round_open) SELECT pick.id, 'requeued', 1, true FROM pick
   ON CONFLICT (ticket_id) DO UPDATE
      SET state = 'requeued', token = nextval('kps.token_seq'), round_open = true,
+         tried = CASE WHEN j.state IN ('printed', 'failed') THEN '{{}}' ELSE j.tried END,
          sends = CASE WHEN j.state = 'claimed' THEN j.sends ELSE greatest(j.sends, 1) END,
          maybe_at = CASE WHEN j.state = 'sending' AND j.printer_name <> ALL (j.maybe_at) THEN j.maybe_at || j.printer_name
                          ELSE j.maybe_at END

@@ -11,7 +11,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -100,15 +101,34 @@ def _ending_with_us(command: list[str]) -> list[str]:
     return [*launcher, str(os.getpid()), nobody_else, nobody_else, *command]
 
 
-def free_port(host: str, wanted: int, taken: frozenset[int] = frozenset()) -> int:
-    """`wanted`, or the next port that nobody listens on. Raises NoFreePort."""
-    for port in range(wanted, wanted + PORT_TRIES):
-        if port not in taken and can_listen(host, port):
-            return port
-    raise NoFreePort(f"no free port between {wanted} and {wanted + PORT_TRIES - 1} on {host}")
+@contextmanager
+def reserved_port(host: str, wanted: int, taken: frozenset[int] = frozenset()) -> Iterator[int]:
+    """`wanted`, or the next port that nobody listens on; no other demo gets it while we are inside.
+
+    The service needs a second from its start to its own listening. Raises NoFreePort.
+    """
+    with ExitStack() as stack:
+        for port in range(wanted, wanted + PORT_TRIES):
+            if port not in taken and _claim(stack, port) and _can_listen(host, port):
+                break
+        else:
+            raise NoFreePort(f"no free port between {wanted} and {wanted + PORT_TRIES - 1} on {host}")
+        yield port
 
 
-def can_listen(host: str, port: int) -> bool:
+def _claim(stack: ExitStack, port: int) -> bool:
+    """Take the port's name among the demos of this host: a name that the kernel frees when we end."""
+    if sys.platform != "linux":  # abstract names are Linux's own
+        return True
+    name = stack.enter_context(socket.socket(socket.AF_UNIX))
+    try:
+        name.bind(f"\0kps-demo-port-{port}")
+    except OSError:
+        return False
+    return True
+
+
+def _can_listen(host: str, port: int) -> bool:
     """Whether a server could listen there now."""
     with socket.socket() as probe:
         # As servers do: old connections in TIME_WAIT do not count, a listener does.

@@ -100,7 +100,7 @@ def _times(waits: Sequence[float]) -> str:
     if not waits:
         return "nothing came out"
     p50, p99, slowest = (milliseconds(percentile(waits, share)) for share in (0.50, 0.99, 1.0))
-    return f"p50 {p50}, p99 {p99}, slowest {slowest} (from the POS's commit to the first byte at the printer)"
+    return f"p50 {p50}, p99 {p99}, slowest {slowest} (commit to first byte)"
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,9 @@ from typing import Any, Final
 import psycopg2
 from rich.console import Console
 
-from kps.demo.instance import Instance, NoFreePort, free_port
+from kps.demo.instance import Instance, NoFreePort, reserved_port
 from kps.demo.interrupts import Interrupts
-from kps.demo.kitchen import FRAIL, PLACES, Copy, Kitchen
+from kps.demo.kitchen import FRAIL, PLACES, Copy, Kitchen, Place
 from kps.demo.orders import OrderBook, PosWriter
 from kps.demo.postgres import EmbeddedPostgres, NoUserForPostgres, PostgresFailed, PostgresMissing
 from kps.demo.report import TicketEnd, report, summary
@@ -124,7 +125,7 @@ class _Demo:
         self._orders = 0
         self._committed: dict[int, float] = {}
         self._shown_states: dict[str, str] = {}
-        self._last_status: dict[str, Any] | None = None
+        self._backups = 0
         self._look_due = 0.0
         self._began = 0.0
 
@@ -190,12 +191,12 @@ class _Demo:
             self._folder / "service.out",
         )
         self._stack.callback(lambda: self._instance.stop(STOP_LIMIT_S, self._hurry))
-        self._screen.say(f"starting the service: {self._instance.url}/health (POS widget on port {widget})")
+        self._screen.say(f"starting the service on ports {health} and {widget} of {HOST}")
         self._instance.start()
         self._wait_until_ready()
 
     def _port(self, wanted: int, taken: frozenset[int] = frozenset()) -> int:
-        port = free_port(HOST, wanted, taken)
+        port = self._stack.enter_context(reserved_port(HOST, wanted, taken))
         if port != wanted:
             self._screen.say(f"port {wanted} is taken: using {port}")
         return port
@@ -213,7 +214,7 @@ class _Demo:
                 why = "; ".join(status["not_ready_because"] or status["reasons"]) if status else "no answer"
                 raise CannotRun(f"the service is not ready after {READY_LIMIT_S:.0f} s: {why}")
             self._interrupts.wait(TICK_S)
-        self._screen.say(f"the service is ready, {able} printers can print")
+        self._screen.say(f"ready, {able} printers can print: {self._instance.url}/health")
 
     def _check_service(self) -> None:
         code = self._instance.exit_code
@@ -233,7 +234,9 @@ class _Demo:
         options = self._options
         self._screen.say(f"guests order: about {options.rate:g} orders a minute, {self._until_when()}")
         book, dice = OrderBook(options.seed), random.Random(options.seed)
-        shortage = None if options.calm else Shortage(options.expected_s * 0.35, min(6.0, options.expected_s * 0.2))
+        shortage = (
+            None if options.calm else Shortage(options.expected_s * 0.35, min(6.0, max(1.0, options.expected_s * 0.2)))
+        )
         self._began = time.monotonic()
         due = self._began
         while not self._enough() and not self._interrupts.count:
@@ -243,7 +246,7 @@ class _Demo:
                 due += dice.expovariate(options.rate / 60.0)
             if shortage is not None:
                 self._play(shortage)
-            self._look("ordering")
+            self._look(f"ordering, {self._progress()}")
             self._interrupts.wait(min(TICK_S, max(0.0, due - time.monotonic())))
         if shortage is not None and shortage.began is not None and not shortage.over:
             self._load_paper(shortage)
@@ -261,6 +264,11 @@ class _Demo:
         late = options.seconds is not None and time.monotonic() - self._began >= options.seconds
         return late or (options.orders is not None and self._orders >= options.orders)
 
+    def _progress(self) -> str:
+        elapsed = time.monotonic() - self._began
+        limit = f" of {self._options.seconds:g}" if self._options.seconds is not None else ""
+        return f"{elapsed:.0f}{limit} s"
+
     def _order(self, book: OrderBook) -> None:
         tickets = self._pos.place(next(book))
         committed = time.monotonic()
@@ -273,8 +281,15 @@ class _Demo:
         if shortage.began is None and elapsed >= shortage.begins_s:
             shortage.began = elapsed
             self._kitchen.printers[FRAIL].paper_out()
-            self._screen.say(f"on purpose: {FRAIL} runs out of paper for {shortage.lasts_s:.1f} s (--calm: never)")
+            self._screen.say(
+                f"on purpose: {FRAIL} is out of paper for {shortage.lasts_s:.0f} s or more (--calm: never)"
+            )
         elif shortage.began is not None and not shortage.over and elapsed >= shortage.began + shortage.lasts_s:
+            self._load_paper_if_missed(shortage)
+
+    def _load_paper_if_missed(self, shortage: Shortage) -> None:
+        """Not before there was something to see: for a while it may be that nobody orders from this kitchen."""
+        if self._backups:
             self._load_paper(shortage)
 
     def _load_paper(self, shortage: Shortage) -> None:
@@ -288,20 +303,23 @@ class _Demo:
         said = self._interrupts.count
         if said:
             self._screen.say("interrupted: no more orders (Ctrl+C again: at once)")
-        if self._open_tickets():
+        if self._unfinished():
             self._screen.say(f"no more orders; waiting up to {REST_LIMIT_S:.0f} s for the open tickets")
         until = time.monotonic() + REST_LIMIT_S
-        while not self._hurry() and self._open_tickets() and time.monotonic() < until:
+        while not self._hurry() and self._unfinished() and time.monotonic() < until:
             self._look("waiting for the last tickets")
             self._interrupts.wait(TICK_S)
         self._look_due = 0.0
         self._look("done")
 
-    def _open_tickets(self) -> int:
-        rows = self._pos.rows(
-            "SELECT count(*) AS open FROM kitchen_kitchenticket WHERE status NOT IN ('printed', 'failed')"
+    def _unfinished(self) -> int:
+        """Tickets that are neither failed nor printed, and printed ones whose paper has not come out yet."""
+        self._tell_backups(self._kitchen.collect())
+        rows = self._pos.rows("SELECT id, status FROM kitchen_kitchenticket")
+        return sum(
+            row["status"] not in FINAL or (row["status"] == "printed" and not self._kitchen.papers.of(row["id"]))
+            for row in rows
         )
-        return int(rows[0]["open"])
 
     def _stop_service(self) -> None:
         self._screen.say("stopping the service")
@@ -343,53 +361,46 @@ class _Demo:
         self._look_due = time.monotonic() + LOOK_EVERY_S
         self._check_service()
         self._tell_backups(self._kitchen.collect())
-        self._last_status = self._instance.status() or self._last_status
-        self._tell_states()
-        self._screen.show(lambda room: self._view(phase, room))
+        lines = self._printer_lines()
+        self._tell_states(lines)
+        self._screen.show(lambda room: self._view(phase, lines, room))
 
     def _tell_backups(self, copies: list[Copy]) -> None:
         for copy in copies:
             if copy.backup:
-                mark = ", marked as a possible duplicate" if copy.marked else ""
+                self._backups += 1
+                mark = " (marked: possible duplicate)" if copy.marked else ""
                 self._screen.say(f"ticket #{copy.ticket} came out of the backup {copy.printer}{mark}")
 
-    def _tell_states(self) -> None:
+    def _tell_states(self, lines: Sequence[PrinterLine]) -> None:
         """Say it when the service learns that a printer can or cannot print."""
-        for line in self._printer_lines():
+        for line in lines:
             before = self._shown_states.setdefault(line.name, line.state)
             if before != line.state:
                 self._shown_states[line.name] = line.state
                 self._screen.say(f"the service sees {line.name}: {line.state}")
 
-    def _view(self, phase: str, room: int) -> View:
-        elapsed = time.monotonic() - self._began
+    def _view(self, phase: str, lines: Sequence[PrinterLine], room: int) -> View:
         counts = self._pos.rows("SELECT status, count(*) AS n FROM kitchen_kitchenticket GROUP BY status")
         by_status = {row["status"]: row["n"] for row in counts}
         return View(
-            phase=f"{phase}, {elapsed:.0f} s",
+            phase=phase,
             url=self._instance.url,
             orders=self._orders,
             statuses={status: by_status.get(status, 0) for status in ("new", "printing", "printed", "failed")},
-            printers=self._printer_lines(),
+            printers=lines,
             tickets=self._ticket_lines(room) if room else [],
         )
 
     def _printer_lines(self) -> list[PrinterLine]:
+        """The printers as the service's own table tells; /status would be two seconds older."""
         papers = self._kitchen.counts()
-        known = {printer["name"]: printer for printer in (self._last_status or {}).get("printers", [])}
-        return [
-            PrinterLine(
-                name=place.name,
-                station=place.station if place.priority == 1 else f"{place.station} (backup)",
-                able=known[place.name]["is_online"],
-                state=known[place.name]["reason"] or known[place.name]["state"].replace("_", " "),
-                paper=known[place.name]["paper"],
-                waiting=known[place.name]["queued"],
-                papers=papers[place.name],
-            )
-            for place in PLACES
-            if place.name in known
-        ]
+        rows = self._pos.rows(
+            "SELECT p.name, p.state, p.state_text, p.paper, (SELECT count(*) FROM kps.job j"
+            " WHERE j.printer_key = p.printer_key AND j.state IN ('claimed', 'sending')) AS waiting FROM kps.printer p"
+        )
+        known = {row["name"]: row for row in rows}
+        return [_printer_line(place, known[place.name], papers[place.name]) for place in PLACES if place.name in known]
 
     def _ticket_lines(self, room: int) -> list[TicketLine]:
         rows = self._pos.rows(
@@ -408,6 +419,18 @@ class _Demo:
     def _wait_of(self, ticket: int) -> float | None:
         t = self._kitchen.papers.first_byte(ticket)
         return t - self._committed[ticket] if t is not None and ticket in self._committed else None
+
+
+def _printer_line(place: Place, row: dict[str, Any], papers: int) -> PrinterLine:
+    return PrinterLine(
+        name=place.name,
+        station=place.station if place.priority == 1 else f"{place.station} (backup)",
+        able=None if row["state"] == "starting" else row["state"] == "ready",
+        state=row["state_text"] or row["state"].replace("_", " "),
+        paper=row["paper"],
+        waiting=row["waiting"],
+        papers=papers,
+    )
 
 
 def _guest(row: dict[str, Any]) -> str:

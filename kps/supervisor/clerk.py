@@ -157,6 +157,7 @@ class Clerk:
         self._hosts_seen: set[str] = set()
         self._due: dict[str, float] = {}
         self._failures = 0
+        self._retry_at = 0.0
         self._quit = False
         self._orphans: dict[tuple[int, int], float] = {}
         self._dead_owner = ""
@@ -245,7 +246,7 @@ class Clerk:
         self.trouble = sentence
         self._database.close()
         self._failures += 1
-        self._due["retry"] = monotonic() + _CONNECT_AGAIN.delay(self._failures, random.random())  # noqa: S311
+        self._retry_at = monotonic() + _CONNECT_AGAIN.delay(self._failures, random.random())  # noqa: S311
         self._wake()
         if self._quit_asked():
             self._quit = True
@@ -255,10 +256,10 @@ class Clerk:
 
     def _next_due(self) -> float:
         if self._failures:
-            return max(0.0, self._due["retry"] - monotonic())
+            return max(0.0, self._retry_at - monotonic())
         if self._queue is None or self._chores:
             return 0.0
-        return max(0.0, min(self._due.values(), default=0.0) - monotonic())
+        return max(0.0, min(self._due.values()) - monotonic())
 
     def _take_inbox(self, timeout: float) -> None:
         try:
@@ -287,9 +288,7 @@ class Clerk:
             self._database.run(self._queue.sql.expire_owner, owner=self._dead_owner)
             self._dead_owner = ""
         now = monotonic()
-        self._due = dict.fromkeys(("renew", "rows", "devices", "counts", "orphans", "sweep", "introspect"), now) | {
-            "retry": now
-        }
+        self._due = dict.fromkeys(("renew", "rows", "devices", "counts", "orphans", "sweep"), now)
         self._due["introspect"] = now + INTROSPECT_EVERY_S
         self._renew()
         self._post(SchemaKnown(schema))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import chain, count
 
 from kps.core.routing import PrinterRow, covers
 from kps.core.settings import Settings
@@ -41,10 +42,10 @@ def wanted_devices(
 
 
 def _unique(row: PrinterRow, taken: set[str]) -> str:
-    """The row's name; with its station and id where another device has the same."""
+    """The row's name; with its station, its id, or its id and a number where another device is called the same."""
     plain = row.name[:NAME_LIMIT] or f"printer {row.id}"
-    for name in (plain, f"{plain} {row.station}"[:NAME_LIMIT], f"{plain} {row.id}"):
-        if name.lower() not in taken:
-            taken.add(name.lower())
-            return name
-    raise AssertionError("row ids are unique")
+    named = (plain, f"{plain} {row.station}"[:NAME_LIMIT], f"{plain} {row.id}")
+    # A row may bear the very name that would be invented for another.
+    name = next(name for name in chain(named, (f"{plain} {row.id}-{n}" for n in count(2))) if name.lower() not in taken)
+    taken.add(name.lower())
+    return name

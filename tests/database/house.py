@@ -26,7 +26,7 @@ HOST = "127.0.77.1"
 
 def settings_of(target: Target, **changes: Any) -> DatabaseSettings:
     """How the service reaches a test's database."""
-    given = {"host": target.host, "port": target.port, "name": target.name, "user": target.user}
+    given: dict[str, Any] = {"host": target.host, "port": target.port, "name": target.name, "user": target.user}
     return DatabaseSettings(**(given | {"password": target.password, "sslmode": "disable"} | changes))
 
 
@@ -206,5 +206,3 @@ class House:
             lambda: self.pos.rows("SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'", [pid]),
             what=f"{instance.name} to wait for a lock",
         )
-
-

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from kps.core.routing import ClaimFor
-from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Unprintable
+from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain, Unprintable
 from kps.database.queue import ClaimLost
 from tests.database.house import House, Instance
 
@@ -132,13 +134,13 @@ def test_a_ticket_with_a_job_under_a_live_lease_is_neither_seen_nor_claimed_what
     assert not two.sees(ticket)
     kitchen = house.row("kitchen-2")
     for token in (before.token, claimed.token):
-        wanted = (before.__class__(**_fields(before) | {"token": token}), ClaimFor(kitchen, ""), one.epochs[kitchen.key])
+        wanted = (
+            replace(before, token=token),
+            ClaimFor(kitchen, ""),
+            one.epochs[kitchen.key],
+        )
         assert one.queue.claim([wanted]) == []
     assert house.job(ticket)["state"] == ("sending" if promised else "claimed")
-
-
-def _fields(value: object) -> dict[str, object]:
-    return {name: getattr(value, name) for name in value.__slots__}  # type: ignore[attr-defined]
 
 
 def test_a_printed_ticket_that_is_reset_has_a_fresh_budget_and_a_log_row(house: House, one: Instance) -> None:
@@ -168,8 +170,6 @@ def test_a_failed_ticket_that_is_reset_has_a_fresh_budget_and_tries_every_printe
 def test_a_ticket_reset_after_it_was_cancelled_while_its_fate_was_uncertain_may_use_the_same_printer(
     house: House, one: Instance
 ) -> None:
-    from kps.core.tickets import Uncertain
-
     ticket = house.pos.ticket()
     claimed, _ = one.claim_and_send(ticket, house.row("kitchen-1"))
     house.pos.mark_failed(ticket)

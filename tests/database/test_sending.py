@@ -211,7 +211,13 @@ def test_the_facts_of_the_paper_are_those_of_the_bill(house: House, one: Instanc
     house.pos.execute("UPDATE pos_billitem SET quantity = 99")
     _, sending = one.claim_and_send(ticket, house.row("kitchen-1"))
     fact = sending.ticket
-    assert (fact.id, fact.station, fact.checker, fact.table, fact.bill_type) == (ticket, "kitchen", False, "12", "dine_in")
+    assert (fact.id, fact.station, fact.checker, fact.table, fact.bill_type) == (
+        ticket,
+        "kitchen",
+        False,
+        "12",
+        "dine_in",
+    )
     assert (fact.guest_count, fact.customer_name, fact.bill_notes, fact.timezone) == (
         4, "Ibu Renée", "birthday", "Asia/Jakarta",
     )  # fmt: skip

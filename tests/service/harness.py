@@ -226,6 +226,17 @@ def group(leader: int) -> set[int]:
     return found
 
 
+SLOW: dict[str, Any] = {
+    "speed": "real", "lines_per_s": 20.0, "cut_s": 0.2, "nic_buffer": 64, "receive_buffer": 64,
+}  # fmt: skip
+"""A printer that takes a second or two for a ticket and answers only behind it, so that there is a middle."""
+
+
+def long_order(dish: str) -> list[tuple[str, int]]:
+    """A dish and many others: so much that a slow printer answers a second later."""
+    return [(dish, 1), *((f"Filler{n}", 1) for n in range(12))]
+
+
 MARKS = ("POSSIBLE DUPLICATE", "REPRINT -")
 """What tells a reader that there may be, or is, another copy."""
 
@@ -275,7 +286,7 @@ class Shop:
         assert found is not None
         return found
 
-    def all_end(self, tickets: Iterable[int], status: str = "printed", timeout: float = 30.0) -> None:
+    def all_end(self, tickets: Iterable[int], status: str = "printed", timeout: float = 40.0) -> None:
         """Wait until all these tickets have this status."""
         for ticket in tickets:
             self.ends(ticket, status, timeout)
@@ -298,11 +309,18 @@ class Shop:
         ]
         return sorted(found, key=lambda copy: copy.t_first_byte)
 
+    def only_copy(self, dish: str) -> Copy:
+        """The one paper of a dish, once a slow printer has let it out; fails if there is more of it, or a mark."""
+        eventually(lambda: any(copy.complete for copy in self.copies(dish)), what=f"a whole paper with {dish}")
+        (copy,) = self.copies(dish)
+        assert not copy.marked, copy
+        return copy
+
     def no_unmarked_duplicate(self, dishes: Iterable[str]) -> None:
         """Fails where a second piece of paper of a dish does not say that it is one, or where none is whole."""
         for dish in dishes:
+            eventually(lambda: any(copy.complete for copy in self.copies(dish)), what=f"a whole paper with {dish}")  # noqa: B023
             copies = self.copies(dish)
-            assert any(copy.complete for copy in copies), f"{dish} is on no whole paper: {copies}"
             assert all(copy.marked for copy in copies[1:]), f"unmarked second copy of {dish}: {copies}"
 
     def actions(self, ticket: int) -> list[str]:
@@ -336,6 +354,13 @@ class Shop:
             return bool(found) and found[0]["state"] in states
 
         eventually(there, timeout=timeout, what=f"{name} is {' or '.join(states)}")
+
+    def wait_sending(self, ticket: int) -> None:
+        """Until the first byte of the ticket may leave."""
+        eventually(
+            lambda: self.pos.rows("SELECT 1 FROM kps.job WHERE ticket_id = %s AND state = 'sending'", [ticket]),
+            what=f"ticket {ticket} is sent",
+        )
 
     def another(self, folder: Path, **settings: object) -> Service:
         """A further instance on the same database; the caller starts and ends it."""

@@ -12,12 +12,10 @@ from pathlib import Path
 
 from kps.demo.orders import PosWriter
 from tests.conftest import Database, eventually
-from tests.service.harness import Service, Shop, group, shop
+from tests.service.harness import SLOW, Service, Shop, group, long_order, shop
 
 CONF = Path(__file__).parents[2] / "supervisord.conf"
 STATIONS = {"kitchen-1": ("kitchen", 1), "bar-1": ("bar", 1)}
-SLOW = {"speed": "real", "lines_per_s": 20.0, "cut_s": 0.2}
-"""A printer that takes about a second for a ticket, so that there is a middle to be killed in."""
 
 
 class Supervised(Service):
@@ -95,8 +93,7 @@ def test_killed_idle_processes_are_replaced_and_the_next_tickets_print_unmarked(
             here.all_end(tickets.values())
             assert service.wait_for_child(name, other_than=pid)
             for dish, ticket in tickets.items():
-                (copy,) = here.copies(dish)
-                assert not copy.marked
+                here.only_copy(dish)
                 assert pos.ticket_row(ticket)["print_attempts"] == 1  # type: ignore[index]
 
         first = service.supervisor_pid()
@@ -107,8 +104,7 @@ def test_killed_idle_processes_are_replaced_and_the_next_tickets_print_unmarked(
         here.all_end(tickets.values())
         eventually(lambda: not group(first), what="no process of the dead generation is left")
         for dish in tickets:
-            (copy,) = here.copies(dish)
-            assert not copy.marked
+            here.only_copy(dish)
         assert service.supervisor_pid() != first
 
 
@@ -117,15 +113,14 @@ def test_a_printer_process_killed_in_mid_ticket_is_replaced_and_its_ticket_comes
 ) -> None:
     with supervised(pos, pos_database, tmp_path, {"kitchen-1": SLOW}) as (here, service):
         pid = service.wait_for_child("kitchen-1")
-        tickets = {f"Dish{n}": pos.ticket("kitchen", [(f"Dish{n}", 1)]) for n in range(3)}
-        _wait_sending(pos, tickets["Dish0"])
+        tickets = {f"Dish{n}": pos.ticket("kitchen", long_order(f"Dish{n}")) for n in range(3)}
+        here.wait_sending(tickets["Dish0"])
         os.kill(pid, signal.SIGKILL)
         here.all_end(tickets.values())
         here.no_unmarked_duplicate(tickets)
         assert "POSSIBLE DUPLICATE - CHECK kitchen-1" in here.copies("Dish0")[-1].text
         for dish in ("Dish1", "Dish2"):
-            (copy,) = here.copies(dish)
-            assert not copy.marked
+            here.only_copy(dish)
         assert [pos.ticket_row(ticket)["print_attempts"] for ticket in tickets.values()] == [1, 1, 1]  # type: ignore[index]
 
 
@@ -133,8 +128,8 @@ def test_a_supervisor_killed_in_mid_ticket_loses_nothing_and_the_outcome_is_kept
     pos: PosWriter, pos_database: Database, tmp_path: Path
 ) -> None:
     with supervised(pos, pos_database, tmp_path, {"kitchen-1": SLOW}) as (here, service):
-        tickets = {f"Dish{n}": pos.ticket("kitchen", [(f"Dish{n}", 1)]) for n in range(4)}
-        _wait_sending(pos, tickets["Dish0"])
+        tickets = {f"Dish{n}": pos.ticket("kitchen", long_order(f"Dish{n}")) for n in range(4)}
+        here.wait_sending(tickets["Dish0"])
         first = service.supervisor_pid()
         os.kill(first, signal.SIGKILL)
         here.all_end(tickets.values(), timeout=40)
@@ -156,17 +151,8 @@ def test_a_dispatcher_killed_under_load_loses_nothing_and_marks_nothing(
             service.wait_for_child("dispatcher", other_than=pid)
         here.all_end(tickets.values(), timeout=40)
         for dish in tickets:
-            (copy,) = here.copies(dish)
-            assert not copy.marked
+            here.only_copy(dish)
         assert {name: service.wait_for_child(name) for name in STATIONS} == printers, "the printers were left alone"
-
-
-def _wait_sending(pos: PosWriter, ticket: int) -> None:
-    """Until the first byte of the ticket may leave."""
-    eventually(
-        lambda: pos.rows("SELECT 1 FROM kps.job WHERE ticket_id = %s AND state = 'sending'", [ticket]),
-        what=f"ticket {ticket} is sent",
-    )
 
 
 def test_a_printer_process_that_aborts_again_and_again_comes_back_and_prints(
@@ -179,7 +165,6 @@ def test_a_printer_process_that_aborts_again_and_again_comes_back_and_prints(
             pid = here.service.wait_for_child("bar-1", other_than=pid)
         ticket = pos.ticket("bar", [("Dish1", 1)])
         here.printed(ticket)
-        (copy,) = here.copies("Dish1")
-        assert not copy.marked
+        here.only_copy("Dish1")
         assert here.service.stop() == 0
         eventually(lambda: not here.service.family(), what="every process has ended")

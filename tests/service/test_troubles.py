@@ -22,10 +22,9 @@ def test_a_printer_that_is_switched_off_hands_over_to_its_backup_and_gets_the_ne
         here.printers["kitchen-1"].power_off()
         first = pos.ticket("kitchen", [("Dish1", 1)])
         row = here.printed(first)
-        (copy,) = here.copies("Dish1")
+        copy = here.only_copy("Dish1")
         assert copy.printer == "kitchen-2"
         assert "BACKUP FOR kitchen-1" in copy.text
-        assert not copy.marked
         assert row["print_attempts"] == 1
         assert here.actions(first) == ["print_start", "print_failed", "print_start", "print_success"]
         assert here.wait_health("kitchen-1", is_online=False)["error_code"] == "refused"
@@ -43,7 +42,7 @@ def test_a_printer_that_is_switched_off_hands_over_to_its_backup_and_gets_the_ne
         here.wait_state("kitchen-1", "ready")
         third = pos.ticket("kitchen", [("Dish3", 1)])
         here.printed(third)
-        (copy,) = here.copies("Dish3")
+        copy = here.only_copy("Dish3")
         assert copy.printer == "kitchen-1"
         assert "BACKUP" not in copy.text
         here.wait_health("kitchen-1", is_online=True)
@@ -68,9 +67,8 @@ def test_a_station_whose_only_printer_is_off_fails_after_its_rounds_and_is_rescu
         row = here.printed(ticket)
         assert row["print_attempts"] == 3
         assert row["error_message"] == ""
-        (copy,) = here.copies("Dish1")
+        copy = here.only_copy("Dish1")
         assert "LATE 6 MIN" in copy.text
-        assert not copy.marked
         assert here.actions(ticket)[-3:] == ["retry", "print_start", "print_success"]
 
 
@@ -129,10 +127,9 @@ def test_trouble_that_the_printer_tells_before_the_ticket_goes_to_the_backup_at_
         tickets = {station: pos.ticket(station, [(f"Dish{station}", 1)]) for station in ("out", "open", "jam", "menu")}
         for station, ticket in tickets.items():
             here.printed(ticket)
-            (copy,) = here.copies(f"Dish{station}")
+            copy = here.only_copy(f"Dish{station}")
             assert copy.printer == "spare"
             assert f"BACKUP FOR {station}-1" in copy.text
-            assert not copy.marked
         assert here.wait_health("out-1", paper_status="out")["is_online"] is True
         assert here.wait_health("open-1", error_code="cover_open")["is_online"] is True
         assert here.wait_health("jam-1", cutter_ok=False)["is_online"] is True
@@ -173,14 +170,12 @@ def test_paper_loaded_while_the_ticket_is_held_ends_it_where_it_is_and_the_other
         assert stuck is not None
         assert stuck["status"] == "printing"
         for n in range(4):
-            (copy,) = here.copies(f"Other{n}")
+            copy = here.only_copy(f"Other{n}")
             assert copy.printer == "kitchen-2"
-            assert not copy.marked
         primary.load_paper()
         here.printed(first)
-        (copy,) = here.copies("Dish1")
+        copy = here.only_copy("Dish1")
         assert copy.printer == "kitchen-1"
-        assert not copy.marked
         here.wait_state("kitchen-1", "ready")
 
 
@@ -226,9 +221,8 @@ def test_a_printer_that_never_reads_is_given_up_after_its_deadline_and_the_backu
         here.printers["kitchen-1"].hang()
         ticket = pos.ticket("kitchen", [("Dish1", 1)])
         here.printed(ticket)
-        (copy,) = here.copies("Dish1")
+        copy = here.only_copy("Dish1")
         assert copy.printer == "kitchen-2"
-        assert not copy.marked
         row = here.wait_health("kitchen-1", is_online=True)
         eventually(
             lambda: here.health_rows("kitchen-1")[-1]["error_code"] in ("blocked", "silent"), what=f"after {row}"
@@ -244,9 +238,8 @@ def test_a_printer_that_answers_nothing_any_more_is_unable_and_the_backup_prints
         here.printers["kitchen-1"].silent()
         ticket = pos.ticket("kitchen", [("Dish1", 1)])
         here.printed(ticket)
-        (copy,) = here.copies("Dish1")
+        copy = here.only_copy("Dish1")
         assert copy.printer == "kitchen-2"
-        assert not copy.marked
 
 
 def test_a_printer_that_never_answers_prints_all_the_same_without_proof(
@@ -256,8 +249,7 @@ def test_a_printer_that_never_answers_prints_all_the_same_without_proof(
         tickets = [pos.ticket("bar", [(f"Dish{n}", 1)]) for n in range(3)]
         here.all_end(tickets)
         for n, ticket in enumerate(tickets):
-            (copy,) = here.copies(f"Dish{n}")
-            assert not copy.marked
+            here.only_copy(f"Dish{n}")
             done = pos.log_rows(ticket)[-1]
             assert (done["metadata"]["proof"], done["metadata"]["proven"]) == ("none", False)
 
@@ -270,8 +262,7 @@ def test_a_printer_that_closes_idle_connections_loses_no_ticket_and_doubles_none
             here.printers["bar-1"].wait_connections(0)
             row = here.printed(pos.ticket("bar", [(f"Dish{n}", 1)]))
             assert row["print_attempts"] == 1
-            (copy,) = here.copies(f"Dish{n}")
-            assert not copy.marked
+            here.only_copy(f"Dish{n}")
 
 
 def test_a_connection_that_breaks_in_the_middle_of_a_ticket_gives_a_marked_copy(
@@ -324,7 +315,6 @@ def test_a_stopped_printer_process_is_aborted_and_its_ticket_prints(
         here.all_end(others)
         row = here.ends(ticket, "printed", timeout=40)
         assert row["print_attempts"] == 1
-        (copy,) = here.copies("Dish1")
-        assert not copy.marked
+        here.only_copy("Dish1")
         assert here.service.said("child hung", "bar-1")
         assert here.service.wait_for_child("bar-1", other_than=pid)

@@ -49,6 +49,7 @@ CREATE TABLE kps.job (
   tried           text[] NOT NULL DEFAULT '{}', -- printer keys tried in this round
   not_before      timestamptz,
   first_seen_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+  unrouted_at     timestamptz,                  -- since when it has had no printer row; NULL = it has one
   forced_printer  text,
   proof           text,
   printed_on      text NOT NULL DEFAULT '',

@@ -61,7 +61,7 @@ def migrate(database: Database, *, automatic: bool) -> list[str]:
     if not missing:
         return []
     if not automatic:
-        raise MigrationNeeded("\n".join(_sql(number, sql) for number, _, sql in missing))
+        raise MigrationNeeded("\n".join(step_sql(number, sql) for number, _, sql in missing))
     return [name for number, name, sql in missing if _apply(database, number, sql)]
 
 
@@ -70,7 +70,8 @@ def install_trigger(database: Database) -> None:
     database.query(f"SET lock_timeout = '1s'; {NOTIFY_TRIGGER} SET lock_timeout = '2s'")
 
 
-def _sql(number: int, sql: str) -> str:
+def step_sql(number: int, sql: str) -> str:
+    """The SQL of one migration, with the note that it has been applied."""
     return f"""CREATE SCHEMA IF NOT EXISTS kps;
 CREATE TABLE IF NOT EXISTS kps.schema_version (
   version int PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT clock_timestamp());
@@ -85,7 +86,7 @@ def _apply(database: Database, number: int, sql: str) -> bool:
     try:
         if applied(database) >= number:
             return False
-        database.query(_sql(number, sql))
+        database.query(step_sql(number, sql))
         return True
     finally:
         if database.connected:

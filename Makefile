@@ -1,0 +1,65 @@
+# make demo [ARGS="--seconds 60"]   the whole service at work, in a virtual environment of its own (.venv)
+# make test | check | check-long | clean
+#
+# The installation is editable, so a change of the source needs no new one. It is repeated only when what is
+# installed may change: setup.cfg, pyproject.toml, or this file.
+
+PYTHON ?= python3
+ARGS ?=
+TESTS ?= tests
+WORKERS ?= 2
+
+BIN := .venv/bin
+STAMPS := .venv/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+PROPERTIES = $(shell grep -rl '^from hypothesis' tests)
+DESCRIPTION := setup.cfg pyproject.toml Makefile
+
+.PHONY: demo test check check-long clean
+.DELETE_ON_ERROR:
+
+demo: $(STAMPS)/demo
+	@$(BIN)/kps demo $(ARGS)
+
+test: $(STAMPS)/test
+	$(BIN)/python -m pytest -q -n $(WORKERS) $(TESTS)
+
+check: $(STAMPS)/dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@if [ -x $(BIN)/hadolint ]; then set -x; $(BIN)/hadolint Dockerfile; \
+	elif command -v hadolint >/dev/null; then set -x; hadolint Dockerfile; \
+	else echo "hadolint is not here: the Dockerfile was not checked"; fi
+
+# Everything of test and check, then: further examples for the properties, a long demo, and the image.
+check-long: test check
+	for seed in 1 2 3 4 5; do $(BIN)/python -m pytest -q --hypothesis-seed=$$seed $(PROPERTIES) || exit 1; done
+	$(BIN)/kps demo --plain --seconds 120 --rate 300
+	@if command -v buildah >/dev/null; then set -x; buildah build -t kps .; \
+	else echo "buildah is not here: the image was not built"; fi
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find kps tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMPS)/demo: EXTRAS := demo
+$(STAMPS)/test: EXTRAS := demo,test
+$(STAMPS)/dev: EXTRAS := demo,test,dev
+
+$(STAMPS)/demo $(STAMPS)/test $(STAMPS)/dev: $(STAMPS)/venv $(DESCRIPTION)
+	@echo "installing kps[$(EXTRAS)] into .venv"
+	@$(PIP) install -e '.[$(EXTRAS)]'
+	@touch $@
+
+$(STAMPS)/venv:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "$(PYTHON) was not found: install Python 3.11 or newer (Debian: apt install python3 python3-venv)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "KPS needs Python 3.11 or newer, $(PYTHON) is older: make demo PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot make virtual environments: install its venv package (Debian: apt install python3-venv)"; exit 1; }
+	@[ -x $(BIN)/python ] && $(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
+	@mkdir -p $(STAMPS)
+	@touch $@

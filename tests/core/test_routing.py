@@ -1,0 +1,368 @@
+"""Which printer gets a ticket now, and what happens when there is none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kps.core.routing import (
+    SETTLE_LIMIT_S,
+    SETTLED_AFTER_S,
+    UNOWNED_GRACE_S,
+    Ability,
+    ClaimFor,
+    Decision,
+    DeviceState,
+    EndRound,
+    GiveUp,
+    PrinterRow,
+    WaitFor,
+    Waiting,
+    can_be_rescued,
+    covers,
+    decide,
+    is_whole,
+    normal,
+    printer_key,
+    route,
+)
+from kps.core.settings import PrinterDownPolicy
+from kps.core.tickets import PrinterKey, Reason, TicketId, Token
+
+FAIL, HOLD = PrinterDownPolicy.FAIL, PrinterDownPolicy.HOLD
+
+
+def row(id: int, priority: int = 1, **changes: object) -> PrinterRow:
+    made = PrinterRow(
+        id=id, station="kitchen", brand="b", brand_code="dapur", brand_name="Dapur", name=f"P{id}", host="10.0.0.1",
+        port=9100, kind="network", timeout_s=5.0, priority=priority, active=True, key=PrinterKey(f"k{id}"),
+    )  # fmt: skip
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def device(
+    id: int, state: str = "ready", text: str = "", live: bool = True, lapsed_s: float = -3.0, held_by: str = ""
+) -> DeviceState:
+    return DeviceState(PrinterKey(f"k{id}"), state, text, live, lapsed_s, held_by)
+
+
+def ticket(**changes: object) -> Waiting:
+    made = Waiting(
+        id=TicketId(1), token=Token(0), family=TicketId(1), station="kitchen", brand="b", brand_code="dapur", items=1,
+        original_items=None, round_open=False, tried=frozenset(),
+    )  # fmt: skip
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def decided(
+    rows: list[PrinterRow],
+    devices: list[DeviceState],
+    free: dict[int, int] | None = None,
+    *,
+    subject: Waiting | None = None,
+    whole: bool | None = True,
+    policy: PrinterDownPolicy = FAIL,
+) -> Decision:
+    rooms = {row.key: 2 for row in rows} if free is None else {PrinterKey(f"k{id}"): room for id, room in free.items()}
+    return decide(
+        subject or ticket(), route(rows, "kitchen", "b"), {state.key: state for state in devices}, rooms,
+        whole=whole, policy=policy, grace_s=60.0,
+    )  # fmt: skip
+
+
+def tried(*ids: int) -> Waiting:
+    return ticket(tried=frozenset(PrinterKey(f"k{id}") for id in ids), round_open=True)
+
+
+# The route.
+
+
+def test_a_route_goes_by_priority_then_id() -> None:
+    rows = [row(9, 1), row(3, 2), row(4, 1), row(1, 0)]
+    assert [found.id for found in route(rows, "kitchen", "b")] == [1, 4, 9, 3]
+
+
+def test_a_route_has_only_its_own_station_and_brand_but_unusable_rows_too() -> None:
+    rows = [row(1, station="bar"), row(2, brand="c"), row(3, active=False), row(4, kind="win32")]
+    assert [found.id for found in route(rows, "kitchen", "b")] == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({}, ""),
+        ({"kind": "win32"}, "win32"),
+        ({"host": ""}, "no address"),
+        ({"port": 0}, "port 0"),
+        ({"port": 65536}, "port 65536"),
+        ({"port": -1}, "port -1"),
+        ({"port": 65535}, ""),
+    ],
+)
+def test_a_row_that_can_never_print_says_why(changes: dict[str, object], fault: str) -> None:
+    found = row(1, **changes).fault
+    assert fault in found
+    assert bool(fault) == bool(found)
+
+
+def test_station_codes_are_compared_trimmed_and_without_case() -> None:
+    assert normal("  KitChen ") == "kitchen"
+
+
+@pytest.mark.parametrize(
+    ("site", "address", "key"),
+    [
+        ("", "10.0.0.1", ":10.0.0.1:9100"),
+        ("shop-7", "10.0.0.1", "shop-7:10.0.0.1:9100"),
+        ("", "FE80:0:0:0::1", ":fe80::1:9100"),
+        ("", "Printer.Local", ":printer.local:9100"),
+    ],
+)
+def test_a_device_has_one_key_however_its_address_is_written(site: str, address: str, key: str) -> None:
+    assert printer_key(site, address, 9100) == key
+
+
+@pytest.mark.parametrize(
+    ("stations", "brands", "covered"),
+    [
+        ("", "", True),
+        ("kitchen", "", True),
+        ("bar", "", False),
+        ("", "dapur", True),
+        ("", "b", True),
+        ("", "other", False),
+        ("kitchen bar", "other dapur", True),
+        ("bar", "dapur", False),
+    ],
+)
+def test_an_instance_covers_by_station_and_by_code_or_id_of_the_brand(
+    stations: str, brands: str, covered: bool
+) -> None:
+    limits = frozenset(stations.split()), frozenset(brands.split())
+    assert covers(*limits, row(1)) is covered
+    assert covers(*limits, ticket()) is covered
+
+
+# Devices.
+
+
+@pytest.mark.parametrize(
+    ("state", "ability"),
+    [
+        (device(1), Ability.ABLE),
+        (device(1, "starting"), Ability.UNKNOWN),
+        (device(1, "down"), Ability.UNABLE),
+        (device(1, "paper_out"), Ability.UNABLE),
+        (device(1, "a state of a newer version"), Ability.UNABLE),
+        (device(1, held_by="Ani"), Ability.UNABLE),
+        (device(1, live=False, lapsed_s=UNOWNED_GRACE_S), Ability.ABLE),
+        (device(1, live=False, lapsed_s=UNOWNED_GRACE_S + 0.1), Ability.UNABLE),
+        (device(1, "starting", live=False, lapsed_s=1e9), Ability.UNABLE),
+    ],
+)
+def test_what_a_device_is_able_to_do(state: DeviceState, ability: Ability) -> None:
+    assert state.ability is ability
+
+
+# Deciding.
+
+TWO = [row(1), row(2, 2)]
+BOTH = [device(1), device(2)]
+ROOM = {1: 2, 2: 2}
+Case = tuple[str, list[PrinterRow], list[DeviceState], dict[int, int], Waiting, PrinterDownPolicy, object]
+CASES: list[Case] = [
+    ("the first able", TWO, BOTH, ROOM, ticket(), FAIL, (1, "")),
+    ("the lower id of equals", [row(2), row(1)], BOTH, ROOM, ticket(), FAIL, (1, "")),
+    ("backup of a dead one", TWO, [device(1, "down"), device(2)], {1: 0, 2: 2}, ticket(), FAIL, (2, "P1")),
+    ("able but busy", TWO, BOTH, {1: 0, 2: 2}, ticket(), FAIL, WaitFor.BUSY),
+    ("another instance's", TWO, BOTH, {2: 2}, ticket(), FAIL, WaitFor.BUSY),
+    ("unknown yet", TWO, [device(1, "starting"), device(2)], {2: 2}, ticket(), FAIL, WaitFor.PENDING),
+    ("never heard of", TWO, [device(2)], {2: 2}, ticket(), FAIL, WaitFor.PENDING),
+    ("tried: the next", TWO, BOTH, ROOM, tried(1), FAIL, (2, "P1")),
+    ("tried and the next busy", TWO, BOTH, {1: 2}, tried(1), FAIL, WaitFor.BUSY),
+    ("all tried", TWO, BOTH, ROOM, tried(1, 2), FAIL, EndRound),
+    ("all down", TWO, [device(1, "down"), device(2, "down")], {}, ticket(), FAIL, EndRound),
+    ("all down, hold", TWO, [device(1, "down"), device(2, "down")], {}, ticket(), HOLD, WaitFor.HELD),
+    ("tried and down, hold", [row(1)], [device(1, "down")], {}, tried(1), HOLD, WaitFor.HELD),
+    ("tried and able, hold", [row(1)], [device(1)], {1: 2}, tried(1), HOLD, EndRound),
+    ("on hold by a person", TWO, [device(1, held_by="Ani"), device(2)], ROOM, ticket(), FAIL, (2, "P1")),
+    ("inactive is skipped", [row(1, active=False), row(2, 2)], BOTH, ROOM, ticket(), FAIL, (2, "")),
+    ("win32 is skipped", [row(1, kind="win32"), row(2, 2)], [device(2)], {2: 2}, ticket(), FAIL, (2, "")),
+    ("all inactive", [row(1, active=False)], [device(1)], {1: 2}, ticket(), FAIL, WaitFor.INACTIVE),
+    ("win32 and inactive", [row(1, kind="win32"), row(2, active=False)], [], {}, ticket(), FAIL, WaitFor.INACTIVE),
+    ("no row", [], [], {}, ticket(), FAIL, WaitFor.GRACE),
+    ("no row for long", [], [], {}, ticket(unroutable_noted=True, waited_s=60.0), FAIL, GiveUp),
+    ("no row, not noted", [], [], {}, ticket(waited_s=600.0), FAIL, WaitFor.GRACE),
+    ("only win32 for long", [row(1, kind="win32")], [], {}, ticket(unroutable_noted=True, waited_s=61.0), FAIL, GiveUp),
+    ("forced by key", TWO, BOTH, ROOM, ticket(forced_printer="k2"), FAIL, (2, "")),
+    ("forced by name", TWO, BOTH, ROOM, ticket(forced_printer="P2"), FAIL, (2, "")),
+    ("forced and down", TWO, [device(1), device(2, "down")], {1: 2}, ticket(forced_printer="P2"), FAIL, EndRound),
+    ("forced and unknown", [row(1)], [device(1)], {1: 2}, ticket(forced_printer="gone"), FAIL, (1, "")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rows", "devices", "free", "subject", "policy", "expected"),
+    [case[1:] for case in CASES],
+    ids=[case[0] for case in CASES],
+)
+def test_what_happens_to_a_ticket(
+    rows: list[PrinterRow],
+    devices: list[DeviceState],
+    free: dict[int, int],
+    subject: Waiting,
+    policy: PrinterDownPolicy,
+    expected: object,
+) -> None:
+    decision = decided(rows, devices, free, subject=subject, policy=policy)
+    match expected:
+        case (id, backup_for):
+            assert isinstance(decision, ClaimFor)
+            assert (decision.row.id, decision.backup_for) == (id, backup_for)
+        case WaitFor():
+            assert decision is expected
+        case type():
+            assert isinstance(decision, expected)
+
+
+def test_the_same_device_under_another_row_is_no_backup_of_itself() -> None:
+    rows = [row(1, kind="win32"), row(2, 2), row(3, 3, key=PrinterKey("k2"))]
+    decision = decided(rows, [device(2)])
+    assert isinstance(decision, ClaimFor)
+    assert decision.backup_for == ""
+
+
+def test_a_half_written_ticket_waits_and_one_without_items_fails_without_rescue() -> None:
+    assert decided([row(1)], [device(1)], whole=False) is WaitFor.ITEMS
+    assert decided([row(1)], [device(1)], whole=None) == GiveUp(Reason.NO_ITEMS, "no items", rescue=False)
+
+
+def test_an_unroutable_ticket_names_station_brand_and_why_and_can_be_rescued() -> None:
+    subject = ticket(unroutable_noted=True, waited_s=60.0)
+    decision = decided([row(1, kind="win32")], [], subject=subject)
+    assert isinstance(decision, GiveUp)
+    assert decision.rescue
+    assert all(part in decision.text for part in ("station kitchen", "brand Dapur", "P1: a win32 printer"))
+    without_rows = decided([], [], subject=subject)
+    assert isinstance(without_rows, GiveUp)
+    assert "brand dapur (none is set up)" in without_rows.text
+
+
+def test_the_end_of_a_round_says_of_every_printer_why() -> None:
+    decision = decided([row(1), row(2, 2)], [device(1), device(2, "paper_out", "paper out")], subject=tried(1))
+    assert isinstance(decision, EndRound)
+    assert decision.text == "no printer can print (P1: tried; P2: paper out)"
+    assert decision.row.id == 1
+
+
+def test_a_route_can_be_rescued_when_one_of_its_printers_is_able() -> None:
+    devices = {PrinterKey("k1"): device(1, "down"), PrinterKey("k2"): device(2)}
+    assert can_be_rescued([row(1), row(2)], devices)
+    assert not can_be_rescued([row(1), row(2, active=False)], devices)
+    assert not can_be_rescued([row(2, kind="win32")], devices)
+    assert not can_be_rescued([row(3)], devices)
+
+
+ROWS = st.lists(
+    st.builds(
+        row,
+        st.integers(1, 6),
+        st.integers(1, 3),
+        active=st.booleans(),
+        kind=st.sampled_from(["network", "win32"]),
+    ),
+    max_size=6,
+    unique_by=lambda one: one.id,
+)
+DEVICES = st.lists(
+    st.builds(
+        device,
+        st.integers(1, 6),
+        st.sampled_from(["ready", "starting", "down", "paper_out"]),
+        live=st.booleans(),
+        lapsed_s=st.sampled_from([-3.0, 1.0, 20.0]),
+        held_by=st.sampled_from(["", "", "Ani"]),
+    ),
+    max_size=6,
+    unique_by=lambda one: one.key,
+)
+TICKETS = st.builds(
+    ticket,
+    tried=st.frozensets(st.integers(1, 6).map(lambda id: PrinterKey(f"k{id}"))),
+    forced_printer=st.sampled_from(["", "k1", "P2", "gone"]),
+    waited_s=st.sampled_from([0.0, 59.0, 61.0]),
+    unroutable_noted=st.booleans(),
+)
+FREE = st.dictionaries(st.integers(1, 6), st.integers(0, 2))
+
+
+@given(ROWS, DEVICES, FREE, TICKETS, st.sampled_from(PrinterDownPolicy))
+def test_every_claim_is_for_an_able_untried_active_printer_with_room_and_no_better_one_was_passed_over(
+    rows: list[PrinterRow],
+    devices: list[DeviceState],
+    free: dict[int, int],
+    subject: Waiting,
+    policy: PrinterDownPolicy,
+) -> None:
+    decision = decided(rows, devices, free, subject=subject, policy=policy)
+    known = {state.key: state for state in devices}
+    if isinstance(decision, ClaimFor):
+        chosen = decision.row
+        assert chosen.key not in subject.tried
+        assert chosen.active
+        assert not chosen.fault
+        assert known[chosen.key].ability is Ability.ABLE
+        assert free[chosen.id] > 0
+        candidates = [one for one in rows if one.active and not one.fault]
+        forced = [one for one in candidates if subject.forced_printer in (one.key, one.name)]
+        for better in forced or candidates:
+            if (better.priority, better.id) < (chosen.priority, chosen.id) and better.key not in subject.tried:
+                assert known[better.key].ability is Ability.UNABLE
+    if isinstance(decision, EndRound):
+        assert not any(
+            known[one.key].ability is not Ability.UNABLE
+            for one in [decision.row]
+            if one.key not in subject.tried and one.key in known
+        )
+        assert policy is FAIL or any(state.ability is Ability.ABLE for state in devices)
+    if isinstance(decision, GiveUp):
+        assert not [one for one in rows if not one.fault]
+        assert subject.unroutable_noted
+
+
+# Half-written tickets.
+
+
+@pytest.mark.parametrize(
+    ("items", "of", "unchanged_s", "seen_s", "whole"),
+    [
+        (1, None, 0.0, 0.0, True),
+        (3, 3, 0.0, 0.0, True),
+        (4, 3, 0.0, 0.0, True),
+        (2, 3, 0.05, 0.05, False),
+        (2, 3, SETTLED_AFTER_S, 0.3, True),
+        (2, 3, 0.01, SETTLE_LIMIT_S, True),
+        (0, 3, 1.0, 1.0, False),
+        (0, 3, 2.0, SETTLE_LIMIT_S, None),
+        (0, None, 1.9, 1.9, False),
+        (0, None, 2.0, SETTLE_LIMIT_S, None),
+        (0, 0, 0.0, 0.0, False),
+    ],
+)
+def test_when_a_ticket_is_whole(
+    items: int, of: int | None, unchanged_s: float, seen_s: float, whole: bool | None
+) -> None:
+    assert is_whole(ticket(items=items, original_items=of), unchanged_s, seen_s) is whole
+
+
+@given(st.integers(0, 9), st.none() | st.integers(0, 9), st.floats(0, 3), st.floats(0, 3))
+def test_every_ticket_is_decided_on_in_the_end_and_never_printed_empty(
+    items: int, of: int | None, unchanged_s: float, more_s: float
+) -> None:
+    subject = ticket(items=items, original_items=of)
+    whole = is_whole(subject, unchanged_s, unchanged_s + more_s)
+    assert whole is not True or items > 0
+    assert is_whole(subject, unchanged_s, SETTLE_LIMIT_S) is not False

@@ -1,0 +1,182 @@
+"""A connection that never waits for ever, and says in a sentence what is wrong; a listener that proves it hears."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from kps.core.settings import DatabaseSettings
+from kps.database.connection import Database, DatabaseTrouble, Statement
+from kps.database.listen import Listener
+from kps.database.statements import CHANNEL_PRINTER, CHANNEL_TICKET
+from kps.demo.postgres import EmbeddedPostgres
+from tests.conftest import Database as Target
+from tests.conftest import eventually
+from tests.database.house import settings_of
+
+WHO = Statement("who", "SELECT {given:int} AS given, pg_backend_pid() AS pid")
+
+
+@pytest.fixture
+def access(pos_database: Target) -> Iterator[Database]:
+    made = Database(settings_of(pos_database), "test")
+    yield made
+    made.close()
+
+
+def sentence(settings: DatabaseSettings) -> str:
+    """What is said when connecting fails."""
+    database = Database(settings, "test")
+    with pytest.raises(DatabaseTrouble) as trouble:
+        database.connect()
+    assert not database.connected
+    assert database.errors == 1
+    return trouble.value.sentence
+
+
+def test_a_missing_database_is_named(pos_database: Target) -> None:
+    text = sentence(settings_of(pos_database, name="nowhere"))
+    assert text == f"database nowhere does not exist at {pos_database.host}:{pos_database.port}"
+
+
+def test_a_wrong_password_is_named_and_not_shown() -> None:
+    with EmbeddedPostgres(durable=False) as server:
+        settings = DatabaseSettings(server.host, server.port, "postgres", server.user, "wrong-one", "disable")
+        text = sentence(settings)
+    assert text == f"database at {settings.host}:{settings.port} refuses user {settings.user}: wrong password"
+
+
+def test_a_port_where_nobody_listens_is_named(pos_database: Target) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    text = sentence(settings_of(pos_database, host="127.0.0.1", port=port))
+    assert text == f"database at 127.0.0.1:{port} refuses connections"
+
+
+def test_a_host_that_does_not_exist_is_named(pos_database: Target) -> None:
+    text = sentence(settings_of(pos_database, host="no-such-host.invalid"))
+    assert text == "database host no-such-host.invalid cannot be resolved"
+
+
+def test_a_server_that_accepts_and_says_nothing_does_not_hold_us(
+    pos_database: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kps.database.connection.Connection.limit", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        text = sentence(settings_of(pos_database, host="127.0.0.1", port=port))
+    assert text == f"database at 127.0.0.1:{port} does not answer"
+
+
+def test_a_frozen_server_is_given_up_at_the_deadline_and_used_again_when_it_thaws() -> None:
+    with EmbeddedPostgres(durable=False) as server:
+        settings = DatabaseSettings(server.host, server.port, "postgres", server.user, server.password, "disable")
+        database = Database(settings, "test")
+        assert database.run(WHO, given=1)[0].given == 1
+        server.pause()
+        try:
+            with pytest.raises(DatabaseTrouble) as trouble:
+                database.run(WHO, given=2, limit=0.3)
+        finally:
+            server.resume()
+        assert trouble.value.sentence == f"database at {settings.host}:{settings.port} does not answer"
+        assert not database.connected
+        assert database.run(WHO, given=3)[0].given == 3
+        database.close()
+
+
+def test_an_error_drops_the_connection_and_the_next_call_prepares_anew(access: Database) -> None:
+    first = access.run(WHO, given=1)[0]
+    with pytest.raises(DatabaseTrouble) as trouble:
+        access.query("SELECT * FROM nothing_of_that_name")
+    assert trouble.value.sqlstate == "42P01"
+    assert "nothing_of_that_name" in trouble.value.sentence
+    assert access.errors == 1
+    assert not access.connected
+    again = access.run(WHO, given=2)[0]
+    assert (again.given, again.pid == first.pid) == (2, False)
+
+
+def test_a_terminated_connection_is_a_trouble_once(access: Database, pos_database: Target) -> None:
+    pid = access.run(WHO, given=1)[0].pid
+    pos_database.connect().cursor().execute("SELECT pg_terminate_backend(%s)", [pid])
+    with pytest.raises(DatabaseTrouble):
+        eventually(lambda: access.run(WHO, given=2)[0].pid != pid and None, what="the terminated connection to fail")
+    assert access.run(WHO, given=3)[0].given == 3
+
+
+def test_the_server_bounds_what_it_does_for_us(access: Database) -> None:
+    limits = {
+        row.name: row.setting
+        for row in access.query(
+            "SELECT name, setting FROM pg_settings WHERE name = ANY(%s)",
+            [["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "application_name"]],
+        )
+    }
+    assert limits == {
+        "statement_timeout": "5000", "lock_timeout": "2000", "idle_in_transaction_session_timeout": "5000",
+        "application_name": "kps:test",
+    }  # fmt: skip
+
+
+def test_a_statement_that_takes_too_long_is_cancelled_by_the_server(access: Database) -> None:
+    with pytest.raises(DatabaseTrouble) as trouble:
+        access.query("SET statement_timeout = '50ms'; SELECT pg_sleep(30)")
+    assert trouble.value.sqlstate == "57014"
+
+
+def test_a_parameter_with_two_types_is_a_mistake_of_ours() -> None:
+    with pytest.raises(ValueError, match="two types"):
+        Statement("wrong", "SELECT {a:int}, {a:text}")
+
+
+# Listening.
+
+
+@pytest.fixture
+def ears(pos_database: Target) -> Iterator[Listener]:
+    made = Listener(settings_of(pos_database), "test")
+    yield made
+    made.close()
+
+
+def test_a_listener_hears_both_channels_and_each_once(ears: Listener, access: Database) -> None:
+    assert ears.heard() == set()
+    assert ears.step()
+    assert ears.proven
+    access.query(f"NOTIFY {CHANNEL_TICKET}; NOTIFY {CHANNEL_PRINTER}")
+    found: list[str] = []
+
+    def both() -> bool:
+        found.extend(ears.heard())
+        return len(found) == 2
+
+    eventually(both, what="both channels")
+    assert set(found) == {CHANNEL_TICKET, CHANNEL_PRINTER}
+    assert ears.heard() == set()
+
+
+def test_a_listener_that_lost_its_connection_says_so_and_comes_back(
+    ears: Listener, access: Database, pos_database: Target
+) -> None:
+    ears.step()
+    access.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'kps:test:listen'")
+    eventually(lambda: ears.heard() == set() and not ears.proven, what="the loss to be noticed")
+    assert ears.deaf_reason
+    assert ears.fileno() is None
+    assert eventually(ears.step, what="the listener to reconnect")
+    assert (ears.proven, ears.reconnects) == (True, 2)
+    access.query(f"NOTIFY {CHANNEL_TICKET}")
+    assert eventually(ears.heard, what="a notification") == {CHANNEL_TICKET}
+
+
+def test_a_listener_without_a_server_is_deaf_and_raises_nothing(pos_database: Target) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    ears = Listener(settings_of(pos_database, host="127.0.0.1", port=port), "test")
+    assert not ears.step()
+    assert not ears.proven
+    assert "refuses connections" in ears.deaf_reason
+    assert ears.due_in() > 0

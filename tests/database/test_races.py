@@ -1,0 +1,318 @@
+"""Two connections meet in the middle: one of them is held open by hand, so that every order can be had on purpose."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kps.core.routing import ClaimFor
+from kps.core.tickets import Printed, ProofLevel, Reason, Uncertain
+from kps.database.connection import DatabaseTrouble
+from kps.database.queue import ClaimLost, LeaseEnded, Withdrawn
+from tests.database.house import House, Instance
+
+PROVEN = Printed(ProofLevel.FENCE, 300)
+LOST = Uncertain(Reason.CONNECTION_LOST, "lost", 120, False)
+PATIENCE_S = 20
+
+
+def test_two_claims_of_one_ticket_the_second_skips_it_and_does_not_wait(house: House, one: Instance) -> None:
+    ticket = house.pos.ticket()
+    two = house.instance("two")
+    house.let_lease_end(house.row("kitchen-2"))
+    two.acquire(house.row("kitchen-2"))
+    wanted = [(two.seen(ticket), ClaimFor(house.row("kitchen-2"), ""), two.epochs[house.row("kitchen-2").key])]
+    with one.transaction():
+        one.claim(ticket, house.row("kitchen-1"))
+        assert two.queue.claim(wanted) == []
+    assert two.queue.claim(wanted) == []
+    assert house.job(ticket)["owner"] == one.me
+    assert house.log(ticket) == [("print_start", "new", "printing")]
+
+
+def test_a_claim_that_rolls_back_leaves_the_ticket_to_the_other(house: House, one: Instance) -> None:
+    ticket = house.pos.ticket()
+    with one.transaction() as raw:
+        one.claim(ticket, house.row("kitchen-1"))
+        raw.rollback()
+    assert house.job(ticket) == {}
+    assert one.claim(ticket, house.row("kitchen-2"))
+
+
+def test_a_take_over_that_waited_for_a_claim_gives_back_what_that_claim_took(
+    house: House, one: Instance, two: Instance
+) -> None:
+    kitchen = house.row("kitchen-1")
+    ticket = house.pos.ticket()
+    with one.transaction() as raw:
+        claimed = one.claim(ticket, kitchen)
+        _end_lease_within(raw, kitchen.key)
+        taking = house.in_background(lambda: two.acquire(kitchen))
+        house.wait_until_blocked(two)
+    (taken,) = taking.result(PATIENCE_S)
+    assert taken.released == 1
+    assert (house.status(ticket), house.job(ticket)["state"]) == ("new", "requeued")
+    with pytest.raises(ClaimLost):
+        one.send(claimed)
+    _, sending = two.claim_and_send(ticket, kitchen)
+    assert not sending.ticket.marks.possible_duplicate
+
+
+def test_re_acquiring_ones_own_lease_carries_a_claim_that_was_under_way(house: House, one: Instance) -> None:
+    """The dispatcher's connection claims, while the supervisor's takes the lapsed lease anew."""
+    kitchen = house.row("kitchen-1")
+    ticket = house.pos.ticket()
+    clerk = house.instance("one")
+    clerk.me = one.me
+    with one.transaction() as raw:
+        claimed = one.claim(ticket, kitchen)
+        _end_lease_within(raw, kitchen.key)
+        taking = house.in_background(lambda: clerk.acquire(kitchen))
+        house.wait_until_blocked(clerk)
+    (taken,) = taking.result(PATIENCE_S)
+    assert (taken.carried, taken.released) == (1, 0)
+    assert one.send(claimed).sends == 1
+
+
+def _end_lease_within(raw: Any, key: str) -> None:
+    """The lease that a claim has locked ends before the claim is committed."""
+    with raw.cursor() as cursor:
+        cursor.execute(
+            "UPDATE kps.printer SET expires_at = clock_timestamp() - interval '1 ms' WHERE printer_key = %s", [key]
+        )
+
+
+def test_a_claim_that_waited_for_a_take_over_takes_nothing(house: House, one: Instance, two: Instance) -> None:
+    kitchen = house.row("kitchen-1")
+    ticket = house.pos.ticket()
+    with two.transaction() as raw:
+        _end_lease_within(raw, kitchen.key)
+        assert len(two.acquire(kitchen)) == 1
+        claiming = house.in_background(lambda: one.try_claim(ticket, on=kitchen))
+        house.wait_until_blocked(one)
+    assert claiming.result(PATIENCE_S) == []
+    assert house.status(ticket) == "new"
+
+
+def test_a_death_that_waited_for_a_claim_gives_back_what_that_claim_took(house: House, one: Instance) -> None:
+    kitchen = house.row("kitchen-1")
+    ticket = house.pos.ticket()
+    clerk = house.instance("one")
+    clerk.me, clerk.epochs = one.me, dict(one.epochs)
+    with one.transaction():
+        claimed = one.claim(ticket, kitchen)
+        burying = house.in_background(lambda: clerk.release_dead(kitchen))
+        house.wait_until_blocked(clerk)
+    assert burying.result(PATIENCE_S).released == 1
+    assert house.status(ticket) == "new"
+    with pytest.raises(ClaimLost):
+        one.send(claimed)
+
+
+def test_ending_a_lease_waits_for_a_claim_and_then_leaves_it(house: House, one: Instance, two: Instance) -> None:
+    kitchen = house.row("kitchen-1")
+    ticket = house.pos.ticket()
+    clerk = house.instance("one")
+    keys = [row.key for row in house.rows()]
+    with one.transaction():
+        one.claim(ticket, kitchen)
+        ending = house.in_background(lambda: clerk.database.run(clerk.queue.sql.lapse, me=one.me, keys=keys))
+        house.wait_until_blocked(clerk)
+    assert [row.printer_key for row in ending.result(PATIENCE_S)] == [house.row("kitchen-2").key]
+    assert house.lease(kitchen)["live"]
+    with one.transaction():
+        one.claim(house.pos.ticket(), kitchen)
+        yielding = house.in_background(
+            lambda: clerk.database.run(
+                clerk.queue.sql.yield_lease, me=one.me, key=kitchen.key, epoch=one.epochs[kitchen.key], away=60.0
+            )
+        )
+        house.wait_until_blocked(clerk)
+    assert yielding.result(PATIENCE_S) == []
+
+
+def test_a_take_over_that_waited_for_a_promise_marks_the_ticket(house: House, one: Instance, two: Instance) -> None:
+    kitchen = house.row("kitchen-1")
+    ticket = house.pos.ticket()
+    claimed = one.claim(ticket, kitchen)
+    with one.transaction():
+        one.send(claimed)
+        house.let_lease_end(kitchen)
+        taking = house.in_background(lambda: two.acquire(kitchen))
+        house.wait_until_blocked(two)
+    (taken,) = taking.result(PATIENCE_S)
+    assert taken.released == 1
+    assert (house.job(ticket)["sends"], house.job(ticket)["maybe_at"]) == (1, ["kitchen-1"])
+    _, second = two.claim_and_send(ticket, kitchen)
+    assert second.ticket.marks.possible_duplicate
+
+
+def test_a_promise_that_waited_for_a_take_over_is_refused(house: House, one: Instance, two: Instance) -> None:
+    kitchen = house.row("kitchen-1")
+    ticket = house.pos.ticket()
+    claimed = one.claim(ticket, kitchen)
+    with two.transaction() as raw:
+        _end_lease_within(raw, kitchen.key)
+        two.acquire(kitchen)
+        promising = house.in_background(lambda: one.send(claimed))
+        house.wait_until_blocked(one)
+    with pytest.raises((ClaimLost, LeaseEnded)):
+        promising.result(PATIENCE_S)
+    assert house.job(ticket)["sends"] == 0
+    _, sending = two.claim_and_send(ticket, kitchen)
+    assert not sending.ticket.marks.possible_duplicate
+
+
+def test_a_take_over_that_waited_for_a_settle_leaves_the_ticket_settled(
+    house: House, one: Instance, two: Instance
+) -> None:
+    kitchen = house.row("kitchen-1")
+    claimed, _ = one.claim_and_send(house.pos.ticket(), kitchen)
+    with one.transaction():
+        one.settle(claimed, PROVEN)
+        house.let_lease_end(kitchen)
+        taking = house.in_background(lambda: two.acquire(kitchen))
+        house.wait_until_blocked(two)
+    (taken,) = taking.result(PATIENCE_S)
+    assert taken.released == 0
+    assert (house.status(claimed.ticket), house.job(claimed.ticket)["state"]) == ("printed", "printed")
+
+
+def test_a_settle_that_waited_for_a_take_over_has_lost_its_claim(house: House, one: Instance, two: Instance) -> None:
+    kitchen = house.row("kitchen-1")
+    claimed, _ = one.claim_and_send(house.pos.ticket(), kitchen)
+    with two.transaction() as raw:
+        _end_lease_within(raw, kitchen.key)
+        two.acquire(kitchen)
+        settling = house.in_background(lambda: one.settle(claimed, PROVEN))
+        house.wait_until_blocked(one)
+    with pytest.raises(ClaimLost):
+        settling.result(PATIENCE_S)
+    assert (house.status(claimed.ticket), house.job(claimed.ticket)["sends"]) == ("new", 1)
+
+
+@pytest.mark.parametrize(("written", "expected"), [("new", "new"), ("failed", "printed"), ("printed", "printed")])
+def test_a_settle_that_waited_for_an_operator_goes_by_what_the_operator_wrote(
+    house: House, one: Instance, written: str, expected: str
+) -> None:
+    claimed, _ = one.claim_and_send(house.pos.ticket(), house.row("kitchen-1"))
+    admin = house.target.connect(autocommit=False)
+    admin.cursor().execute("UPDATE kitchen_kitchenticket SET status = %s WHERE id = %s", [written, claimed.ticket])
+    settling = house.in_background(lambda: one.settle(claimed, PROVEN))
+    house.wait_until_blocked(one)
+    admin.commit()
+    assert settling.result(PATIENCE_S) == expected
+    assert house.status(claimed.ticket) == expected
+    assert house.log(claimed.ticket)[-1] == ("print_success", written, expected)
+
+
+def test_an_operators_reset_that_waited_for_a_settle_prints_again_with_a_mark(house: House, one: Instance) -> None:
+    claimed, _ = one.claim_and_send(house.pos.ticket(), house.row("kitchen-1"))
+    with one.transaction():
+        one.settle(claimed, PROVEN)
+        resetting = house.in_background(lambda: house.pos.reset_to_new(claimed.ticket))
+    resetting.result(PATIENCE_S)
+    _, second = one.claim_and_send(claimed.ticket, house.row("kitchen-1"))
+    assert second.ticket.marks.reprint is not None
+
+
+def test_a_promise_that_waited_for_mark_as_failed_is_refused(house: House, one: Instance) -> None:
+    claimed = one.claim(house.pos.ticket(), house.row("kitchen-1"))
+    admin = house.target.connect(autocommit=False)
+    admin.cursor().execute("UPDATE kitchen_kitchenticket SET status = 'failed' WHERE id = %s", [claimed.ticket])
+    promising = house.in_background(lambda: one.send(claimed))
+    house.wait_until_blocked(one)
+    admin.commit()
+    with pytest.raises(Withdrawn, match="failed"):
+        promising.result(PATIENCE_S)
+    assert house.job(claimed.ticket)["sends"] == 0
+
+
+def test_a_settle_that_waited_for_a_delete_finds_the_ticket_gone(house: House, one: Instance) -> None:
+    claimed, _ = one.claim_and_send(house.pos.ticket(), house.row("kitchen-1"))
+    admin = house.target.connect(autocommit=False)
+    cursor = admin.cursor()
+    cursor.execute("DELETE FROM kitchen_kitchenticketlog WHERE ticket_id = %s", [claimed.ticket])
+    cursor.execute("DELETE FROM kitchen_kitchenticketitem WHERE kitchen_ticket_id = %s", [claimed.ticket])
+    cursor.execute("DELETE FROM kitchen_kitchenticket WHERE id = %s", [claimed.ticket])
+    settling = house.in_background(lambda: one.settle(claimed, LOST))
+    house.wait_until_blocked(one)
+    admin.commit()
+    assert settling.result(PATIENCE_S) == "gone"
+
+
+def test_a_ticket_whose_items_are_just_being_written_is_left_for_the_next_look(house: House, one: Instance) -> None:
+    original = house.pos.ticket(status="printed")
+    copy = house.pos.begin_reprint(original)
+    (item,) = house.pos.ticket_items(original)
+    till = house.target.connect(autocommit=False)
+    till.cursor().execute(
+        "INSERT INTO kitchen_kitchenticketitem (quantity, bill_item_id, kitchen_ticket_id) VALUES (1, %s, %s)",
+        [item["bill_item_id"], copy],
+    )
+    # The foreign key is checked at commit: until then nothing is locked, and the statement at the end is.
+    till.cursor().execute("SET CONSTRAINTS ALL IMMEDIATE")
+    assert one.try_claim(copy, on=house.row("kitchen-1")) == []
+    till.commit()
+    assert one.try_claim(copy, on=house.row("kitchen-1")) != []
+
+
+def test_an_open_transaction_on_a_brand_or_a_bill_hides_no_ticket(house: House, one: Instance) -> None:
+    ticket = house.pos.ticket()
+    admin = house.target.connect(autocommit=False)
+    admin.cursor().execute("SELECT 1 FROM core_brand FOR UPDATE")
+    admin.cursor().execute("SELECT 1 FROM pos_bill FOR UPDATE")
+    claimed, _ = one.claim_and_send(ticket, house.row("kitchen-1"))
+    assert one.settle(claimed, PROVEN) == "printed"
+    admin.rollback()
+
+
+@pytest.mark.parametrize("first", ["original", "reprint"])
+def test_an_original_and_its_reprint_at_the_same_moment_one_of_them_is_marked(
+    house: House, one: Instance, first: str
+) -> None:
+    original = house.pos.ticket()
+    copy = house.pos.reprint(original)
+    other = house.instance("one")
+    claims = [one.claim(original, house.row("kitchen-1")), one.claim(copy, house.row("kitchen-2"))]
+    if first == "reprint":
+        claims.reverse()
+    with one.transaction():
+        earlier = one.send(claims[0], original)
+        promising = house.in_background(lambda: other.send(claims[1], original))
+        house.wait_until_blocked(other)
+    later = promising.result(PATIENCE_S)
+    assert not earlier.ticket.marks.possible_duplicate
+    assert later.ticket.marks.possible_duplicate
+
+
+def test_a_round_does_not_end_for_a_ticket_that_is_just_being_claimed(house: House, one: Instance) -> None:
+    ticket = house.pos.ticket()
+    other = house.instance("two")
+    seen = other.seen(ticket)
+    with one.transaction():
+        one.claim(ticket, house.row("kitchen-1"))
+        ended = other.queue.end_round([seen], ip="", code="x", error="x", delay_s=0, budget=1)
+        assert ended == []
+    assert other.queue.end_round([seen], ip="", code="x", error="x", delay_s=0, budget=1) == []
+    assert house.status(ticket) == "printing"
+
+
+def test_two_instances_that_see_a_round_end_end_it_once(house: House, one: Instance, two: Instance) -> None:
+    ticket = house.pos.ticket()
+    seen = two.seen(ticket)
+    with one.transaction():
+        one.queue.end_round([one.seen(ticket)], ip="", code="x", error="x", delay_s=0, budget=3)
+        assert two.queue.end_round([seen], ip="", code="x", error="x", delay_s=0, budget=3) == []
+    assert two.queue.end_round([seen], ip="", code="x", error="x", delay_s=0, budget=3) == []
+    assert house.ticket(ticket)["print_attempts"] == 1
+
+
+def test_one_device_never_has_two_promises(house: House, one: Instance) -> None:
+    kitchen = house.row("kitchen-1")
+    one.claim_and_send(house.pos.ticket(), kitchen)
+    second = one.claim(house.pos.ticket(), kitchen)
+    with pytest.raises(DatabaseTrouble) as trouble:
+        one.send(second)
+    assert trouble.value.sqlstate == "23505"

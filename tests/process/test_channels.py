@@ -1,0 +1,235 @@
+"""Pipes between processes: what arrives, what is refused, and what a death looks like from the other side."""
+
+from __future__ import annotations
+
+import os
+import signal
+from multiprocessing.context import SpawnContext
+
+import pytest
+
+from kps.core.tickets import PrinterKey
+from kps.printer.config import DeviceConfig
+from kps.process.channels import FRAME_LIMIT, Channel, FrameTooBig, PeerGone, PeerStuck, drain
+from tests.conftest import eventually
+from tests.process import children
+from tests.process.conftest import Start
+
+PATIENCE_S = 20.0
+
+
+@pytest.fixture
+def pair(context: SpawnContext) -> tuple[Channel, Channel]:
+    one, other = context.Pipe()
+    return Channel(one), Channel(other)
+
+
+def test_frames_arrive_whole_and_in_order(start: Start) -> None:
+    channel, process = start(children.echo)
+    assert channel.receive(PATIENCE_S) == ("up", process.pid)
+    for number in range(50):
+        channel.send(("ticket", number, 2**63 - 1, PrinterKey(":127.0.0.1:9100")))
+    for number in range(50):
+        assert channel.receive(PATIENCE_S) == ("echo", "ticket", number, 2**63 - 1, ":127.0.0.1:9100")
+
+
+def test_nothing_in_time_is_none_and_no_death(pair: tuple[Channel, Channel]) -> None:
+    assert pair[0].receive(0.0) is None
+    pair[1].send(("late",))
+    assert pair[0].receive(PATIENCE_S) == ("late",)
+    for end in pair:
+        end.close()
+
+
+def test_a_frame_of_more_than_4000_bytes_is_refused_and_nothing_of_it_is_sent(pair: tuple[Channel, Channel]) -> None:
+    with pytest.raises(FrameTooBig, match="rows: "):
+        pair[0].send(("rows", "x" * FRAME_LIMIT))
+    assert pair[1].receive(0.0) is None
+    pair[0].send(("rows", "x" * (FRAME_LIMIT - 100)))
+    message = pair[1].receive(PATIENCE_S)
+    assert message is not None
+    assert len(message[1]) == FRAME_LIMIT - 100
+    assert FRAME_LIMIT == 4000
+    for end in pair:
+        end.close()
+
+
+def test_a_device_with_many_rows_and_long_texts_fits_into_a_frame(pair: tuple[Channel, Channel]) -> None:
+    key = PrinterKey(f"{'s' * 40}:{'h' * 255}:9100")
+    config = DeviceConfig(key, "n" * 80, "h" * 255, 9100, 5.0, rows=tuple(range(10**12, 10**12 + 100)))
+    pair[0].send(("device", config))
+    assert pair[1].receive(PATIENCE_S) == ("device", config)
+    for end in pair:
+        end.close()
+
+
+def test_a_killed_peer_is_gone_for_the_sender_and_for_the_receiver(start: Start) -> None:
+    channel, process = start(children.echo)
+    assert channel.receive(PATIENCE_S) == ("up", process.pid)
+    process.kill()
+    process.join(PATIENCE_S)
+    with pytest.raises(PeerGone):
+        channel.send(("ticket", 1))
+    with pytest.raises(PeerGone):
+        channel.receive(PATIENCE_S)
+
+
+def test_a_peer_that_died_with_unread_frames_is_gone_like_any_other(start: Start) -> None:
+    channel, process = start(children.read_nothing)
+    assert channel.receive(PATIENCE_S) == ("up", process.pid)
+    channel.send(("never read",))
+    process.kill()
+    process.join(PATIENCE_S)
+    with pytest.raises(PeerGone):
+        channel.receive(PATIENCE_S)
+
+
+def test_the_last_words_of_a_killed_process_are_read_before_its_death(start: Start) -> None:
+    channel, process = start(children.speak_and_die, 20)
+    process.join(PATIENCE_S)
+    assert process.exitcode == -signal.SIGKILL
+    words: list[tuple[object, ...]] = []
+    drain(channel, words.append, limit_s=PATIENCE_S)
+    assert words == [("word", number) for number in range(20)]
+    with pytest.raises(PeerGone):
+        channel.receive(0.0)
+
+
+def test_a_peer_that_does_not_read_is_stuck_and_the_sender_is_not(start: Start) -> None:
+    channel, process = start(children.read_nothing)
+    assert channel.receive(PATIENCE_S) == ("up", process.pid)
+    channel.set_nonblocking()
+    with pytest.raises(PeerStuck):
+        for number in range(100_000):
+            channel.send(("ticket", number, "x" * 3000))
+
+
+def test_a_stopped_peer_is_stuck_and_hears_everything_when_it_goes_on(start: Start) -> None:
+    channel, process = start(children.echo)
+    assert channel.receive(PATIENCE_S) == ("up", process.pid)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGSTOP)
+    channel.set_nonblocking()
+    sent = 0
+    with pytest.raises(PeerStuck):
+        while True:
+            channel.send(("ticket", sent, "x" * 3000))
+            sent += 1
+    os.set_blocking(channel.fileno(), True)
+    os.kill(process.pid, signal.SIGCONT)
+    assert [_number(channel.receive(PATIENCE_S)) for _ in range(sent)] == list(range(sent))
+
+
+def _number(message: tuple[object, ...] | None) -> object:
+    assert message is not None
+    return message[2]
+
+
+def test_an_end_of_a_pipe_can_be_handed_to_a_running_process_and_leaves_no_descriptor(
+    start: Start, context: SpawnContext
+) -> None:
+    channel, process = start(children.receive_mailboxes)
+    assert channel.receive(PATIENCE_S) == ("up", process.pid)
+    assert process.pid is not None
+    channel.send(("fds",))
+    before = channel.receive(PATIENCE_S)
+    ours_before = len(os.listdir("/proc/self/fd"))
+    mailboxes = []
+    for generation in range(20):
+        ours, theirs = context.Pipe()
+        channel.send_end(("mailbox", generation), theirs, process.pid)
+        theirs.close()
+        mailboxes.append(Channel(ours))
+    for generation, mailbox in enumerate(mailboxes):
+        assert mailbox.receive(PATIENCE_S) == ("hello", generation)
+    channel.send(("drop",))
+    for mailbox in mailboxes:
+        with pytest.raises(PeerGone):
+            mailbox.receive(PATIENCE_S)
+        mailbox.close()
+    channel.send(("fds",))
+    assert channel.receive(PATIENCE_S) == before
+    assert len(os.listdir("/proc/self/fd")) == ours_before
+
+
+def test_a_mailbox_dies_with_its_reader_although_the_maker_lives(start: Start, context: SpawnContext) -> None:
+    channel, process = start(children.receive_mailboxes)
+    assert channel.receive(PATIENCE_S) == ("up", process.pid)
+    assert process.pid is not None
+    ours, theirs = context.Pipe()
+    channel.send_end(("mailbox", 1), theirs, process.pid)
+    theirs.close()
+    mailbox = Channel(ours)
+    assert mailbox.receive(PATIENCE_S) == ("hello", 1)
+    process.kill()
+    with pytest.raises(PeerGone):
+        mailbox.receive(PATIENCE_S)
+    mailbox.close()
+
+
+def test_handing_an_end_to_a_dead_process_is_peer_gone(start: Start, context: SpawnContext) -> None:
+    channel, process = start(children.receive_mailboxes)
+    assert channel.receive(PATIENCE_S) == ("up", process.pid)
+    assert process.pid is not None
+    process.kill()
+    process.join(PATIENCE_S)
+    ours, theirs = context.Pipe()
+    with pytest.raises(PeerGone):
+        channel.send_end(("mailbox", 1), theirs, process.pid)
+    ours.close()
+    theirs.close()
+
+
+def test_a_closed_end_is_gone_and_closing_twice_is_harmless(pair: tuple[Channel, Channel]) -> None:
+    pair[0].close()
+    pair[0].close()
+    assert pair[0].closed
+    with pytest.raises(PeerGone):
+        pair[0].send(("x",))
+    with pytest.raises(PeerGone):
+        pair[1].receive(PATIENCE_S)
+    pair[1].close()
+
+
+def test_a_queue_of_the_standard_library_is_poisoned_when_its_idle_reader_is_killed(
+    start: Start, context: SpawnContext
+) -> None:
+    """Why the house has pipes: the reader waits with the queue's lock in its hand, and nobody gives it back."""
+    queue = context.Queue()
+    first, process = start(children.get_from_queue, first=(queue,))
+    assert first.receive(PATIENCE_S) == ("up", process.pid)
+    # It waits inside get() once the lock is taken: only then is it the idle reader that we mean.
+    eventually(lambda: _is_locked(queue), what="the reader to wait in get()")
+    process.kill()
+    process.join(PATIENCE_S)
+    successor, heir = start(children.get_from_queue, first=(queue,))
+    assert successor.receive(PATIENCE_S) == ("up", heir.pid)
+    queue.put("ticket")
+    eventually(lambda: _has_a_frame(queue), what="the frame to be in the queue's pipe")
+    assert _is_locked(queue)
+    assert successor.receive(1.0) is None
+    heir.kill()
+    queue.close()
+    queue.join_thread()
+
+
+def _has_a_frame(queue: object) -> bool:
+    return bool(queue._reader.poll(0))  # type: ignore[attr-defined]
+
+
+def _is_locked(queue: object) -> bool:
+    lock = queue._rlock  # type: ignore[attr-defined]
+    if lock.acquire(block=False):
+        lock.release()
+        return False
+    return True
+
+
+def test_a_pipe_made_anew_serves_the_successor_of_a_killed_reader(start: Start) -> None:
+    for _ in range(2):
+        channel, process = start(children.echo)
+        assert channel.receive(PATIENCE_S) == ("up", process.pid)
+        channel.send(("ticket", 1))
+        assert channel.receive(PATIENCE_S) == ("echo", "ticket", 1)
+        process.kill()
+        process.join(PATIENCE_S)
