@@ -195,6 +195,8 @@ def _what_needs_a_person(snapshot: Snapshot) -> Iterator[str]:
             yield f"the process of printer {child.name} keeps crashing"
     if not snapshot.config_reload_ok:
         yield "the printer rows could not be read again: the last known ones are in use"
+    if held := int(snapshot.counters.get("held_tickets", 0)):
+        yield f"{held} tickets are held until one of their printers can print or is switched on in the POS"
     yield from _what_is_wrong_with_printers(snapshot.printers)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import select
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
@@ -17,6 +17,8 @@ from kps.core.settings import DatabaseSettings
 
 CALL_LIMIT_S = 5.0
 """No database call of the service lasts longer; below the hang timeout of a process."""
+
+PULSE_S = 0.5
 
 _SERVER_OPTIONS = {
     "statement_timeout": "5s",
@@ -54,10 +56,13 @@ class Connection(psycopg2.extensions.connection):
     """A psycopg2 connection whose every wait is bounded by `limit` seconds."""
 
     limit: float = CALL_LIMIT_S
+    pulse: Callable[[], None] | None = None
+    """Called at least every PULSE_S while waiting: the heartbeat of the process that waits."""
 
 
 def _wait(connection: psycopg2.extensions.connection) -> None:
     end = time.monotonic() + getattr(connection, "limit", 30.0)
+    pulse = getattr(connection, "pulse", None)
     while (state := connection.poll()) != psycopg2.extensions.POLL_OK:
         left = end - time.monotonic()
         if left <= 0:
@@ -66,7 +71,9 @@ def _wait(connection: psycopg2.extensions.connection) -> None:
         poller.register(
             connection.fileno(), select.POLLIN if state == psycopg2.extensions.POLL_READ else select.POLLOUT
         )
-        poller.poll(left * 1000)
+        poller.poll(min(left, PULSE_S) * 1000)
+        if pulse is not None:
+            pulse()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +113,8 @@ class _Described(NamedTuple):
 class Database:
     """A connection that is opened when needed, and dropped at the first error."""
 
-    def __init__(self, settings: DatabaseSettings, name: str) -> None:
+    def __init__(self, settings: DatabaseSettings, name: str, pulse: Callable[[], None] | None = None) -> None:
+        self._pulse = pulse
         self._settings = settings
         self._name = name
         self._connection: Connection | None = None
@@ -227,6 +235,7 @@ class Database:
             connection_factory=Connection,
         )
         connection.autocommit = True
+        connection.pulse = self._pulse
         return connection
 
     def _describe(self, error: psycopg2.Error) -> _Described:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import select
 import time
+from collections.abc import Callable
 
 import psycopg2
 
@@ -21,8 +22,8 @@ _RECONNECT = Backoff(first=0.05, cap=5.0)
 class Listener:
     """Notifications of the ticket and printer channels. It never raises: while it is deaf, `proven` says so."""
 
-    def __init__(self, settings: DatabaseSettings, name: str) -> None:
-        self._database = Database(settings, f"{name}:listen")
+    def __init__(self, settings: DatabaseSettings, name: str, pulse: Callable[[], None] | None = None) -> None:
+        self._database = Database(settings, f"{name}:listen", pulse)
         self._beat_due = 0.0
         self._retry_at = 0.0
         self._failures = 0

@@ -37,7 +37,10 @@ _READ: dict[str, tuple[str, ...]] = {
     "core_user": ("id", "username", "first_name", "last_name"),
     "tables_table": ("id", "number"),
 }  # fmt: skip
-_UPDATED = (TICKET, PRINTER)
+_UPDATED: dict[str, tuple[str, ...]] = {
+    TICKET: ("status", "print_attempts", "printer_ip", "error_message", "last_error_at", "printed_at"),
+    PRINTER: ("last_print_at", "last_error_at", "last_error_message", "total_prints", "failed_prints"),
+}
 _LOG_COLUMNS = (
     "timestamp", "old_status", "new_status", "action", "actor", "printer_ip", "error_code", "error_message",
     "duration_ms", "metadata", "ticket_id",
@@ -98,7 +101,7 @@ def introspect(database: Database) -> PosSchema:
     log = _writable(columns, log_table, _LOG_COLUMNS, needed=("timestamp", "action", "ticket_id"))
     health = _writable(columns, HEALTH, _HEALTH_COLUMNS, needed=("printer_id",)) if HEALTH in columns else ()
     templates = {table: found for table in _TEMPLATES if (found := _template(columns, table))}
-    _refuse_rights(database, log_table, health, tuple(templates))
+    _refuse_rights(database, (log_table, log), health, tuple(templates))
     return PosSchema(
         ticket_has_brand="brand_id" in columns[TICKET],
         log_table=log_table,
@@ -157,26 +160,42 @@ def _template(columns: dict[str, dict[str, _Column]], table: str) -> tuple[str, 
     return tuple(present) if all(name in present for name in _TEMPLATE_COLUMNS) else ()
 
 
-def _refuse_rights(database: Database, log_table: str, health: tuple[str, ...], templates: tuple[str, ...]) -> None:
-    wanted = [(table, "SELECT") for table in (*_READ, *templates)]
-    wanted += [(table, "UPDATE") for table in _UPDATED]
-    wanted.append((log_table, "INSERT"))
+def _refuse_rights(
+    database: Database, log: tuple[str, tuple[str, ...]], health: tuple[str, ...], templates: tuple[str, ...]
+) -> None:
+    """Rights on the columns that statements name suffice; whole rows are read of tickets and templates only."""
+    wanted = [(table, name, "SELECT") for table, names in _READ.items() for name in names if table != TICKET]
+    wanted += [(table, "", "SELECT") for table in (TICKET, *templates)]
+    wanted += [(table, name, "UPDATE") for table, names in _UPDATED.items() for name in names]
+    wanted += [(log[0], name, "INSERT") for name in log[1]]
     if health:
-        wanted += [(HEALTH, right) for right in ("SELECT", "INSERT", "DELETE")]
+        wanted += [(HEALTH, name, "INSERT") for name in health]
+        wanted += [(HEALTH, name, "SELECT") for name in ("id", "printer_id", "checked_at")]
+        wanted.append((HEALTH, "", "DELETE"))
     rows = database.query(
-        """SELECT w.t AS table_name, w.r AS privilege
-             FROM unnest(%(tables)s::text[], %(rights)s::text[]) AS w(t, r)
-            WHERE NOT (has_table_privilege(w.t::regclass, w.r)
-                       OR (w.r IN ('UPDATE', 'INSERT') AND has_any_column_privilege(w.t::regclass, w.r)))""",
-        {"tables": [table for table, _ in wanted], "rights": [right for _, right in wanted]},
+        """SELECT w.t AS table_name, w.r AS privilege,
+                  CASE WHEN w.r <> 'DELETE' AND has_any_column_privilege(w.t::regclass, w.r)
+                       THEN string_agg(nullif(w.c, ''), ', ' ORDER BY w.n) END AS columns
+             FROM unnest(%(tables)s::text[], %(columns)s::text[], %(rights)s::text[]) WITH ORDINALITY AS w(t, c, r, n)
+            WHERE NOT CASE WHEN w.c = '' THEN has_table_privilege(w.t::regclass, w.r)
+                           ELSE has_column_privilege(w.t::regclass, w.c, w.r) END
+            GROUP BY w.t, w.r ORDER BY min(w.n)""",
+        {
+            "tables": [table for table, _, _ in wanted],
+            "columns": [column for _, column, _ in wanted],
+            "rights": [right for _, _, right in wanted],
+        },
     )
     if rows:
-        missing = ", ".join(f"{row.privilege} on {row.table_name}" for row in rows)
+        missing = ", ".join(
+            f"{row.privilege} on {row.table_name}" + (f" ({row.columns})" if row.columns else "") for row in rows
+        )
         raise SchemaUnusable(f"rights are missing: {missing}")
 
 
 def _has_trigger(database: Database) -> bool:
     rows = database.query(
-        f"SELECT 1 FROM pg_trigger WHERE tgrelid = '{TICKET}'::regclass AND tgname = 'kps_ticket_notify' AND tgenabled <> 'D'"
+        f"""SELECT 1 FROM pg_trigger
+             WHERE tgrelid = '{TICKET}'::regclass AND tgname = 'kps_ticket_notify' AND tgenabled <> 'D'"""
     )
     return bool(rows)

@@ -232,7 +232,8 @@ def _claim(schema: PosSchema) -> Statement:
          backup_for = excluded.backup_for, round_open = true, not_before = NULL, claimed_at = clock_timestamp(),
          sending_at = NULL, finished_at = NULL, unreached = false, unrouted_at = NULL,
          tried = CASE WHEN j.state IN ('printed', 'failed') OR NOT j.round_open THEN '{{}}' ELSE j.tried END,
-         deaths = CASE WHEN j.state IN ('printed', 'failed') THEN 0 ELSE j.deaths END
+         deaths = CASE WHEN j.state IN ('printed', 'failed') THEN 0 ELSE j.deaths END,
+         rescue_from = CASE WHEN j.state IN ('printed', 'failed') THEN NULL ELSE j.rescue_from END
    WHERE j.token = (SELECT w.token FROM want w WHERE w.id = excluded.ticket_id)
      AND NOT (j.state IN ('claimed', 'sending') AND {_LIVE})
   RETURNING ticket_id, token, printer_key
@@ -249,20 +250,26 @@ SELECT job.printer_key, tick.id, job.token FROM tick JOIN job ON job.ticket_id =
     )
 
 
-def _template_json(table: str, columns: tuple[str, ...]) -> str:
-    """The template that applies: the brand's own active one, else one without brand, newest first."""
+def _template_json(schema: PosSchema, table: str, columns: tuple[str, ...]) -> str:
+    """The template that applies: the brand's own active one, else one without brand, newest first.
+
+    One without brand counts for its company's brands only, and one of a store for that store only.
+    """
     if not columns:
         return "NULL::json"
+    brand = _brand(schema)
+    company = " AND x.company_id = br.company_id" if "company_id" in columns else ""
+    store = "AND (x.store_id IS NULL OR x.store_id = b.store_id)" if "store_id" in columns else ""
     return f"""(SELECT row_to_json(x) FROM {table} x
-        WHERE x.is_active AND (x.brand_id = b.brand_id OR x.brand_id IS NULL)
+        WHERE x.is_active AND (x.brand_id = {brand} OR (x.brand_id IS NULL{company})) {store}
         ORDER BY (x.brand_id IS NULL), x.updated_at DESC, x.id DESC LIMIT 1)"""
 
 
 def _sending(schema: PosSchema) -> Statement:
     """The promise before the first byte: sends + 1, committed; returns what the paper must say."""
     template = (
-        f"CASE WHEN lower(btrim(t.printer_target)) = 'checker' THEN {_template_json(CHECKER_TEMPLATE, schema.checker_template)} "
-        f"ELSE {_template_json(KITCHEN_TEMPLATE, schema.kitchen_template)} END"
+        f"CASE WHEN lower(btrim(t.printer_target)) = 'checker' THEN {_template_json(schema, CHECKER_TEMPLATE, schema.checker_template)} "
+        f"ELSE {_template_json(schema, KITCHEN_TEMPLATE, schema.kitchen_template)} END"
     )
     return Statement(
         "sending",
@@ -309,7 +316,7 @@ SELECT job.sends, job.maybe_at, job.printer_id, job.printer_name, job.backup_for
   LEFT JOIN tables_table tb ON tb.id = b.table_id
   LEFT JOIN core_user u ON u.id = b.created_by_id
   LEFT JOIN core_store st ON st.id = b.store_id
-  LEFT JOIN core_brand br ON br.id = b.brand_id LEFT JOIN core_company co ON co.id = br.company_id
+  LEFT JOIN core_brand br ON br.id = {_brand(schema)} LEFT JOIN core_company co ON co.id = br.company_id
   LEFT JOIN {PRINTER} sp ON sp.id = job.printer_id""",
         prelude=f"SELECT pg_advisory_xact_lock({FAMILY_LOCK}, (%(family)s %% 2147483647)::int)",
     )
@@ -385,7 +392,8 @@ def _settle(schema: PosSchema) -> Statement:
          tried = CASE WHEN {{outcome:text}} = 'retry' THEN j.tried || j.printer_key ELSE j.tried END,
          round_open = {{outcome:text}} = 'retry', proof = CASE WHEN {{outcome:text}} = 'printed' THEN {{proof:text}} END,
          printed_on = CASE WHEN {{outcome:text}} = 'printed' THEN j.printer_name ELSE j.printed_on END,
-         deaths = 0, unreached = false, failed_attempts = NULL, error = {{error:text}}
+         forced_printer = CASE WHEN {{outcome:text}} = 'printed' THEN NULL ELSE j.forced_printer END,
+         deaths = 0, unreached = false, failed_attempts = NULL, rescue_from = NULL, error = {{error:text}}
     FROM old WHERE j.ticket_id = old.ticket_id AND j.token = old.token
   RETURNING j.ticket_id, j.state
 ), k AS (
@@ -561,15 +569,19 @@ def _end_round(schema: PosSchema) -> Statement:
     return Statement(
         "end_round",
         f"""WITH {_SEEN}, job AS (
-  INSERT INTO kps.job AS j (ticket_id, state, sends, not_before, unreached, failed_attempts, finished_at, error)
+  INSERT INTO kps.job AS j (ticket_id, state, sends, not_before, unreached, failed_attempts, finished_at,
+                            rescue_from, error)
   SELECT pick.id, CASE WHEN {attempts} >= {budget} THEN 'failed' ELSE 'requeued' END,
          CASE WHEN pick.print_attempts > 0 THEN 1 ELSE 0 END,
          CASE WHEN {attempts} < {budget} THEN clock_timestamp() + {{delay:float8}} * interval '1 second' END,
-         {attempts} >= {budget} AND pick.print_attempts = 0, {attempts}, clock_timestamp(), {{error:text}} FROM pick
+         {attempts} >= {budget} AND pick.print_attempts = 0, {attempts}, clock_timestamp(),
+         CASE WHEN {attempts} >= {budget} THEN clock_timestamp() END, {{error:text}} FROM pick
   ON CONFLICT (ticket_id) DO UPDATE
      SET state = excluded.state, token = nextval('kps.token_seq'), round_open = false, tried = '{{}}',
          not_before = excluded.not_before, unrouted_at = NULL,
          unreached = excluded.state = 'failed' AND j.sends = 0, failed_attempts = excluded.failed_attempts,
+         rescue_from = CASE WHEN j.state IN ('printed', 'failed') THEN excluded.rescue_from
+                            ELSE coalesce(j.rescue_from, excluded.rescue_from) END,
          finished_at = excluded.finished_at, error = excluded.error
    WHERE {_SAME_TOKEN}
   RETURNING j.ticket_id, j.state, j.failed_attempts
@@ -595,28 +607,38 @@ def _give_up(schema: PosSchema) -> Statement:
         ticket_id="k.id",
         new_status="'failed'",
         action="'print_failed'",
+        printer_ip=_ip_text(schema.ticket_ip_type, "k.printer_ip"),
         error_code="{code:text}",
         error_message="{error:text}",
         metadata="jsonb_build_object('instance', {instance:text}, 'attempt', k.print_attempts)",
     )
-    return Statement("give_up", f"WITH {_SEEN}, {_failed(log)}\nSELECT id FROM k ORDER BY id")
+    return Statement("give_up", f"WITH {_SEEN}, {_failed(schema, log)}\nSELECT id FROM k ORDER BY id")
 
 
-def _failed(log: str) -> str:
+def _failed(schema: PosSchema, log: str) -> str:
     """CTEs job, k, log that fail the tickets of `pick`."""
+    brand = "k.brand_id, " if schema.ticket_has_brand else ""
+    ip = _ip_text(schema.printer_ip_type, "sp.printer_ip")
+    first = f"""(SELECT {ip} FROM {PRINTER} sp WHERE lower(btrim(sp.station_code)) = lower(btrim(k.printer_target))
+       AND sp.brand_id = coalesce({brand}(SELECT b.brand_id FROM pos_bill b WHERE b.id = k.bill_id))
+     ORDER BY sp.priority, sp.id LIMIT 1)"""
     return f"""job AS (
-  INSERT INTO kps.job AS j (ticket_id, state, sends, unreached, failed_attempts, finished_at, error)
+  INSERT INTO kps.job AS j (ticket_id, state, sends, unreached, failed_attempts, finished_at, rescue_from, error)
   SELECT pick.id, 'failed', CASE WHEN pick.print_attempts > 0 THEN 1 ELSE 0 END,
-         {{rescue:boolean}} AND pick.print_attempts = 0, pick.print_attempts, clock_timestamp(), {{error:text}} FROM pick
+         {{rescue:boolean}} AND pick.print_attempts = 0, pick.print_attempts, clock_timestamp(), clock_timestamp(), {{error:text}}
+    FROM pick
   ON CONFLICT (ticket_id) DO UPDATE
-     SET state = 'failed', token = nextval('kps.token_seq'), round_open = false, tried = '{{}}', not_before = NULL,
+     SET state = 'failed', rescue_from = CASE WHEN j.state IN ('printed', 'failed') THEN excluded.rescue_from
+                                              ELSE coalesce(j.rescue_from, excluded.rescue_from) END,
+         token = nextval('kps.token_seq'), round_open = false, tried = '{{}}', not_before = NULL,
          unrouted_at = NULL, unreached = {{rescue:boolean}} AND j.sends = 0, failed_attempts = excluded.failed_attempts,
          finished_at = clock_timestamp(), error = excluded.error
    WHERE {_SAME_TOKEN}
   RETURNING j.ticket_id
 ), k AS (
-  UPDATE {TICKET} k SET status = 'failed', error_message = {{error:text}}, last_error_at = clock_timestamp()
-    FROM job WHERE k.id = job.ticket_id AND k.status = 'new' RETURNING k.id, k.print_attempts
+  UPDATE {TICKET} k SET status = 'failed', error_message = {{error:text}}, last_error_at = clock_timestamp(),
+         printer_ip = coalesce(k.printer_ip, {_ip_value(schema.ticket_ip_type, first)})
+    FROM job WHERE k.id = job.ticket_id AND k.status = 'new' RETURNING k.id, k.print_attempts, k.printer_ip
 ), log AS ({log})"""
 
 
@@ -640,6 +662,7 @@ def _stale(schema: PosSchema) -> Statement:
         ticket_id="k.id",
         new_status="'failed'",
         action="'print_failed'",
+        printer_ip=_ip_text(schema.ticket_ip_type, "k.printer_ip"),
         error_code="'stale'",
         error_message="{error:text}",
         metadata="jsonb_build_object('instance', {instance:text}, 'attempt', k.print_attempts)",
@@ -657,7 +680,7 @@ def _stale(schema: PosSchema) -> Statement:
 )"""
     return Statement(
         "stale",
-        f"WITH {seen}, {_failed(log).replace('{rescue:boolean}', 'false')}\nSELECT id FROM k ORDER BY id",
+        f"WITH {seen}, {_failed(schema, log).replace('{rescue:boolean}', 'false')}\nSELECT id FROM k ORDER BY id",
     )
 
 
@@ -667,7 +690,7 @@ def _rescuable(schema: PosSchema) -> Statement:
         "rescuable",
         f"""SELECT t.id, lower(btrim(t.printer_target)) AS station, {_brand(schema)}::text AS brand, j.token
   FROM kps.job j JOIN {TICKET} t ON t.id = j.ticket_id LEFT JOIN pos_bill b ON b.id = t.bill_id
- WHERE j.unreached AND j.state = 'failed' AND j.finished_at > clock_timestamp() - {{minutes:float8}} * interval '1 minute'
+ WHERE j.unreached AND j.state = 'failed' AND j.rescue_from > clock_timestamp() - {{minutes:float8}} * interval '1 minute'
    AND t.status = 'failed' AND t.print_attempts = j.failed_attempts AND j.sends = 0
    AND NOT EXISTS (SELECT 1 FROM {TICKET} r WHERE r.original_ticket_id = t.id)
  ORDER BY t.id LIMIT 200""",
@@ -722,7 +745,13 @@ def _acquire(schema: PosSchema) -> Statement:
     FROM unnest({keys:text[]}, {names:text[]}) AS w(k, n) ORDER BY k
   ON CONFLICT (printer_key) DO UPDATE
      SET owner = excluded.owner, owner_name = excluded.owner_name, name = excluded.name, epoch = p.epoch + 1,
-         expires_at = excluded.expires_at
+         expires_at = excluded.expires_at,
+         -- What the last owner found wrong is not known to be so any more: tickets wait for the new owner's hello.
+         -- The same owner's process may hold a blocked ticket, and cannot say so again.
+         state = CASE WHEN p.state = 'ready' OR p.owner = excluded.owner THEN p.state ELSE 'starting' END,
+         state_text = CASE WHEN p.owner = excluded.owner THEN p.state_text ELSE '' END,
+         state_since = CASE WHEN p.state = 'ready' OR p.owner = excluded.owner THEN p.state_since
+                            ELSE clock_timestamp() END
    WHERE p.expires_at <= clock_timestamp()
      AND NOT (p.yielded_by IS NOT DISTINCT FROM excluded.owner AND p.yielded_until > clock_timestamp()
               AND EXISTS (SELECT 1 FROM kps.instance i WHERE i.owner <> excluded.owner
@@ -999,9 +1028,10 @@ def _counts() -> Statement:
     return Statement(
         "counts",
         f"""SELECT count(*) FILTER (WHERE t.status = 'new') AS new, count(*) FILTER (WHERE t.status = 'printing') AS printing,
-       count(*) FILTER (WHERE t.status = 'failed' AND t.created_at >= date_trunc('day', clock_timestamp())) AS failed_today,
+       (SELECT count(*) FROM {TICKET} f WHERE f.status = 'failed'
+           AND f.created_at >= date_trunc('day', clock_timestamp())) AS failed_today,
        (SELECT count(*) FROM kps.job j WHERE j.state = 'printed'
            AND j.finished_at >= date_trunc('day', clock_timestamp())) AS printed_today,
        coalesce(extract(epoch FROM clock_timestamp() - min(t.created_at) FILTER (WHERE t.status = 'new')), 0)::float8 AS oldest_new_age_s
-  FROM {TICKET} t WHERE t.status IN ('new', 'printing', 'failed')""",
+  FROM {TICKET} t WHERE t.status IN ('new', 'printing')""",
     )

@@ -37,6 +37,7 @@ UNPROVEN_POLL_S = 0.1
 SETTLE_LOOKS_S = (0.005, 0.01, 0.02, 0.05, 0.1)
 """When a half-written ticket is looked at again."""
 LOCKED_AGAIN_S = 0.05
+OUTAGE_S = 60.0
 RESCUE_EVERY_S = 5.0
 DEVICES_EVERY_S = 1.0
 RETRY_DATABASE_S = (0.05, 0.1, 0.25, 0.5, 1.0)
@@ -61,9 +62,9 @@ class Dispatcher:
         self._control = tools.control
         self._slot = tools.slot
         self._log_handle = tools.log
-        self._database = Database(start.settings.database, start.name)
+        self._database = Database(start.settings.database, start.name, pulse=self._slot.beat)
         self._queue = Queue(self._database, start.schema, start.owner, start.settings.instance_name)
-        self._listener = Listener(start.settings.database, start.name)
+        self._listener = Listener(start.settings.database, start.name, self._slot.beat)
         self._mailboxes: dict[PrinterKey, Mailbox] = {}
         self._rows: list[PrinterRow] = []
         self._arriving_rows: list[PrinterRow] = []
@@ -75,12 +76,15 @@ class Dispatcher:
         self._rescue_due = 0.0
         self._rounds_due = FOREVER
         self._first_look = True
+        self._poll_due = FOREVER
+        self._trouble_since: float | None = None
         self._draining = False
         self._failures = 0
         self._noted: dict[TicketId, str] = {}
 
     def run(self) -> None:
         """Work until told to end."""
+        self._slot.set(Cell.DATABASE_TROUBLE_SINCE, 0.0)
         try:
             self._control.send(("up",))
             while True:
@@ -166,11 +170,13 @@ class Dispatcher:
 
     def _look_now(self) -> None:
         self._look_due = 0.0
+        self._poll_due = FOREVER
 
     # -- working ---------------------------------------------------------------------------------------------------
 
     def _try_to_work(self) -> None:
-        polled = self._look_due > 0.0
+        polled = monotonic() >= self._poll_due
+        self._poll_due = FOREVER
         try:
             again = self._work(polled)
         except DatabaseTrouble as trouble:
@@ -179,11 +185,12 @@ class Dispatcher:
         if self._failures:
             log.info("database back")
         self._failures = 0
-        self._slot.set(Cell.DATABASE_OK, 1.0)
+        self._trouble_since = None
+        self._slot.set(Cell.DATABASE_TROUBLE_SINCE, 0.0)
         if again is not None:
             self._look_due = monotonic() + again
         elif self._listener.proven:
-            self._look_due = monotonic() + self._settings.poll_interval_s
+            self._look_due = self._poll_due = monotonic() + self._settings.poll_interval_s
         else:
             self._look_due = monotonic() + min(self._settings.poll_interval_s, UNPROVEN_POLL_S)
 
@@ -193,9 +200,12 @@ class Dispatcher:
         self._failures += 1
         if self._failures in (1, 10, 100) or self._failures % 1000 == 0:
             log.warning("database trouble", extra={"cause": trouble.sentence, "failures": self._failures})
-        self._slot.set(Cell.DATABASE_OK, 0.0)
+        if self._trouble_since is None:
+            self._trouble_since = monotonic()
+            self._slot.set(Cell.DATABASE_TROUBLE_SINCE, self._trouble_since)
         self._look_due = monotonic() + delay
-        self._first_look = self._first_look or self._failures > 1
+        # After a blip the backlog is today's; after an outage it may be another day's.
+        self._first_look = self._first_look or monotonic() - self._trouble_since > OUTAGE_S
         for box in self._mailboxes.values():
             box.reconciled = False
 
@@ -257,7 +267,7 @@ class Dispatcher:
         given_up: list[tuple[Waiting, GiveUp]] = []
         in_grace: list[Waiting] = []
         again: float | None = None
-        unroutable = 0
+        unroutable = held = 0
         for ticket in tickets:
             whole, look_s = self._whole(ticket)
             rows = route(self._rows, ticket.station, ticket.brand)
@@ -276,9 +286,11 @@ class Dispatcher:
                     if not ticket.unroutable_noted:
                         in_grace.append(ticket)
                 case WaitFor() as why:
+                    held += why in (WaitFor.HELD, WaitFor.INACTIVE)
                     self._note(ticket, why)
         self._slot.set(Cell.UNROUTABLE, unroutable)
-        if claims and polled and self._listener.proven:
+        self._slot.set(Cell.HELD_TICKETS, held)
+        if claims and polled:
             self._slot.add(Cell.POLL_FOUND_WORK)
         full = self._claim(claims)
         self._end_rounds(ended)
@@ -319,7 +331,9 @@ class Dispatcher:
         for one in claimed:
             ticket, claim = decided[one.ticket]
             self._slot.add(Cell.CLAIMED)
-            self._slot.add(Cell.FAILOVERS, 1.0 if claim.backup_for else 0.0)
+            if claim.backup_for:
+                self._slot.add(Cell.FAILOVERS)
+                self._control.send(("failover", claim.backup_for, claim.row.name))
             self._hand_over(one, ticket.family)
         if len(wanted) > len(batch):
             return 0.0

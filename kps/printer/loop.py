@@ -32,6 +32,8 @@ HELLO_EVERY_S = 20.0
 HEALTH_EVERY_S = 60.0
 PRUNE_EVERY_S = 3600.0
 BEAT_S = 0.5
+BUSY_PATIENCE_S = 3.0
+"""How long a device that we had let go of may be busy with another client before that counts as a fault."""
 CONTESTED_S = 30.0
 """How long a refused hello after a take-over counts as busy: the old owner may still hold the device."""
 LAST_WORDS_S = 8.0
@@ -76,7 +78,7 @@ class PrinterProcess:
         self._slot = tools.slot
         self._log_handle = tools.log
         self._orders = start.orders
-        self._database = Database(start.settings.database, start.name)
+        self._database = Database(start.settings.database, start.name, pulse=self._slot.beat)
         self._queue = Queue(self._database, start.schema, start.owner, start.settings.instance_name)
         self._config = config
         self._epoch = epoch
@@ -92,6 +94,10 @@ class PrinterProcess:
         self._unable: Unable | None = None
         self._status = PrinterStatus()
         self._response_ms: int | None = None
+        self._in_hold = False
+        self._turn_away_due = 0.0
+        self._let_go_at: float | None = None
+        self._asked_at = 0.0
         self._ask_failures = 0
         self._ask_due = 0.0
         self._published: tuple[str, str, str] | None = None
@@ -106,6 +112,7 @@ class PrinterProcess:
     def run(self) -> None:
         """Work until told to end."""
         self._slot.set(Cell.STAGE, Stage.IDLE)
+        self._slot.set(Cell.DATABASE_TROUBLE_SINCE, 0.0)
         warm_up()
         try:
             self._control.send(("up",))
@@ -244,7 +251,7 @@ class PrinterProcess:
         self._slot.set(Cell.TOKEN, claim.token)
         self._slot.set(Cell.STAGE, Stage.TAKEN)
         began = monotonic()
-        match self._ask():
+        match self._ask_patiently():
             case Ready():
                 self._send(claim, began)
             case Unable(reason, text):
@@ -279,10 +286,11 @@ class PrinterProcess:
             return
         self._claims.popleft()
         outcome = self._put_on_paper(sending)
+        self._in_hold = False
         marks = sending.ticket.marks
-        marked = marks.possible_duplicate or marks.reprint is not None
+        marked = marks.possible_duplicate
         self._slot.add(Cell.MARKED, float(marked and not isinstance(outcome, (NotPrinted, Unprintable))))
-        self._conclude(Result(claim, outcome, True, _ms(began), marks.possible_duplicate))
+        self._conclude(Result(claim, outcome, True, _ms(began), marked))
 
     def _lost_promise(self, claim: Claim, trouble: DatabaseTrouble) -> None:
         """Whether the promise was committed is unknown. No byte has left: that is recorded, so no mark follows."""
@@ -322,6 +330,12 @@ class PrinterProcess:
         self._unable = Unable(reason, "blocked with a ticket inside", True, status)
         log.warning("printer blocked", extra={"cause": reason.value, "ticket": int(self._slot.get(Cell.TICKET))})
         self._publish(_state_of(reason), f"blocked with a ticket inside: {reason.value.replace('_', ' ')}")
+        self._in_hold = True
+        self._turn_away()
+
+    def _turn_away(self) -> None:
+        """While a ticket is stuck inside, what still comes for this printer goes elsewhere at once."""
+        self._turn_away_due = monotonic() + BEAT_S
         self._read_mailbox()
         self._give_back(list(self._claims), "its printer is blocked")
 
@@ -375,9 +389,11 @@ class PrinterProcess:
             self._settle_failures += 1
             self._settle_due = monotonic() + _SETTLE_AGAIN.delay(self._settle_failures, random.random())  # noqa: S311
             if self._settle_failures == 1:
+                self._slot.set(Cell.DATABASE_TROUBLE_SINCE, monotonic())
                 log.warning("database trouble", extra={"cause": trouble.sentence, "ticket": result.claim.ticket})
             return
         if self._settle_failures:
+            self._slot.set(Cell.DATABASE_TROUBLE_SINCE, 0.0)
             log.info("database back")
         self._result = None
         self._post(("room", result.claim.token))
@@ -391,6 +407,8 @@ class PrinterProcess:
             result.claim.token,
             result.outcome,
             duration_ms=result.duration_ms,
+            # A ticket that cannot be put on paper says nothing about the printer.
+            asked=not isinstance(result.outcome, Unprintable),
             possible_duplicate=result.possible_duplicate,
         )
 
@@ -414,6 +432,7 @@ class PrinterProcess:
     def _ask(self) -> Ready | Unable:
         """Hello; what it says is published if it is news."""
         answer = self._device.ask()
+        self._asked_at = monotonic()
         self._status = answer.status
         if isinstance(answer, Ready):
             self._unable = None
@@ -477,7 +496,8 @@ class PrinterProcess:
                 log.warning("lease not trusted")
                 self._device.close()
             return
-        if monotonic() >= self._ask_due and not self._let_go():
+        self._let_go()
+        if monotonic() >= self._ask_due:
             self._ask()
         self._publish_wanted()
         try:
@@ -487,14 +507,28 @@ class PrinterProcess:
             log.warning("database trouble", extra={"cause": trouble.sentence})
             self._health_due = monotonic() + 5.0
 
-    def _let_go(self) -> bool:
-        """Where the site wants it, an idle socket is closed, and the device is left alone until the next ticket."""
+    def _let_go(self) -> None:
+        """Where the site wants it, an idle socket is closed; the device is then asked once a minute only."""
         idle_close_s = self._settings.idle_close_s
-        if not idle_close_s or self._unable is not None or monotonic() - self._last_ticket < idle_close_s:
-            return False
-        self._device.close()
-        self._ask_due = monotonic() + HEALTH_EVERY_S
-        return self._published is not None
+        if not idle_close_s or not self._device.connected or self._unable is not None:
+            return
+        if monotonic() - max(self._last_ticket, self._asked_at) >= idle_close_s:
+            self._device.close()
+            self._let_go_at = monotonic()
+            self._ask_due = self._let_go_at + HEALTH_EVERY_S
+
+    def _ask_patiently(self) -> Ready | Unable:
+        """A device that we let go of may be in somebody else's hands for a moment: busy is no failed print."""
+        answer = self._ask()
+        if self._let_go_at is None:
+            return answer
+        give_up_at = monotonic() + BUSY_PATIENCE_S
+        while isinstance(answer, Unable) and answer.reason in _BUSY_SIGNS and monotonic() < give_up_at:
+            self._pulse()
+            wait([], 0.2)
+            answer = self._ask()
+        self._let_go_at = None
+        return answer
 
     def _write_health(self) -> None:
         status, unable = self._status, self._unable
@@ -532,6 +566,8 @@ class PrinterProcess:
 
     def _pulse(self) -> None:
         self._slot.beat()
+        if self._in_hold and monotonic() >= self._turn_away_due:
+            self._turn_away()
 
     def _count(self) -> None:
         self._slot.set(Cell.CONNECTED, float(self._device.connected))
@@ -545,6 +581,8 @@ class PrinterProcess:
             timeout = min(timeout, self._settle_due - now)
         elif not self._claims:
             timeout = min(timeout, self._ask_due - now)
+            if self._settings.idle_close_s:
+                timeout = min(timeout, self._settings.idle_close_s)
         sources: list[object] = [] if self._gone_at is not None else [self._control]
         if self._mailbox is not None:
             sources.append(self._mailbox)

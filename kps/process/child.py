@@ -56,7 +56,6 @@ def run(start: ChildStart, loop: Callable[[ChildTools], None]) -> None:
     for ignored in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         # Ctrl-C hits the whole group; children are stopped by message only.
         signal.signal(ignored, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     settings = start.settings
     folder = Path(settings.log_dir) if settings.log_dir else None
@@ -68,6 +67,8 @@ def run(start: ChildStart, loop: Callable[[ChildTools], None]) -> None:
         generation=start.generation,
     )
     stacks = dump_stacks_on_usr2(logs.enable_stack_dumps(folder, start.name))
+    # The supervisor started us with these blocked: only now does each of them have a handler.
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
     tools = ChildTools(start, Channel(start.control), Slot(start.cells), handle)
     code = 0
     try:

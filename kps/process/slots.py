@@ -65,9 +65,12 @@ class Cell(IntEnum):
     RESCUED = 28
     FAILOVERS = 29
     RECONCILED = 30
-    DATABASE_OK = 31
+    DATABASE_TROUBLE_SINCE = 31
+    """Monotonic time since which this process cannot do its work in the database; 0 = it can."""
     UNROUTABLE = 32
     """Tickets that wait for a printer row now."""
+    HELD_TICKETS = 33
+    """Tickets that wait because their printers are switched off in the POS, or because none can print (hold)."""
     PRINT_SECONDS = 40
     BUCKETS = 41
 

@@ -34,7 +34,7 @@ RENEW_EVERY_S = 1.5
 DEVICES_EVERY_S = 2.0
 COUNTS_EVERY_S = 5.0
 ORPHANS_EVERY_S = 5.0
-SWEEP_EVERY_S = 60.0
+SWEEP_EVERY_S = 600.0
 INTROSPECT_EVERY_S = 60.0
 YIELD_AWAY_S = 60.0
 SLOW_CALL_S = 4.0
@@ -136,6 +136,10 @@ class _Reload:
     pass
 
 
+class _LookAgain:
+    pass
+
+
 class _Quit:
     pass
 
@@ -175,6 +179,8 @@ class Clerk:
         self.counts_at = float("-inf")
         self.schema: PosSchema | None = None
         self.trigger_missing = ""
+        self.rows_read = True
+        """Whether the last try to read the printer rows succeeded."""
         self.errors = 0
         self.thread = threading.Thread(target=self._run, name="clerk", daemon=True)
 
@@ -201,6 +207,10 @@ class Clerk:
     def say_down(self, key: PrinterKey, epoch: int, text: str) -> None:
         """The printer's process cannot say itself that it cannot print."""
         self._inbox.put(_Down(key, epoch, text))
+
+    def look_again(self) -> None:
+        """A child's statements fail although ours work: look now whether a table or a right is missing."""
+        self._inbox.put(_LookAgain())
 
     def reload(self) -> None:
         """Read the printer rows now."""
@@ -232,7 +242,10 @@ class Clerk:
         except (SchemaUnusable, SchemaTooNew) as trouble:
             self._failed(str(trouble))
         except MigrationNeeded as needed:
-            self._failed(f"AUTO_MIGRATE is off and schema kps is behind; run: {needed}")
+            sentence = "AUTO_MIGRATE is off and schema kps is behind: run the SQL that `kps schema` prints"
+            if self.trouble != sentence:
+                log.error("migration needed", extra={"text": str(needed)})
+            self._failed(sentence)
         else:
             if self.trouble:
                 log.info("database connected")
@@ -303,8 +316,10 @@ class Clerk:
         try:
             install_trigger(self._database)
         except DatabaseTrouble as trouble:
-            self.trigger_missing = f"wake-up trigger is absent, tickets are found by polling: {trouble.sentence}"
-            log.warning("trigger missing", extra={"cause": trouble.sentence})
+            missing = f"wake-up trigger is absent, tickets are found by polling: {trouble.sentence}"
+            if missing != self.trigger_missing:
+                log.warning("trigger missing", extra={"cause": trouble.sentence})
+            self.trigger_missing = missing
             self._database.connect()
             return schema
         self.trigger_missing = ""
@@ -313,10 +328,12 @@ class Clerk:
     def _work(self) -> None:
         if not self._database.connected:
             self._database.connect()
+        # The leases first: no other chore, slow or failing, may cost them.
+        self._when_due("renew", RENEW_EVERY_S, self._renew)
         while self._chores:
             self._do(self._chores[0])
             self._chores.popleft()
-        self._when_due("renew", RENEW_EVERY_S, self._renew)
+            self._when_due("renew", RENEW_EVERY_S, self._renew)
         self._when_due("rows", max(2.0, self._settings.poll_interval_s), self._read_rows)
         self._when_due("devices", DEVICES_EVERY_S, self._read_devices)
         self._when_due("counts", COUNTS_EVERY_S, self._count)
@@ -325,9 +342,13 @@ class Clerk:
         self._when_due("introspect", INTROSPECT_EVERY_S, self._look_at_schema)
 
     def _when_due(self, name: str, every_s: float, chore: Callable[[], None]) -> None:
-        if monotonic() >= self._due[name]:
-            chore()
+        if monotonic() < self._due[name]:
+            return
+        if name != "renew":
+            # Set before: a chore that fails is not tried again at once, in the way of the others.
             self._due[name] = monotonic() + every_s
+        chore()
+        self._due[name] = monotonic() + every_s
 
     @property
     def _known(self) -> Queue:
@@ -353,6 +374,8 @@ class Clerk:
                 )
             case _Reload():
                 self._due["rows"] = 0.0
+            case _LookAgain():
+                self._due["introspect"] = 0.0
             case _Quit():
                 self._quit = True
             case _:
@@ -388,12 +411,14 @@ class Clerk:
         )
         for row in rows:
             key = PrinterKey(row.printer_key)
-            if self.well.get(key) is well[key]:
-                well[key].orders[Order.TRUST_UNTIL] = asked_at + LEASE_TTL_S
+            now = self.well.get(key)
+            if now is not None and now.epoch == row.epoch:
+                now.orders[Order.TRUST_UNTIL] = asked_at + LEASE_TTL_S
         if len(rows) < len(well):
             self._acquire()
 
     def _read_rows(self) -> None:
+        self.rows_read = False
         found = self._database.run(self._known.sql.rows)
         hosts = {row.host for row in found if row.host}
         if fresh := hosts - self._hosts_seen:
@@ -407,6 +432,7 @@ class Clerk:
                 keys[row.id] = printer_key(self._settings.site, address, row.port)
                 addresses[keys[row.id]] = address
         rows = tuple(printer_rows(found, keys))
+        self.rows_read = True
         self.totals = {row.id: (row.total_prints, row.failed_prints) for row in found}
         if rows != self._rows:
             self._rows = rows

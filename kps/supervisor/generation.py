@@ -47,20 +47,28 @@ class RunDir:
 
     def take(self) -> Left:
         """Lock the folder and read what the last generation left. Raises AlreadyRunning or RunDirUnusable."""
+        while not self._lock():
+            continue  # the file that we locked had just been removed by a supervisor that ended
+        return self._read()
+
+    def _lock(self) -> bool:
         try:
             self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
             if self._path.stat().st_uid != os.getuid():
                 raise RunDirUnusable(f"RUN_DIR {self._path} belongs to another user")
-            self._lock_fd = os.open(self._path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            lock = os.open(self._path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise RunDirUnusable(f"RUN_DIR {self._path} cannot be used: {error.strerror}") from error
         try:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            os.close(self._lock_fd)
-            self._lock_fd = None
+            os.close(lock)
             raise AlreadyRunning(f"another supervisor uses {self._path}; set INSTANCE_NAME or RUN_DIR") from error
-        return self._read()
+        if os.fstat(lock).st_nlink == 0:
+            os.close(lock)
+            return False
+        self._lock_fd = lock
+        return True
 
     def write(self, owner: str, pids: list[int]) -> None:
         """Replace children.json; a fault is logged, it costs only the sweep of a successor."""

@@ -52,6 +52,7 @@ LATE_S = 1.0
 """A turn that came later than this gives no hang verdicts: the host stood still, not the children."""
 SNAPSHOT_EVERY_S = 0.25
 YIELD_AFTER_S = 15.0
+DOUBT_EVERY_S = 2.0
 KILL_AFTER_S = 2.0
 """Between the abort of those that did not drain in time and their end."""
 EXIT_STOPPED = 0
@@ -74,6 +75,7 @@ class Printer:
     """Drained and stopped because its rows or its lease are gone."""
     lease_lost: bool = False
     told_down: bool = False
+    yield_asked_at: float = 0.0
     mailbox_pair: tuple[int, int] = (0, 0)
     """(dispatcher generation, printer generation) of the mailbox in use."""
 
@@ -108,12 +110,14 @@ class Supervisor:
         self._beats_count_from = monotonic()
         self._started = monotonic()
         self._snapshot_due = 0.0
+        self._doubt_due = 0.0
         self._lag_s = 0.0
         self._draining_since: float | None = None
         self._drained = False
         self._stop_now = False
         self._exit_code = EXIT_STOPPED
         self._released: dict[str, int] = {}
+        self._failovers: dict[tuple[str, str], int] = {}
         self._servants: list[Callable[[], None]] = []
         self._ended = False
         self.tick = monotonic()
@@ -128,7 +132,6 @@ class Supervisor:
     def run(self, dead_owner: str = "") -> int:
         """Work until stopped; children, leases and files are gone when it returns."""
         resource_tracker.ensure_running()
-        self._install_signals()
         self._clerk.start(dead_owner)
         try:
             while not self._finished():
@@ -158,7 +161,24 @@ class Supervisor:
         self._drain_on(now)
         for servant in self._servants:
             servant()
+        self._watch_clerk()
+        self._doubt_schema(now)
         self._publish(now)
+
+    def _doubt_schema(self, now: float) -> None:
+        """A child that fails in the database, while the clerk does not, may have lost a table or a right."""
+        if self._clerk.trouble or now < self._doubt_due:
+            return
+        if any(child.running and child.cells[Cell.DATABASE_TROUBLE_SINCE] for child in self._all()):
+            self._doubt_due = now + DOUBT_EVERY_S
+            self._clerk.look_again()
+
+    def _watch_clerk(self) -> None:
+        """Without its clerk an instance keeps no lease and can say nothing true: a fresh process tree is the remedy."""
+        if not self._clerk.thread.is_alive() and self._draining_since is None:
+            log.critical("clerk died")
+            self._exit_code = EXIT_ESCALATED
+            self.stop()
 
     def _wait(self) -> None:
         sources: list[object] = [self._reader]
@@ -183,7 +203,8 @@ class Supervisor:
 
     # -- signals ---------------------------------------------------------------------------------------------------
 
-    def _install_signals(self) -> None:
+    def install_signals(self) -> None:
+        """From now on signals are noted, and acted on by the loop."""
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, self._note_signal)
@@ -205,6 +226,11 @@ class Supervisor:
                     self._tell(child, ("reopen",))
             elif number == signal.SIGUSR2:
                 self._dump()
+
+    def told_to_stop(self, within_s: float) -> bool:
+        """Before the loop runs: wait for a signal; True = it was one that ends us."""
+        wait([self._reader], within_s)
+        return any(number in (signal.SIGTERM, signal.SIGINT) for number in self._signals)
 
     def stop(self) -> None:
         """Drain; a second call ends at once."""
@@ -254,7 +280,7 @@ class Supervisor:
         if known is not None and known != schema:
             log.warning("restarting children", extra={"cause": "database schema changed"})
             for child in self._all():
-                self._tell(child, ("stop",))
+                self._ask_to_end(child)
 
     def _rows_changed(self, rows: tuple[PrinterRow, ...], addresses: dict[PrinterKey, str]) -> None:
         self._rows, self._addresses = rows, addresses
@@ -274,7 +300,7 @@ class Supervisor:
                 printer.config = self._with_knowledge(config, printer.config)
                 if printer.child.name != f"printer-{printer.config.name}":
                     printer.child.name = f"printer-{printer.config.name}"
-                    self._tell(printer.child, ("stop",))
+                    self._ask_to_end(printer.child)
                 else:
                     self._tell(printer.child, ("device", printer.config))
         for key, taken in list(self._leases.items()):
@@ -318,7 +344,7 @@ class Supervisor:
         """Finish the ticket that is printing, give the others back, end the process, then the lease."""
         printer.retiring = True
         if printer.child.running:
-            self._tell(printer.child, ("stop",))
+            self._ask_to_end(printer.child)
         else:
             self._retired_now(printer)
 
@@ -374,6 +400,13 @@ class Supervisor:
             return False
         return True
 
+    def _ask_to_end(self, child: Child) -> bool:
+        """It finishes what it prints, gives the rest back, and exits 0."""
+        if not self._tell(child, ("stop",)):
+            return False
+        child.state = State.STOPPING
+        return True
+
     def _read_children(self) -> None:
         for child in self._all():
             self._read_child(child)
@@ -396,6 +429,8 @@ class Supervisor:
                 )
             case ("drained",):
                 self._drained = True
+            case ("failover", str(primary), str(backup)):
+                self._failovers[primary, backup] = self._failovers.get((primary, backup), 0) + 1
             case _:
                 log.error("unknown message", extra={"child": child.name, "text": str(message[0])})
 
@@ -443,7 +478,7 @@ class Supervisor:
         self._read_child(child)  # its last words
         code = child.reap()
         assert code is not None
-        if code == 0:
+        if code == 0 and child.state is State.STOPPING:
             log.info("child ended", extra={"child": child.name})
             child.state = State.WAITING
             child.restart_at = monotonic()
@@ -569,8 +604,8 @@ class Supervisor:
             printer.told_down = True
             self._clerk.say_down(printer.config.key, printer.epoch, "its process crashes again and again")
         since = printer.child.cells[Cell.UNREACHED_SINCE]
-        if since and now - since >= YIELD_AFTER_S:
-            printer.child.cells[Cell.UNREACHED_SINCE] = now  # asked again after as long, if nobody takes it
+        if since and now - max(since, printer.yield_asked_at) >= YIELD_AFTER_S:
+            printer.yield_asked_at = now  # asked again after as long, if nobody takes it
             self._clerk.yield_lease(printer.config.key, printer.epoch)
 
     # -- the end ---------------------------------------------------------------------------------------------------
@@ -591,10 +626,11 @@ class Supervisor:
             return
         if self._drained or now - since > self._settings.drain_s / 4:
             for printer in self._printers.values():
-                if printer.child.state in (State.UP, State.STARTING) and self._tell(printer.child, ("stop",)):
-                    printer.child.state = State.STOPPING
-            if not any(printer.child.running for printer in self._printers.values()):
-                self._tell(self._dispatcher, ("stop",))
+                if printer.child.state in (State.UP, State.STARTING):
+                    self._ask_to_end(printer.child)
+            none_left = not any(printer.child.running for printer in self._printers.values())
+            if none_left and self._dispatcher.state in (State.UP, State.STARTING):
+                self._ask_to_end(self._dispatcher)
 
     def _finished(self) -> bool:
         return self._draining_since is not None and not any(child.running for child in self._all())
@@ -654,6 +690,7 @@ class Supervisor:
             retired=list(self._retired.values()),
             rows=self._rows,
             released=dict(self._released),
+            failovers=dict(self._failovers),
             log_dropped=self._log_handle.dropped,
         )
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
 import sys
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import cast
 
@@ -63,13 +61,14 @@ def _serve(settings: Settings, handle: logs.LogHandle, stacks: Path | None) -> i
         log.critical("cannot start", extra={"cause": str(fault)})
         return EXIT_BAD_CONFIGURATION
     supervisor = Supervisor(settings, run_dir, handle, stacks)
+    supervisor.install_signals()
     health = HttpServer(
         health_app(supervisor.fresh_snapshot, token=settings.http_token),
         settings.health_host,
         settings.health_port,
         "health",
     )
-    bound = _bind_patiently(health)
+    bound = _bind_patiently(health, supervisor)
     if bound is not None:
         if bound:
             log.critical("cannot start", extra={"cause": bound})
@@ -97,30 +96,19 @@ def _serve(settings: Settings, handle: logs.LogHandle, stacks: Path | None) -> i
             server.stop()
 
 
-def _bind_patiently(server: HttpServer) -> str | None:
+def _bind_patiently(server: HttpServer, supervisor: Supervisor) -> str | None:
     """None once bound; a sentence if the port stays taken; '' if we were told to stop meanwhile."""
-    stop_reader, stop_writer = os.pipe()
-    os.set_blocking(stop_writer, False)
-    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
-    signal.set_wakeup_fd(stop_writer)
     end = monotonic() + PORT_PATIENCE_S
-    try:
-        while True:
-            try:
-                server.bind()
-            except CannotListen as taken:
-                if monotonic() >= end:
-                    return str(taken)
-            else:
-                return None
-            if wait([stop_reader], 0.25):
-                return ""
-    finally:
-        signal.set_wakeup_fd(-1)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        os.close(stop_reader)
-        os.close(stop_writer)
+    while True:
+        try:
+            server.bind()
+        except CannotListen as taken:
+            if monotonic() >= end:
+                return str(taken)
+        else:
+            return None
+        if supervisor.told_to_stop(within_s=0.25):
+            return ""
 
 
 class _Watch:

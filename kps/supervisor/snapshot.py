@@ -17,6 +17,8 @@ from kps.supervisor.children import Child, State
 from kps.supervisor.clerk import Clerk
 
 DISPATCHER_BEAT_LIMIT_S = 10.0
+CHILD_TROUBLE_S = 3.0
+"""Shorter trouble is a blip: the child reconnects by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class Facts:
     retired: list[Child]
     rows: tuple[PrinterRow, ...]
     released: dict[str, int]
+    failovers: dict[tuple[str, str], int]
     log_dropped: int
 
 
@@ -47,6 +50,7 @@ def build(facts: Facts) -> Snapshot:
     printed = sum(int(child.cells[cell]) for child in printers for cell in PRINTED_CELL.values())
     failed = sum(int(child.cells[Cell.FAILED]) for child in [dispatcher, *printers])
     last_poll = dispatcher.cells[Cell.LAST_POLL]
+    trouble = clerk.trouble or _trouble_of_children(facts, printers)
     beat_age = facts.now - dispatcher.cells[Cell.BEAT]
     return Snapshot(
         version=kps.__version__,
@@ -54,8 +58,8 @@ def build(facts: Facts) -> Snapshot:
         uptime_s=facts.now - facts.started,
         tick_age_s=facts.now - facts.tick,
         draining=facts.draining,
-        database=clerk.trouble or "connected",
-        database_ok=not clerk.trouble,
+        database=trouble or "connected",
+        database_ok=not trouble,
         snapshot_age_s=facts.now - clerk.counts_at,
         last_poll=datetime.fromtimestamp(last_poll, UTC) if last_poll else None,
         dispatcher_ok=dispatcher.state is State.UP and beat_age < DISPATCHER_BEAT_LIMIT_S,
@@ -68,8 +72,19 @@ def build(facts: Facts) -> Snapshot:
         notices=tuple(_notices(facts)),
         loop_lag_s=facts.lag_s,
         counters=_counters(dispatcher, facts),
-        released=dict(facts.released),
+        released=facts.released,
+        failovers=facts.failovers,
+        config_reload_ok=clerk.rows_read,
     )
+
+
+def _trouble_of_children(facts: Facts, printers: list[Child]) -> str:
+    """A database that the supervisor can work with, and a child cannot: rights taken away, for one."""
+    for child in [facts.dispatcher, *printers]:
+        since = child.cells[Cell.DATABASE_TROUBLE_SINCE]
+        if child.running and since and facts.now - since > CHILD_TROUBLE_S:
+            return f"{child.name} cannot do its work in the database: its log says why"
+    return ""
 
 
 def _child(child: Child, now: float) -> ChildView:
@@ -172,6 +187,8 @@ def _able(state: DeviceState | None) -> bool | None:
 def _counters(dispatcher: Child, facts: Facts) -> dict[str, float]:
     cells = dispatcher.cells
     counters = {cell.name.lower(): cells[cell] for cell in COUNTERS if Cell.CLAIMED <= cell <= Cell.RECONCILED}
+    counters["claims"] = counters.pop("claimed")
+    counters["held_tickets"] = cells[Cell.HELD_TICKETS]
     counters["log_records_dropped"] = facts.log_dropped
     counters["listener_proven"] = cells[Cell.LISTENER_PROVEN]
     counters["database_errors"] = facts.clerk.errors

@@ -272,6 +272,17 @@ def test_a_printed_ticket_that_a_hand_made_printing_is_adopted_marked_and_may_go
     assert sending.ticket.marks.reprint is not None
 
 
+def test_a_ticket_that_we_knew_but_somebody_else_began_to_print_is_adopted_and_marked(
+    house: House, one: Instance
+) -> None:
+    ticket = house.pos.ticket()
+    one.queue.wait([one.seen(ticket)])
+    house.pos.execute("UPDATE kitchen_kitchenticket SET status = 'printing' WHERE id = %s", [ticket])
+    assert adopt(one, orphans(one)) == [ticket]
+    _, sending = one.claim_and_send(ticket, house.row("kitchen-1"))
+    assert sending.ticket.marks.possible_duplicate
+
+
 def test_what_came_back_to_life_since_the_look_is_not_adopted(house: House, one: Instance, two: Instance) -> None:
     kitchen = house.row("kitchen-1")
     claimed, _ = one.claim_and_send(house.pos.ticket(), kitchen)

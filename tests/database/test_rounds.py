@@ -274,7 +274,7 @@ def test_what_somebody_has_touched_or_what_may_be_on_paper_is_not_rescued(
         case "reprint":
             house.pos.begin_reprint(ticket)
         case "age":
-            house.pos.execute("UPDATE kps.job SET finished_at = finished_at - interval '31 minutes'")
+            house.pos.execute("UPDATE kps.job SET rescue_from = rescue_from - interval '31 minutes'")
             before = []
         case "deleted":
             house.pos.delete_ticket(ticket)

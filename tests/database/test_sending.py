@@ -104,6 +104,14 @@ def test_a_lease_that_ends_too_soon_allows_no_byte_and_keeps_the_claim(house: Ho
     assert one.send(claimed).sends == 1
 
 
+def test_an_old_epoch_allows_no_byte(house: House, one: Instance) -> None:
+    claimed = one.claim(house.pos.ticket(), house.row("kitchen-1"))
+    house.pos.execute("UPDATE kps.printer SET epoch = epoch + 1")
+    with pytest.raises(LeaseEnded):
+        one.send(claimed)
+    assert house.job(claimed.ticket)["sends"] == 0
+
+
 def test_a_wrong_token_allows_no_byte(house: House, one: Instance) -> None:
     ticket = house.pos.ticket()
     claimed = one.claim(ticket, house.row("kitchen-1"))

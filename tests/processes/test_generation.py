@@ -39,7 +39,9 @@ def test_an_orphan_that_does_not_end_by_itself_is_killed(sleeper: subprocess.Pop
 
 def test_a_stopped_orphan_is_killed_too(sleeper: subprocess.Popen[bytes]) -> None:
     sleeper.send_signal(signal.SIGSTOP)
-    eventually(lambda: Path(f"/proc/{sleeper.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T", what="stopped")
+    eventually(
+        lambda: Path(f"/proc/{sleeper.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T", what="stopped"
+    )
     assert sweep(left(sleeper), grace_s=0.05)
     assert sleeper.wait(10) == -signal.SIGKILL
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,7 +100,7 @@ def test_a_deleted_bill_takes_its_ticket_along(pos: PosWriter, pos_database: Dat
 def test_printer_rows_that_cannot_print_are_passed_over_with_a_reason(
     pos: PosWriter, pos_database: Database, tmp_path: Path
 ) -> None:
-    bad = {
+    bad: dict[str, dict[str, Any]] = {
         "no-host": {"host": "", "port": 9100}, "no-name": {"host": "printer.invalid", "port": 9100},
         "port-0": {"host": "127.0.0.1", "port": 0}, "port-70000": {"host": "127.0.0.1", "port": 70000},
         "windows": {"host": "127.0.0.1", "port": 9100, "printer_type": "win32"},
@@ -107,7 +108,7 @@ def test_printer_rows_that_cannot_print_are_passed_over_with_a_reason(
     with shop(pos, pos_database, tmp_path, {"spare": ("x", 1)}, start=False) as here:
         spare = here.printers["spare"]
         for station, columns in bad.items():
-            host, port = str(columns.pop("host")), int(str(columns.pop("port")))
+            host, port = columns.pop("host"), columns.pop("port")
             pos.add_printer(host, port, station, 1, station, **columns)
             pos.add_printer(spare.host, spare.port, station, 2, f"{station}-2")
         pos.add_printer(spare.host, spare.port, "narrow", 1, "narrow", chars_per_line=0, printer_brand="NO SUCH")

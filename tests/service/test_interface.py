@@ -182,7 +182,7 @@ def handled_signals() -> set[str]:
     return {
         node.attr
         for function in nodes()
-        if isinstance(function, ast.FunctionDef) and function.name == "_install_signals"
+        if isinstance(function, ast.FunctionDef) and function.name == "install_signals"
         for node in ast.walk(function)
         if isinstance(node, ast.Attribute) and node.attr.startswith("SIG")
     }

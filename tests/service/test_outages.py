@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ STATIONS = {"kitchen-1": ("kitchen", 1), "bar-1": ("bar", 1)}
 
 @contextlib.contextmanager
 def shop_on_its_own_server(
-    folder: Path, each: dict[str, dict[str, object]] | None = None, **settings: object
+    folder: Path, each: dict[str, dict[str, Any]] | None = None, **settings: Any
 ) -> Iterator[tuple[Shop, EmbeddedPostgres]]:
     with own_server() as (server, database), PosWriter(database.dsn) as pos:
         pos.seed_reference_data()

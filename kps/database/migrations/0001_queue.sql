@@ -55,6 +55,7 @@ CREATE TABLE kps.job (
   printed_on      text NOT NULL DEFAULT '',
   deaths          int NOT NULL DEFAULT 0,       -- processes that died of it before a byte left
   unreached       boolean NOT NULL DEFAULT false, -- failed only because no printer could be reached
+  rescue_from     timestamptz,                  -- since when it has been failed for want of a printer
   failed_attempts int,                          -- print_attempts when it failed
   claimed_at      timestamptz,
   sending_at      timestamptz,
