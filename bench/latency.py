@@ -2,7 +2,7 @@
 
     .venv/bin/python -m bench.latency [--samples 200]
 
-The clock starts when the POS's COMMIT has returned, and stops when the printer sees the first byte of the ticket itself.
+The clock starts when the POS's COMMIT has returned, and stops when the printer sees the ticket's own first byte.
 """
 
 from __future__ import annotations

@@ -63,7 +63,8 @@ def service(shop: Shop, **settings: object) -> Iterator[int]:
     chosen = {
         "DB_HOST": shop.server.host, "DB_PORT": shop.server.port, "DB_NAME": "pos", "DB_USER": shop.server.user,
         "DB_PASSWORD": shop.server.password, "DB_SSLMODE": "disable", "HEALTH_CHECK_HOST": "127.0.0.1",
-        "HEALTH_CHECK_PORT": port, "POS_WIDGET_PORT": 0, "LOG_DIR": shop.folder / "logs", "RUN_DIR": shop.folder / "run",
+        "HEALTH_CHECK_PORT": port, "POS_WIDGET_PORT": 0, "LOG_DIR": shop.folder / "logs",
+        "RUN_DIR": shop.folder / "run",
     } | settings  # fmt: skip
     env = dict(os.environ) | {name: str(value) for name, value in chosen.items()}
     with (shop.folder / "service.log").open("ab") as out:

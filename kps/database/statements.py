@@ -1,7 +1,7 @@
 """The text of every statement about tickets, jobs and leases, fitted to the age of the POS's schema.
 
-Each is one transaction. All times are the database's clock. The order of locks is: family, lease, ticket, job; so no two
-statements of ours wait for each other. A job's token changes with every transition, so a decision taken on an
+Each is one transaction. All times are the database's clock. The order of locks is: family, lease, ticket, job; so no
+two statements of ours wait for each other. A job's token changes with every transition, so a decision taken on an
 older look never takes effect.
 """
 
@@ -268,7 +268,8 @@ def _template_json(schema: PosSchema, table: str, columns: tuple[str, ...]) -> s
 def _sending(schema: PosSchema) -> Statement:
     """The promise before the first byte: sends + 1, committed; returns what the paper must say."""
     template = (
-        f"CASE WHEN lower(btrim(t.printer_target)) = 'checker' THEN {_template_json(schema, CHECKER_TEMPLATE, schema.checker_template)} "
+        "CASE WHEN lower(btrim(t.printer_target)) = 'checker' "
+        f"THEN {_template_json(schema, CHECKER_TEMPLATE, schema.checker_template)} "
         f"ELSE {_template_json(schema, KITCHEN_TEMPLATE, schema.kitchen_template)} END"
     )
     return Statement(
@@ -299,17 +300,22 @@ def _sending(schema: PosSchema) -> Statement:
 SELECT job.sends, job.maybe_at, job.printer_id, job.printer_name, job.backup_for, job.printed_on,
        t.printed_at, kin.on_paper AS kin_on_paper, kin.printed_at AS kin_printed_at, kin.printed_on AS kin_printed_on,
        kin.maybe_at AS kin_maybe_at, t.print_attempts, t.created_at, clock_timestamp() AS printed_now,
-       btrim(t.printer_target) AS station, coalesce(b.bill_number, '') AS bill_number, coalesce(b.bill_type, '') AS bill_type,
+       btrim(t.printer_target) AS station, coalesce(b.bill_number, '') AS bill_number, coalesce(b.bill_type, '')
+         AS bill_type,
        coalesce(tb.number, '') AS table_number, b.queue_number, coalesce(b.customer_name, '') AS customer_name,
        coalesce(b.guest_count, 0) AS guest_count, coalesce(b.notes, '') AS bill_notes,
        coalesce(nullif(btrim(concat_ws(' ', u.first_name, u.last_name)), ''), u.username, '') AS waiter,
        coalesce(nullif(st.timezone, ''), co.timezone, 'UTC') AS timezone,
-       sp.chars_per_line, sp.paper_width_mm, sp.printer_brand, {_ip_text(schema.printer_ip_type, "sp.printer_ip")} AS printer_ip,
+       sp.chars_per_line, sp.paper_width_mm, sp.printer_brand, {_ip_text(schema.printer_ip_type, "sp.printer_ip")}
+         AS printer_ip,
        {template} AS template,
-       (SELECT json_agg(json_build_object('quantity', i.quantity, 'name', coalesce(pr.name, ''), 'notes', coalesce(bi.notes, ''),
-                 'modifiers', bi.modifiers, 'station', coalesce(bi.printer_target, ''), 'void', coalesce(bi.is_void, false))
+       (SELECT json_agg(json_build_object('quantity', i.quantity, 'name', coalesce(pr.name, ''), 'notes',
+         coalesce(bi.notes, ''),
+                 'modifiers', bi.modifiers, 'station', coalesce(bi.printer_target, ''), 'void', coalesce(bi.is_void,
+                   false))
                  ORDER BY i.id)
-          FROM {ITEM} i LEFT JOIN pos_billitem bi ON bi.id = i.bill_item_id LEFT JOIN core_product pr ON pr.id = bi.product_id
+          FROM {ITEM} i LEFT JOIN pos_billitem bi ON bi.id = i.bill_item_id
+            LEFT JOIN core_product pr ON pr.id = bi.product_id
          WHERE i.kitchen_ticket_id = t.id) AS items
   FROM job CROSS JOIN t CROSS JOIN kin
   LEFT JOIN pos_bill b ON b.id = t.bill_id
@@ -390,7 +396,8 @@ def _settle(schema: PosSchema) -> Statement:
          maybe_at = CASE WHEN {{outcome:text}} <> 'printed' AND {{sent:boolean}} AND j.printer_name <> ALL (j.maybe_at)
                          THEN j.maybe_at || j.printer_name ELSE j.maybe_at END,
          tried = CASE WHEN {{outcome:text}} = 'retry' THEN j.tried || j.printer_key ELSE j.tried END,
-         round_open = {{outcome:text}} = 'retry', proof = CASE WHEN {{outcome:text}} = 'printed' THEN {{proof:text}} END,
+         round_open = {{outcome:text}} = 'retry', proof = CASE WHEN {{outcome:text}} = 'printed'
+           THEN {{proof:text}} END,
          printed_on = CASE WHEN {{outcome:text}} = 'printed' THEN j.printer_name ELSE j.printed_on END,
          forced_printer = CASE WHEN {{outcome:text}} = 'printed' THEN NULL ELSE j.forced_printer END,
          deaths = 0, unreached = false, failed_attempts = NULL, rescue_from = NULL, error = {{error:text}}
@@ -399,7 +406,8 @@ def _settle(schema: PosSchema) -> Statement:
 ), k AS (
   UPDATE {TICKET} k
      SET status = {status},
-         printed_at = CASE WHEN {{outcome:text}} = 'printed' AND t.status <> 'new' THEN clock_timestamp() ELSE k.printed_at END,
+         printed_at = CASE WHEN {{outcome:text}} = 'printed' AND t.status <> 'new' THEN clock_timestamp()
+           ELSE k.printed_at END,
          error_message = CASE WHEN {{outcome:text}} = 'printed' THEN '' WHEN t.status = 'printing' THEN {{error:text}}
                               ELSE k.error_message END,
          last_error_at = CASE WHEN {{outcome:text}} <> 'printed' AND t.status = 'printing' THEN clock_timestamp()
@@ -473,7 +481,8 @@ locked AS MATERIALIZED (
 ), job AS (
   UPDATE kps.job j
      SET state = CASE WHEN l.status IN ('new', 'printing') THEN
-                        CASE WHEN given.death AND given.deaths >= 1 AND l.status = 'printing' THEN 'failed' ELSE 'requeued' END
+                        CASE WHEN given.death AND given.deaths >= 1 AND l.status = 'printing' THEN 'failed'
+                          ELSE 'requeued' END
                       WHEN l.status = 'printed' THEN 'printed' ELSE 'failed' END,
          token = nextval('kps.token_seq'), sends = j.sends {unsent},
          deaths = j.deaths + CASE WHEN given.death THEN 1 ELSE 0 END,
@@ -523,7 +532,8 @@ def _held() -> Statement:
 def _reconcile(schema: PosSchema) -> Statement:
     """Give back what is claimed for a printer of mine and held by nobody: the reply to its claim was lost."""
     held = """SELECT j.ticket_id, j.printer_key, j.token FROM kps.job j
-   WHERE j.owner = {me:uuid} AND j.printer_key = {key:text} AND j.state = 'claimed' AND j.token <> ALL ({held:bigint[]})"""
+   WHERE j.owner = {me:uuid} AND j.printer_key = {key:text} AND j.state = 'claimed'
+     AND j.token <> ALL ({held:bigint[]})"""
     body = _requeue(schema, held, "'reclaimed'", text="'claimed, but held by no process'")
     return Statement("reconcile", f"WITH {body} SELECT (SELECT count(*) FROM job) AS released, {_WOKEN}")
 
@@ -539,7 +549,7 @@ _SEEN = f"""want AS MATERIALIZED (
 )"""
 """Tickets that are still as a look saw them, locked."""
 
-_SAME_TOKEN = "j.token = (SELECT w.token FROM want w WHERE w.id = excluded.ticket_id)"
+_AS_SEEN = "j.token = (SELECT w.token FROM want w WHERE w.id = excluded.ticket_id)"
 
 
 def _end_round(schema: PosSchema) -> Statement:
@@ -564,7 +574,8 @@ def _end_round(schema: PosSchema) -> Statement:
         error_message="k.error_message",
         metadata="jsonb_build_object('instance', {instance:text}, 'attempt', k.print_attempts)",
     )
-    attempts = "CASE WHEN pick.reset THEN 1 WHEN pick.round_open THEN greatest(pick.print_attempts, 1) ELSE pick.print_attempts + 1 END"
+    attempts = """CASE WHEN pick.reset THEN 1 WHEN pick.round_open THEN greatest(pick.print_attempts, 1)
+         ELSE pick.print_attempts + 1 END"""
     budget = "CASE WHEN pick.max_retries > 0 THEN pick.max_retries ELSE {budget:int} END"
     return Statement(
         "end_round",
@@ -583,12 +594,13 @@ def _end_round(schema: PosSchema) -> Statement:
          rescue_from = CASE WHEN j.state IN ('printed', 'failed') THEN excluded.rescue_from
                             ELSE coalesce(j.rescue_from, excluded.rescue_from) END,
          finished_at = excluded.finished_at, error = excluded.error
-   WHERE {_SAME_TOKEN}
+   WHERE {_AS_SEEN}
   RETURNING j.ticket_id, j.state, j.failed_attempts
 ), k AS (
   UPDATE {TICKET} k
      SET status = CASE WHEN job.state = 'failed' THEN 'failed' ELSE 'new' END, print_attempts = job.failed_attempts,
-         error_message = CASE WHEN pick.round_open AND k.error_message <> '' THEN k.error_message ELSE {{error:text}} END,
+         error_message = CASE WHEN pick.round_open AND k.error_message <> '' THEN k.error_message
+           ELSE {{error:text}} END,
          last_error_at = clock_timestamp(),
          printer_ip = CASE WHEN pick.round_open AND k.printer_ip IS NOT NULL THEN k.printer_ip
                            ELSE {_ip_value(schema.ticket_ip_type, "{ip:text}")} END
@@ -625,7 +637,8 @@ def _failed(schema: PosSchema, log: str) -> str:
     return f"""job AS (
   INSERT INTO kps.job AS j (ticket_id, state, sends, unreached, failed_attempts, finished_at, rescue_from, error)
   SELECT pick.id, 'failed', CASE WHEN pick.print_attempts > 0 THEN 1 ELSE 0 END,
-         {{rescue:boolean}} AND pick.print_attempts = 0, pick.print_attempts, clock_timestamp(), clock_timestamp(), {{error:text}}
+         {{rescue:boolean}} AND pick.print_attempts = 0, pick.print_attempts, clock_timestamp(), clock_timestamp(),
+           {{error:text}}
     FROM pick
   ON CONFLICT (ticket_id) DO UPDATE
      SET state = 'failed', rescue_from = CASE WHEN j.state IN ('printed', 'failed') THEN excluded.rescue_from
@@ -633,7 +646,7 @@ def _failed(schema: PosSchema, log: str) -> str:
          token = nextval('kps.token_seq'), round_open = false, tried = '{{}}', not_before = NULL,
          unrouted_at = NULL, unreached = {{rescue:boolean}} AND j.sends = 0, failed_attempts = excluded.failed_attempts,
          finished_at = clock_timestamp(), error = excluded.error
-   WHERE {_SAME_TOKEN}
+   WHERE {_AS_SEEN}
   RETURNING j.ticket_id
 ), k AS (
   UPDATE {TICKET} k SET status = 'failed', error_message = {{error:text}}, last_error_at = clock_timestamp(),
@@ -648,7 +661,7 @@ _WAIT = Statement(
 INSERT INTO kps.job AS j (ticket_id, state, sends, unrouted_at)
 SELECT id, CASE WHEN reset THEN 'failed' ELSE 'waiting' END, CASE WHEN print_attempts > 0 THEN 1 ELSE 0 END,
        clock_timestamp() FROM pick
-ON CONFLICT (ticket_id) DO UPDATE SET unrouted_at = coalesce(j.unrouted_at, excluded.unrouted_at) WHERE {_SAME_TOKEN}
+ON CONFLICT (ticket_id) DO UPDATE SET unrouted_at = coalesce(j.unrouted_at, excluded.unrouted_at) WHERE {_AS_SEEN}
 RETURNING ticket_id""",
 )
 """Remember in the database since when a ticket has been waiting for a printer row; what it was before stays known."""
@@ -673,7 +686,8 @@ def _stale(schema: PosSchema) -> Statement:
    WHERE t.status = 'new' AND t.created_at < clock_timestamp() - {{minutes:float8}} * interval '1 minute'
      AND NOT {_RESET} AND NOT (coalesce(j.state, '') IN ('claimed', 'sending') AND {_LIVE})
      AND (cardinality({{stations:text[]}}) = 0 OR lower(btrim(t.printer_target)) = ANY ({{stations:text[]}}))
-     AND (cardinality({{brands:text[]}}) = 0 OR br.id::text = ANY ({{brands:text[]}}) OR lower(br.code) = ANY ({{brands:text[]}}))
+     AND (cardinality({{brands:text[]}}) = 0 OR br.id::text = ANY ({{brands:text[]}})
+       OR lower(br.code) = ANY ({{brands:text[]}}))
 ), pick AS MATERIALIZED (
   SELECT t.id, t.print_attempts FROM want w JOIN {TICKET} t ON t.id = w.id
    WHERE t.status = 'new' ORDER BY t.id FOR UPDATE OF t SKIP LOCKED
@@ -690,7 +704,8 @@ def _rescuable(schema: PosSchema) -> Statement:
         "rescuable",
         f"""SELECT t.id, lower(btrim(t.printer_target)) AS station, {_brand(schema)}::text AS brand, j.token
   FROM kps.job j JOIN {TICKET} t ON t.id = j.ticket_id LEFT JOIN pos_bill b ON b.id = t.bill_id
- WHERE j.unreached AND j.state = 'failed' AND j.rescue_from > clock_timestamp() - {{minutes:float8}} * interval '1 minute'
+ WHERE j.unreached AND j.state = 'failed'
+   AND j.rescue_from > clock_timestamp() - {{minutes:float8}} * interval '1 minute'
    AND t.status = 'failed' AND t.print_attempts = j.failed_attempts AND j.sends = 0
    AND NOT EXISTS (SELECT 1 FROM {TICKET} r WHERE r.original_ticket_id = t.id)
  ORDER BY t.id LIMIT 200""",
@@ -760,7 +775,8 @@ def _acquire(schema: PosSchema) -> Statement:
 ), carried AS (
   -- my own lapsed lease: what my processes hold goes on under the new epoch
   UPDATE kps.job j SET epoch = a.epoch FROM a
-   WHERE j.printer_key = a.printer_key AND j.owner = {me:uuid} AND j.state IN ('claimed', 'sending') AND j.epoch < a.epoch
+   WHERE j.printer_key = a.printer_key AND j.owner = {me:uuid} AND j.state IN ('claimed', 'sending')
+     AND j.epoch < a.epoch
   RETURNING j.printer_key
 ),"""
     held = """SELECT j.ticket_id, j.printer_key, j.token FROM kps.job j JOIN a ON a.printer_key = j.printer_key
@@ -793,7 +809,10 @@ UPDATE kps.printer p SET expires_at = clock_timestamp() + {ttl:float8} * interva
   FROM mine WHERE p.printer_key = mine.printer_key AND p.epoch = mine.epoch AND (SELECT count(*) FROM here) >= 0
 RETURNING p.printer_key, p.epoch""",
 )
-"""Keep the leases of the printers whose process is well, and say that this instance lives. An ended lease stays ended."""
+"""Keep the leases of the printers whose process is well, and say that this instance lives.
+
+An ended lease stays ended.
+"""
 
 _LOCK_LEASES = "SELECT 1 FROM kps.printer WHERE printer_key = ANY (%(keys)s) ORDER BY printer_key FOR NO KEY UPDATE"
 _LOCK_LEASE = "SELECT 1 FROM kps.printer WHERE printer_key = %(key)s FOR NO KEY UPDATE"
@@ -803,7 +822,8 @@ taken after that sees the job which it has made."""
 _YIELD = Statement(
     "yield_lease",
     f"""WITH other AS (
-  SELECT 1 FROM kps.instance i WHERE i.owner <> {{me:uuid}} AND i.seen_at > clock_timestamp() - interval '6 seconds' LIMIT 1
+  SELECT 1 FROM kps.instance i
+   WHERE i.owner <> {{me:uuid}} AND i.seen_at > clock_timestamp() - interval '6 seconds' LIMIT 1
 ), p AS (
   UPDATE kps.printer p SET expires_at = clock_timestamp(), owner = NULL, yielded_by = {{me:uuid}},
          yielded_until = clock_timestamp() + {{away:float8}} * interval '1 second'
@@ -891,7 +911,8 @@ def _adopt(schema: PosSchema) -> Statement:
         printer_ip=_ip_text(schema.ticket_ip_type, "k.printer_ip"),
         error_code="'reclaimed'",
         error_message="'printing for too long without a live owner'",
-        metadata="jsonb_build_object('instance', {instance:text}, 'possible_duplicate', pick.job_state IS DISTINCT FROM 'claimed')",
+        metadata="""jsonb_build_object('instance', {instance:text},
+          'possible_duplicate', pick.job_state IS DISTINCT FROM 'claimed')""",
     )
     return Statement(
         "adopt",
@@ -908,9 +929,10 @@ def _adopt(schema: PosSchema) -> Statement:
      SET state = 'requeued', token = nextval('kps.token_seq'), round_open = true,
          tried = CASE WHEN j.state IN ('printed', 'failed') THEN '{{}}' ELSE j.tried END,
          sends = CASE WHEN j.state = 'claimed' THEN j.sends ELSE greatest(j.sends, 1) END,
-         maybe_at = CASE WHEN j.state = 'sending' AND j.printer_name <> ALL (j.maybe_at) THEN j.maybe_at || j.printer_name
+         maybe_at = CASE WHEN j.state = 'sending' AND j.printer_name <> ALL (j.maybe_at)
+           THEN j.maybe_at || j.printer_name
                          ELSE j.maybe_at END
-   WHERE {_SAME_TOKEN}
+   WHERE {_AS_SEEN}
   RETURNING j.ticket_id
 ), k AS (
   UPDATE {TICKET} k SET status = 'new' FROM job WHERE k.id = job.ticket_id AND k.status = 'printing'
@@ -930,7 +952,8 @@ def _sweep() -> Statement:
      WHERE t.id IS NULL AND NOT (o.state IN ('claimed', 'sending')) LIMIT 1000)
   RETURNING 1
 ), old AS (
-  DELETE FROM kps.instance i WHERE i.seen_at < clock_timestamp() - interval '1 day' AND i.owner <> {{me:uuid}} RETURNING 1
+  DELETE FROM kps.instance i WHERE i.seen_at < clock_timestamp() - interval '1 day'
+    AND i.owner <> {{me:uuid}} RETURNING 1
 )
 SELECT (SELECT count(*) FROM gone) AS jobs, (SELECT count(*) FROM old) AS instances""",
     )
@@ -952,10 +975,12 @@ def _rows(schema: PosSchema) -> Statement:
 
 _PRINTERS = Statement(
     "printers",
-    """SELECT printer_key, owner::text AS owner, owner_name, epoch, state, state_since, state_text, held_by, paper, response_ms,
+    """SELECT printer_key, owner::text AS owner, owner_name, epoch, state, state_since, state_text, held_by, paper,
+       response_ms,
        checked_at, coalesce(proof_level, CASE WHEN answers THEN 'realtime' ELSE 'none' END) AS proof, answers,
        proof_level, expires_at > clock_timestamp() AS live,
-       CASE WHEN isfinite(expires_at) THEN extract(epoch FROM clock_timestamp() - expires_at)::float8 ELSE 1e9 END AS lapsed_s,
+       CASE WHEN isfinite(expires_at) THEN extract(epoch FROM clock_timestamp() - expires_at)::float8 ELSE 1e9 END
+         AS lapsed_s,
        extract(epoch FROM clock_timestamp() - state_since)::float8 AS state_age_s
   FROM kps.printer WHERE printer_key = ANY ({keys:text[]})""",
 )
@@ -996,7 +1021,8 @@ def _health(schema: PosSchema) -> Statement:
     all_parameters = " AND ".join(
         f"({{{name}}} IS NOT NULL OR true)"
         for name in (
-            "online:boolean", "response:int", "paper:text", "code:text", "error:text", "temperature:boolean", "cutter:boolean",
+            "online:boolean", "response:int", "paper:text", "code:text", "error:text",
+            "temperature:boolean", "cutter:boolean",
         )
     )  # fmt: skip
     return Statement(
@@ -1027,11 +1053,13 @@ def _counts() -> Statement:
     """The queue in numbers, for /health and /metrics; `today` is the database's day."""
     return Statement(
         "counts",
-        f"""SELECT count(*) FILTER (WHERE t.status = 'new') AS new, count(*) FILTER (WHERE t.status = 'printing') AS printing,
+        f"""SELECT count(*) FILTER (WHERE t.status = 'new') AS new, count(*) FILTER (WHERE t.status = 'printing')
+       AS printing,
        (SELECT count(*) FROM {TICKET} f WHERE f.status = 'failed'
            AND f.created_at >= date_trunc('day', clock_timestamp())) AS failed_today,
        (SELECT count(*) FROM kps.job j WHERE j.state = 'printed'
            AND j.finished_at >= date_trunc('day', clock_timestamp())) AS printed_today,
-       coalesce(extract(epoch FROM clock_timestamp() - min(t.created_at) FILTER (WHERE t.status = 'new')), 0)::float8 AS oldest_new_age_s
+       coalesce(extract(epoch FROM clock_timestamp() - min(t.created_at) FILTER (WHERE t.status = 'new')),
+         0)::float8 AS oldest_new_age_s
   FROM {TICKET} t WHERE t.status IN ('new', 'printing')""",
     )
