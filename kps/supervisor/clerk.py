@@ -512,7 +512,12 @@ class Clerk:
 
     def _look_at_schema(self) -> None:
         """A migration of the POS that matters to our statements makes the main loop restart the children."""
-        schema = self._ensure_trigger(introspect(self._database))
+        try:
+            found = introspect(self._database)
+        except SchemaUnusable:
+            self._due["introspect"] = 0.0  # looked at again with every turn, until it is mended
+            raise
+        schema = self._ensure_trigger(found)
         if schema != self.schema:
             log.warning("database schema", extra={"text": schema.describe()})
             self.schema = schema

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -27,9 +28,15 @@ from tests.conftest import Database, eventually
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on, below the range that outgoing connections take theirs from."""
+    while True:
+        port = random.SystemRandom().randint(10_000, 14_999)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
 
 
 def environment(database: Database, folder: Path, **settings: object) -> dict[str, str]:
