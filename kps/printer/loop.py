@@ -39,6 +39,8 @@ CONTESTED_S = 30.0
 LAST_WORDS_S = 8.0
 """How long an outcome is kept for the database after the supervisor has gone."""
 _ASK_AGAIN = Backoff(first=0.5, cap=5.0)
+_ASK_ALIVE_AGAIN = Backoff(first=0.5, cap=1.0)
+"""Somebody loads paper or shuts the cover: that should be noticed at once."""
 _SETTLE_AGAIN = Backoff(first=0.05, cap=1.0)
 
 log = logging.getLogger("kps.printer")
@@ -446,7 +448,8 @@ class PrinterProcess:
             self._unable = answer
             self._ask_failures += 1
             self._response_ms = None
-            self._ask_due = monotonic() + _ASK_AGAIN.delay(self._ask_failures, random.random())  # noqa: S311
+            again = _ASK_ALIVE_AGAIN if answer.alive else _ASK_AGAIN
+            self._ask_due = monotonic() + again.delay(self._ask_failures, random.random())  # noqa: S311 - jitter
             if not answer.alive and not self._slot.get(Cell.UNREACHED_SINCE):
                 self._slot.set(Cell.UNREACHED_SINCE, monotonic())
             if answer.alive:
