@@ -282,3 +282,14 @@ def test_what_somebody_has_touched_or_what_may_be_on_paper_is_not_rescued(
             assert before == []
     assert one.queue.rescuable(30) == []
     assert one.queue.rescue(before) == []
+
+
+def test_a_rescue_that_fails_again_does_not_begin_a_new_window(house: House, one: Instance) -> None:
+    ticket = _failed_unreached(house, one)
+    house.pos.execute("UPDATE kps.job SET rescue_from = rescue_from - interval '20 minutes'")
+    ((found, token, _, _),) = one.queue.rescuable(30)
+    one.queue.rescue([(found, token)])
+    end_round(one, one.seen(ticket))
+    assert house.status(ticket) == "failed"
+    assert [found for found, *_ in one.queue.rescuable(30)] == [ticket]
+    assert one.queue.rescuable(19) == []

@@ -341,3 +341,24 @@ def test_on_older_schemas_a_round_ends_too(old_house: House) -> None:
     (ended,) = one.queue.end_round([one.seen(ticket)], ip="127.0.77.1", code="x", error="none", delay_s=0, budget=3)
     assert ended.status == "failed"
     assert str(old_house.ticket(ticket)["printer_ip"]) == "127.0.77.1"
+
+
+@pytest.mark.parametrize("table", ["kitchen_kitchentickettemplate", "kitchen_checkertemplate"])
+def test_a_template_for_all_brands_of_another_company_is_not_ours(house: House, one: Instance, table: str) -> None:
+    station = "checker" if "checker" in table else "kitchen"
+    house.pos.execute(f"UPDATE {table} SET is_active = false")
+    house.pos.execute(
+        """INSERT INTO core_company SELECT (json_populate_record(c, json_build_object('id', gen_random_uuid()))).*
+             FROM core_company c LIMIT 1"""
+    )
+    (ours,) = house.pos.rows("SELECT company_id FROM core_brand")
+    _template(house, table, "ours", None, 1)
+    _template(house, table, "theirs", None, 60)
+    changed = house.pos.execute(
+        f"UPDATE {table} SET company_id = (SELECT id FROM core_company WHERE id <> %s) WHERE header_line_1 = 'theirs'",
+        [ours["company_id"]],
+    )
+    assert changed == 1
+    claimed, sending = one.claim_and_send(house.pos.ticket(station, brand="DAPUR"), house.row("kitchen-1"))
+    one.settle(claimed, PROVEN)
+    assert sending.ticket.template.header_lines == ("ours",)
