@@ -42,7 +42,11 @@ def test_health_says_so_when_a_right_is_taken_away_while_we_run(
                 cursor.execute("REVOKE UPDATE ON kitchen_kitchenticket FROM kps_slow_test")
                 ticket = pos.ticket("bar")
                 eventually(lambda: here.service.get("/health").status == 503, timeout=20, what="unhealthy")
-                assert "database" in here.service.health()["database"]
+                eventually(
+                    lambda: "UPDATE on kitchen_kitchenticket" in here.service.health()["database"],
+                    timeout=20,
+                    what="the missing right is named",
+                )
                 cursor.execute("GRANT UPDATE ON kitchen_kitchenticket TO kps_slow_test")
                 here.printed(ticket)
                 eventually(lambda: here.service.get("/health").status == 200, timeout=20, what="healthy again")
