@@ -121,6 +121,8 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         found = Environment.model_validate(_trimmed(known))
     except ValidationError as error:
         raise BadConfiguration(_faults(error, given)) from error
+    if found.health_check_port == found.pos_widget_port:
+        raise BadConfiguration([f"POS_WIDGET_PORT: must not be HEALTH_CHECK_PORT (both are {found.pos_widget_port})"])
     return _settings(found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import sys
 import urllib.error
@@ -23,7 +24,7 @@ def probe(question: str, environment: Mapping[str, str]) -> tuple[bool, str]:
     except urllib.error.HTTPError as refusal:
         with refusal:
             return False, f"{refusal.code} {_first_line(refusal.read(2000))}"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         return False, f"no answer: {error}"
 
 

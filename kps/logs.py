@@ -149,7 +149,7 @@ class _TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         who = self._identity
-        moment = f"{_moment(record):%Y-%m-%d %H:%M:%S}.{int(record.msecs):03d}"
+        moment = f"{_moment(record):%Y-%m-%d %H:%M:%S}.{int(record.msecs):03d}Z"
         fields = {**_extra(record), **_error(record), "pid": who.pid, "gen": who.generation}
         pairs = " ".join(f"{name}={_quoted(value)}" for name, value in fields.items())
         line = f"{moment} {record.levelname:<5} {who.process} {_one_line(_event(record))} {pairs}"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import os
 import socket
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from kps.core.routing import PrinterRow, covers, printer_key
@@ -54,7 +57,20 @@ def run(settings: Settings, say: Callable[[str], None]) -> bool:
     finally:
         database.close()
     _check_ports(settings, findings)
+    _check_folder(findings, "RUN_DIR", settings.run_dir)
+    if settings.log_dir:
+        _check_folder(findings, "LOG_DIR", settings.log_dir)
     return findings.problems == 0
+
+
+def _check_folder(findings: _Findings, variable: str, folder: str) -> None:
+    """The folder, or the nearest one above it that exists, must take files of ours; nothing is made."""
+    path = Path(folder).absolute()
+    standing = next(place for place in (path, *path.parents) if place.exists())
+    if standing.is_dir() and os.access(standing, os.W_OK | os.X_OK):
+        findings.ok(f"{variable} {folder}: can be written")
+    else:
+        findings.problem(f"{variable} {folder}: {standing} cannot be written")
 
 
 def _where(settings: Settings) -> str:
@@ -279,6 +295,6 @@ def _ask(host: str, port: int, path: str) -> dict[str, Any]:
     try:
         with opener.open(f"http://{name}:{port}{path}", timeout=HTTP_LIMIT_S) as answer:
             found = json.loads(answer.read(100_000))
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         return {}
     return found if isinstance(found, dict) else {}

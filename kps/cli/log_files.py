@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
@@ -30,8 +30,8 @@ def listing(folder: Path) -> Iterator[str]:
         raise NoSuchLog(f"no logs in {folder.resolve()}")
     for path in files:
         facts = path.stat()
-        changed = datetime.fromtimestamp(facts.st_mtime).astimezone()
-        yield f"{path.stem.removeprefix(PREFIX):<30} {_size(facts.st_size):>9}  {changed:%Y-%m-%d %H:%M:%S}"
+        changed = datetime.fromtimestamp(facts.st_mtime, UTC)
+        yield f"{path.stem.removeprefix(PREFIX):<30} {_size(facts.st_size):>9}  {changed:%Y-%m-%d %H:%M:%S}Z"
 
 
 def find(folder: Path, name: str) -> Path:

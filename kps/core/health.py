@@ -69,7 +69,7 @@ class PrinterView:
     """Instance name of the lease owner; '' if nobody holds it."""
     mine: bool
     state: str
-    """`kps.printer.state`: starting, ready, down, offline, paper_out, cover_open, error, blocked, held."""
+    """`kps.printer.state`: starting, ready, down, silent, offline, paper_out, cover_open, error, blocked."""
     able: bool | None
     """Whether it can print now; None = not known yet."""
     state_since: datetime | None
@@ -124,9 +124,10 @@ class Snapshot:
     loop_lag_s: float = 0.0
     config_reload_ok: bool = True
     counters: dict[str, float] = field(default_factory=dict)
-    """Dispatcher's counters: claims, poll_found_work, listener_reconnects, rounds_ended, rescued, failed, failovers."""
+    """Of the dispatcher: claims, poll_found_work, listener_reconnects, rounds_ended, rescued, failovers, reconciled;
+    the tickets held now (held_tickets); of the supervisor: log_records_dropped and database_errors."""
     released: dict[str, int] = field(default_factory=dict)
-    """Tickets taken back, by cause: death, reclaim, drain, reconcile."""
+    """Tickets taken or given back, by cause: death, reclaim, reconcile, returned (by a printer that had not begun)."""
     failovers: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
@@ -137,7 +138,7 @@ class HealthStatus(StrEnum):
     DEGRADED = "degraded"
     """Tickets print, but something needs a person."""
     UNHEALTHY = "unhealthy"
-    """No ticket can print: HTTP 503."""
+    """The service cannot work: HTTP 503."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,15 +15,6 @@ PrinterKey = NewType("PrinterKey", str)
 """`SITE:ip:port` of a physical device; several printer rows may share it."""
 
 
-class TicketStatus(StrEnum):
-    """The four values that the POS knows and filters on."""
-
-    NEW = "new"
-    PRINTING = "printing"
-    PRINTED = "printed"
-    FAILED = "failed"
-
-
 class ProofLevel(StrEnum):
     """The best proof of print that a device can give, best first."""
 

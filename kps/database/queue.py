@@ -386,13 +386,18 @@ def _modifiers(value: Any) -> tuple[str, ...]:
             value = json.loads(value)
         except ValueError:
             return (value,) if value else ()
+    if isinstance(value, dict) and value.get("name"):
+        value = [value]
     if not isinstance(value, list):
         return () if value in (None, {}) else (json.dumps(value, ensure_ascii=False),)
     names = []
     for entry in value:
         name = entry.get("name") if isinstance(entry, dict) else entry
-        names.append(str(name) if name is not None else json.dumps(entry, ensure_ascii=False))
-    return tuple(name for name in names if name)
+        if isinstance(name, str) and name.strip(" +"):
+            names.append(name)
+        elif entry not in ("", None, {}):
+            names.append(json.dumps(entry, ensure_ascii=False))
+    return tuple(names)
 
 
 def _template(value: Mapping[str, Any] | None, checker: bool) -> Template:

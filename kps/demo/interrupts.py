@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP noted, so that the loop which was interrupted decides what they mean."""
+"""SIGINT, SIGTERM, SIGHUP and SIGQUIT noted, so that the loop which was interrupted decides what they mean."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from types import FrameType, TracebackType
 from typing import Final
 
-NUMBERS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+NUMBERS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class Interrupts:

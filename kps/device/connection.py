@@ -84,6 +84,10 @@ class Device:
         """Whether a connection is held; it may have died since it was last looked at."""
         return self._link is not None
 
+    def fileno(self) -> int | None:
+        """The descriptor of the held connection, to wait on while idle; None = none is held."""
+        return None if self._link is None else self._link.fileno()
+
     def ask(self) -> Ready | Unable:
         """Whether it can print now. Connects if need be; callers ask before each ticket and each 20 s when idle."""
         began = time.monotonic()

@@ -84,6 +84,10 @@ class Link:
         self.pushed = PrinterStatus()
         """What the printer told on this connection without being asked (ASB)."""
 
+    def fileno(self) -> int:
+        """The socket's descriptor."""
+        return self._socket.fileno()
+
     def read(self) -> list[Reply]:
         """The replies that have arrived. Raises LinkLost at the end of the stream, after what came before it."""
         replies: list[Reply] = []

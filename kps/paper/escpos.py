@@ -140,6 +140,8 @@ def _fit(line: Line, brand: Brand, paper_columns: int) -> Iterable[Line]:
         return (line if text is line.text else replace(line, text=text),)
     body = text.lstrip(" ")
     lead = text[: len(text) - len(body)]
+    # A code that is torn can be neither read nor looked up: between two of them the line may break.
+    body = body.replace("][U+", "] [U+")
     return [replace(line, text=part) for part in wrap(body, room, first=lead, indent=line.indent)]
 
 

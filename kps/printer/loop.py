@@ -425,6 +425,7 @@ class PrinterProcess:
             return
         for claim in claims:
             self._claims.remove(claim)
+            self._slot.add(Cell.RELEASED)
             log.info("released", extra={"ticket": claim.ticket, "cause": why})
             self._post(("room", claim.token))
         self._slot.set(Cell.HELD, len(self._claims))
@@ -589,7 +590,12 @@ class PrinterProcess:
         sources: list[object] = [] if self._gone_at is not None else [self._control]
         if self._mailbox is not None:
             sources.append(self._mailbox)
-        wait(sources, max(0.005, timeout))  # type: ignore[arg-type]
+        device = self._device.fileno() if self._result is None and not self._claims and self._trusted() else None
+        if device is not None:
+            sources.append(device)
+        if device in wait(sources, max(0.005, timeout)):  # type: ignore[arg-type]
+            # An idle printer that says something, or closes, has news: power off, or a status of its own accord.
+            self._ask_due = 0.0
 
 
 _BUSY_SIGNS = frozenset({Reason.REFUSED, Reason.TIMEOUT, Reason.SILENT, Reason.CONNECTION_LOST})

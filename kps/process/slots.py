@@ -65,6 +65,8 @@ class Cell(IntEnum):
     RESCUED = 28
     FAILOVERS = 29
     RECONCILED = 30
+    RELEASED = 34
+    """Tickets that this printer process gave back before it began them."""
     DATABASE_TROUBLE_SINCE = 31
     """Monotonic time since which this process cannot do its work in the database; 0 = it can."""
     UNROUTABLE = 32
@@ -86,7 +88,7 @@ COUNTERS = frozenset(
         Cell.BYTES, Cell.RECONNECTS, Cell.DATABASE_ERRORS, Cell.LOG_DROPPED, Cell.MARKED, Cell.STALE_TOKENS,
         Cell.NOT_PRINTED, Cell.UNCERTAIN, Cell.UNPRINTABLE, *PRINTED_CELL.values(), Cell.FAILED, Cell.CLAIMED,
         Cell.POLL_FOUND_WORK, Cell.LISTENER_RECONNECTS, Cell.ROUNDS_ENDED, Cell.RESCUED, Cell.FAILOVERS,
-        Cell.RECONCILED,
+        Cell.RECONCILED, Cell.RELEASED,
     }
 )  # fmt: skip
 

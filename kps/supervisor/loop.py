@@ -693,8 +693,3 @@ class Supervisor:
             failovers=dict(self._failovers),
             log_dropped=self._log_handle.dropped,
         )
-
-
-def log_folder(settings: Settings) -> Path | None:
-    """Where the log files go; None = stdout only."""
-    return Path(settings.log_dir) if settings.log_dir else None

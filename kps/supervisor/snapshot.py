@@ -72,7 +72,11 @@ def build(facts: Facts) -> Snapshot:
         notices=tuple(_notices(facts)),
         loop_lag_s=facts.lag_s,
         counters=_counters(dispatcher, facts),
-        released=facts.released,
+        released=facts.released
+        | {
+            "reconcile": int(dispatcher.cells[Cell.RECONCILED]),
+            "returned": sum(int(child.cells[Cell.RELEASED]) for child in printers),
+        },
         failovers=facts.failovers,
         config_reload_ok=clerk.rows_read,
     )

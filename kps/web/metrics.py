@@ -138,7 +138,10 @@ class KpsCollector(Collector):
 
 def exposition(registry: CollectorRegistry, accept: str) -> tuple[str, bytes]:
     """Content type and body of a scrape, in the format that the `Accept` header asks for."""
-    encode, content_type = choose_encoder(accept)
+    try:
+        encode, content_type = choose_encoder(accept)
+    except (TypeError, ValueError):  # a version in the header that is no number
+        encode, content_type = choose_encoder("")
     return content_type, encode(registry)
 
 

@@ -160,3 +160,9 @@ def test_the_run_folder_is_the_same_at_every_start_and_another_for_every_instanc
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "missing"))
     assert default_run_dir("a") != default_run_dir("b")
     assert default_run_dir("a").name.endswith("-a")
+
+
+def test_the_two_http_ports_must_differ() -> None:
+    with pytest.raises(BadConfiguration) as caught:
+        load({"HEALTH_CHECK_PORT": "9200", "POS_WIDGET_PORT": "9200"})
+    assert caught.value.faults == ["POS_WIDGET_PORT: must not be HEALTH_CHECK_PORT (both are 9200)"]

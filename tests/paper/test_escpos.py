@@ -145,12 +145,13 @@ def test_an_inverse_line_is_a_bar_over_the_whole_width(size: Size) -> None:
     assert len(bar.text) * size.width == 48
 
 
-def test_a_line_that_grew_by_substitution_is_broken_again_with_its_indent() -> None:
+def test_a_line_that_grew_by_substitution_is_broken_between_codes_with_its_indent() -> None:
     data = render(a_document(Line("12 x 宫保鸡丁", Size.DOUBLE, indent=5)), PaperFormat(32, 58))
     assert [line.text for line in Printer(data).lines] == [
-        "12 x [U+5BAB][U+",
-        "     4FDD][U+9E2",
-        "     1][U+4E01]",
+        "12 x [U+5BAB]",
+        "     [U+4FDD]",
+        "     [U+9E21]",
+        "     [U+4E01]",
     ]
 
 

@@ -50,7 +50,7 @@ def test_a_line_has_time_level_process_phrase_and_fields_and_is_the_same_in_the_
 
     assert (tmp_path / "printer-kitchen-1.log").read_text() == done.stdout
     assert re.fullmatch(
-        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} INFO  printer-kitchen-1 printed "
+        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}Z INFO  printer-kitchen-1 printed "
         r'ticket=12 printer=:10\.0\.0\.5:9100 ms=48 cause="no paper" pid=\d+ gen=3\n',
         done.stdout,
     )
@@ -69,7 +69,7 @@ def test_times_are_utc_whatever_the_zone_of_the_host(tmp_path: Path) -> None:
         tmp_path,
     )
 
-    assert done.stdout.startswith("2026-02-04 12:00:00.500 ")
+    assert done.stdout.startswith("2026-02-04 12:00:00.500Z ")
 
 
 def test_json_lines_hold_the_same_fields(tmp_path: Path) -> None:

@@ -43,6 +43,8 @@ def run(
         with printer:
             _say(out, f"{name}: listening on {host}:{printer.port} ({profile}, {Speed(speed).value})")
             _show_papers(printer, out, noted)
+    except BrokenPipeError:
+        raise  # nobody reads what we say: that is the caller's to tell
     except OSError as error:
         sys.stderr.write(f"{name}: cannot listen on {host}:{port}: {error.strerror or error}\n")
         return 1
