@@ -396,6 +396,7 @@ def _modifiers(value: Any) -> tuple[str, ...]:
         if isinstance(name, str) and name.strip(" +"):
             names.append(name)
         elif entry not in ("", None, {}):
+            # Shown as it is stored rather than dropped: a cook can ask what it means.
             names.append(json.dumps(entry, ensure_ascii=False))
     return tuple(names)
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -157,6 +158,24 @@ def test_check_tells_what_each_printer_lacks(pos: PosWriter, pos_database: Datab
     assert "cannot be resolved" in told["nameless"]
     assert "win32" in told["windows"]
     assert "asleep (bar): switched off" in said.out
+
+
+def test_check_survives_a_program_on_our_port_that_speaks_no_http(pos_database: Database, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def greet() -> None:
+            peer, _ = other.accept()
+            with peer:
+                peer.sendall(b"SSH-2.0-other\r\n")
+
+        greeter = threading.Thread(target=greet)
+        greeter.start()
+        port = other.getsockname()[1]
+        said = kps("check", env=environment(pos_database, tmp_path, HEALTH_CHECK_PORT=port))
+        greeter.join(10)
+    assert said.code == 1
+    assert any("HEALTH_CHECK_PORT" in problem for problem in said.problems)
+    assert "Traceback" not in said.out + said.err
 
 
 def test_check_tells_a_port_that_another_program_has(pos_database: Database, tmp_path: Path) -> None:

@@ -132,3 +132,12 @@ def test_the_body_fits_the_content_type_that_was_asked_for(accept: str, content_
     assert given.startswith(content_type)
     parse = parse_openmetrics if "openmetrics" in given else parse_text
     assert len(list(parse(body.decode()))) == len(METRICS)
+
+
+@pytest.mark.parametrize(
+    "accept", ["application/openmetrics-text; version=zzz", "text/plain; version=abc", ";;,,=", "\x7f"]
+)
+def test_an_odd_accept_header_gets_the_plain_format(accept: str) -> None:
+    given, body = exposition(registry_of(KITCHEN_WORKS), accept)
+    assert given.startswith("text/plain")
+    assert b"kps_build_info" in body
