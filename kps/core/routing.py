@@ -163,10 +163,17 @@ def normal(station: str) -> str:
     return station.strip().lower()
 
 
+def plain_address(text: str) -> str:
+    """One spelling for each address: `::ffff:10.0.0.5` is 10.0.0.5. Raises ValueError for what is no address."""
+    address = ipaddress.ip_address(text)
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).compressed
+
+
 def printer_key(site: str, address: str, port: int) -> PrinterKey:
     """The name of a physical device; `address` is a resolved IP address, or the row's text if it resolves to none."""
     try:
-        text = ipaddress.ip_address(address).compressed
+        text = plain_address(address)
     except ValueError:
         text = address.lower()
     return PrinterKey(f"{site}:{text}:{port}")

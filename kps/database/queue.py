@@ -210,6 +210,11 @@ class Queue:
         )  # fmt: skip
         return [TicketId(row.id) for row in rows]
 
+    def next_due(self) -> float | None:
+        """Seconds until the next round of a waiting ticket is due; None = none waits."""
+        rows = self.database.run(self.sql.next_due)
+        return float(rows[0].due_s) if rows else None
+
     def rescuable(self, minutes: float) -> list[tuple[TicketId, Token, str, str]]:
         """Tickets that failed only for want of a printer: (id, token, station, brand)."""
         rows = self.database.run(self.sql.rescuable, minutes=minutes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kps.database.connection import Database
 
@@ -74,7 +74,8 @@ class PosSchema:
     """`inet` or a text type."""
     printer_ip_type: str
     log_ip_type: str
-    has_trigger: bool
+    has_trigger: bool = field(compare=False)
+    """No statement depends on it."""
 
     def describe(self) -> str:
         """One sentence for the log."""

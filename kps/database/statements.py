@@ -51,6 +51,7 @@ class Statements:
     orphans: Statement
     adopt: Statement
     sweep: Statement
+    next_due: Statement
     rows: Statement
     printers: Statement
     set_state: Statement
@@ -88,6 +89,7 @@ def statements(schema: PosSchema) -> Statements:
         orphans=_orphans(),
         adopt=_adopt(schema),
         sweep=_sweep(),
+        next_due=_next_due(),
         rows=_rows(schema),
         printers=_PRINTERS,
         set_state=_SET_STATE,
@@ -708,7 +710,7 @@ def _rescuable(schema: PosSchema) -> Statement:
    AND j.rescue_from > clock_timestamp() - {{minutes:float8}} * interval '1 minute'
    AND t.status = 'failed' AND t.print_attempts = j.failed_attempts AND j.sends = 0
    AND NOT EXISTS (SELECT 1 FROM {TICKET} r WHERE r.original_ticket_id = t.id)
- ORDER BY t.id LIMIT 200""",
+ ORDER BY t.id LIMIT 1000""",
     )
 
 
@@ -747,6 +749,9 @@ SELECT id, (SELECT count(pg_notify('{CHANNEL_TICKET}', ''))) AS woken FROM k ORD
     )
 
 
+_STATE_KNOWN = "(p.owner = excluded.owner OR (p.owner IS NULL AND p.yielded_until > clock_timestamp()))"
+
+
 def _acquire(schema: PosSchema) -> Statement:
     """Take the printers whose lease has ended; what an earlier epoch of somebody else left open is given back.
 
@@ -763,12 +768,14 @@ def _acquire(schema: PosSchema) -> Statement:
          expires_at = excluded.expires_at,
          -- What the last owner found wrong is not known to be so any more: tickets wait for the new owner's hello.
          -- The same owner's process may hold a blocked ticket, and cannot say so again.
-         state = CASE WHEN p.state = 'ready' OR p.owner = excluded.owner THEN p.state ELSE 'starting' END,
-         state_text = CASE WHEN p.owner = excluded.owner THEN p.state_text ELSE '' END,
-         state_since = CASE WHEN p.state = 'ready' OR p.owner = excluded.owner THEN p.state_since
-                            ELSE clock_timestamp() END
+         -- And one that was just given up because it cannot be reached is not waited for.
+         state = CASE WHEN p.state = 'ready' OR {known} THEN p.state ELSE 'starting' END,
+         state_text = CASE WHEN {known} THEN p.state_text ELSE '' END,
+         state_since = CASE WHEN p.state = 'ready' OR {known} THEN p.state_since ELSE clock_timestamp() END
    WHERE p.expires_at <= clock_timestamp()
      AND NOT (p.yielded_by IS NOT DISTINCT FROM excluded.owner AND p.yielded_until > clock_timestamp()
+              -- after this long without a taker nobody else wants it
+              AND p.expires_at > clock_timestamp() - interval '6 seconds'
               AND EXISTS (SELECT 1 FROM kps.instance i WHERE i.owner <> excluded.owner
                              AND i.seen_at > clock_timestamp() - interval '6 seconds'))
   RETURNING p.printer_key, p.epoch, p.state, p.answers, p.proof_level
@@ -778,7 +785,7 @@ def _acquire(schema: PosSchema) -> Statement:
    WHERE j.printer_key = a.printer_key AND j.owner = {me:uuid} AND j.state IN ('claimed', 'sending')
      AND j.epoch < a.epoch
   RETURNING j.printer_key
-),"""
+),""".replace("{known}", _STATE_KNOWN)
     held = """SELECT j.ticket_id, j.printer_key, j.token FROM kps.job j JOIN a ON a.printer_key = j.printer_key
    WHERE j.state IN ('claimed', 'sending') AND j.epoch < a.epoch AND j.owner IS DISTINCT FROM {me:uuid}"""
     body = _requeue(schema, held, "'reclaimed'", text="'its printer has a new owner'", before=before)
@@ -939,6 +946,17 @@ def _adopt(schema: PosSchema) -> Statement:
   RETURNING k.id, k.printer_ip
 ), log AS ({log})
 SELECT id, (SELECT count(pg_notify('{CHANNEL_TICKET}', ''))) AS woken FROM k ORDER BY id""",
+    )
+
+
+def _next_due() -> Statement:
+    """Seconds until the next waiting ticket may begin its next round; no row if none waits."""
+    return Statement(
+        "next_due",
+        f"""SELECT extract(epoch FROM min(j.not_before) - clock_timestamp())::float8 AS due_s
+  FROM kps.job j JOIN {TICKET} t ON t.id = j.ticket_id
+ WHERE j.not_before IS NOT NULL AND j.state = 'requeued' AND t.status = 'new' AND j.not_before > clock_timestamp()
+HAVING min(j.not_before) IS NOT NULL""",
     )
 
 

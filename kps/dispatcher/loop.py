@@ -38,6 +38,7 @@ SETTLE_LOOKS_S = (0.005, 0.01, 0.02, 0.05, 0.1)
 """When a half-written ticket is looked at again."""
 LOCKED_AGAIN_S = 0.05
 OUTAGE_S = 60.0
+GRACE_LOOK_S = 0.1
 RESCUE_EVERY_S = 5.0
 DEVICES_EVERY_S = 1.0
 RETRY_DATABASE_S = (0.05, 0.1, 0.25, 0.5, 1.0)
@@ -75,7 +76,9 @@ class Dispatcher:
         self._look_due = 0.0
         self._rescue_due = 0.0
         self._rounds_due = FOREVER
-        self._first_look = True
+        self._rounds_known = False
+        # A dispatcher that takes over from a dead one has no outage behind it: tickets were held while it looked.
+        self._first_look = start.generation == 1
         self._poll_due = FOREVER
         self._trouble_since: float | None = None
         self._draining = False
@@ -102,6 +105,7 @@ class Dispatcher:
         self._hear()
         if monotonic() >= self._rounds_due:
             self._rounds_due = FOREVER
+            self._rounds_known = False
             self._look_now()
         if self._rows_known and not self._draining and monotonic() >= self._look_due:
             self._try_to_work()
@@ -222,6 +226,7 @@ class Dispatcher:
         again = self._act_on(tickets, polled)
         if monotonic() >= self._rescue_due:
             self._rescue()
+        self._know_rounds()
         return again
 
     def _depth(self) -> int:
@@ -283,6 +288,8 @@ class Dispatcher:
                     again = look_s if again is None else min(again, look_s)
                 case WaitFor.GRACE:
                     unroutable += 1
+                    left_s = max(GRACE_LOOK_S, self._settings.unroutable_grace_s - ticket.waited_s)
+                    again = left_s if again is None else min(again, left_s)
                     if not ticket.unroutable_noted:
                         in_grace.append(ticket)
                 case WaitFor() as why:
@@ -372,12 +379,15 @@ class Dispatcher:
                     log.warning(
                         "round ended", extra={"ticket": result.ticket, "cause": end.text, "attempt": result.attempts}
                     )
-            if any(result.status == "new" for result in done):
-                self._retry_at(monotonic() + self._settings.retry_delay_s)
+            self._rounds_known = self._rounds_known and not any(result.status == "new" for result in done)
 
-    def _retry_at(self, when: float) -> None:
-        """The next round must not wait for a poll longer than it has to."""
-        self._rounds_due = min(when, self._rounds_due)
+    def _know_rounds(self) -> None:
+        """When the next round of a waiting ticket is due: it must not wait for a poll."""
+        if self._rounds_known:
+            return
+        due_s = self._queue.next_due()
+        self._rounds_due = FOREVER if due_s is None else monotonic() + due_s
+        self._rounds_known = True
 
     def _give_up(self, given_up: list[tuple[Waiting, GiveUp]]) -> None:
         for ticket, reason in given_up:
@@ -395,7 +405,7 @@ class Dispatcher:
         found = [
             (ticket, token)
             for ticket, token, station, brand in self._queue.rescuable(self._settings.rescue_minutes)
-            if can_be_rescued(route(self._rows, station, brand), self._devices)
+            if self._may_rescue(route(self._rows, station, brand))
         ]
         if not found:
             return
@@ -403,6 +413,11 @@ class Dispatcher:
             self._slot.add(Cell.RESCUED)
             log.warning("ticket rescued", extra={"ticket": ticket})
         self._look_now()
+
+    def _may_rescue(self, rows: list[PrinterRow]) -> bool:
+        settings = self._settings
+        ours = any(covers(settings.stations, settings.brands, row) for row in rows)
+        return ours and can_be_rescued(rows, self._devices)
 
     # -- half-written tickets --------------------------------------------------------------------------------------
 

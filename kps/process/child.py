@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -22,6 +23,8 @@ from kps.process.channels import Channel
 from kps.process.slots import Cell, Cells, Slot
 
 EXIT_BUG = 1
+TEMPORARY = "tmp"
+"""Folder of the children's temporary files, in RUN_DIR."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ def run(start: ChildStart, loop: Callable[[ChildTools], None]) -> None:
         generation=start.generation,
     )
     stacks = dump_stacks_on_usr2(logs.enable_stack_dumps(folder, start.name))
+    _temporary_files_under(Path(settings.run_dir))
     # The supervisor started us with these blocked: only now does each of them have a handler.
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     tools = ChildTools(start, Channel(start.control), Slot(start.cells), handle)
@@ -95,6 +99,14 @@ def dump_stacks_on_usr2(path: Path | None) -> IO[bytes] | None:
     file = path.open("ab", buffering=0)
     faulthandler.register(signal.SIGUSR2, file=file, all_threads=True)
     return file
+
+
+def _temporary_files_under(run_dir: Path) -> None:
+    """What a killed process leaves behind lies where the supervisor clears up, not in everybody's folder."""
+    folder = run_dir / TEMPORARY
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        tempfile.tempdir = str(folder)
 
 
 def name_process(name: str) -> None:

@@ -1,8 +1,13 @@
 """`python -m kps.supervisor`. Thin: a spawned child skips any main module named `__main__`."""
 
+import signal
 import sys
 
-from kps.supervisor.main import main
+for harmless in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+    # Until there is a handler: a deploy script's HUP in the first moments must not end us.
+    signal.signal(harmless, signal.SIG_IGN)
+
+from kps.supervisor.main import main  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -19,7 +19,7 @@ from kps.database.schema import PosSchema
 from kps.process.channels import Channel
 from kps.process.child import ChildStart
 from kps.process.clocks import monotonic
-from kps.process.slots import Cells, make_cells
+from kps.process.slots import Cell, Cells, make_cells
 
 _BLOCKED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -79,6 +79,8 @@ class Child:
     ) -> None:
         """Start the next incarnation. TERM, INT and HUP are blocked meanwhile; the child unblocks them itself."""
         self.generation += 1
+        for said_by_the_last in (Cell.UNREACHED_SINCE, Cell.DATABASE_TROUBLE_SINCE):
+            self.cells[said_by_the_last] = 0.0
         ours, theirs = context.Pipe()
         given = ChildStart(self.name, self.generation, settings, schema, owner, theirs, self.cells, self.orders)
         process = context.Process(target=self.entry, args=(given, *extra), name=self.name, daemon=False)

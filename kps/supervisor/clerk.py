@@ -31,6 +31,7 @@ from kps.supervisor.resolver import Resolver
 
 LEASE_TTL_S = 6.0
 RENEW_EVERY_S = 1.5
+ROWS_EVERY_S = 2.0
 DEVICES_EVERY_S = 2.0
 COUNTS_EVERY_S = 5.0
 ORPHANS_EVERY_S = 5.0
@@ -334,7 +335,7 @@ class Clerk:
             self._do(self._chores[0])
             self._chores.popleft()
             self._when_due("renew", RENEW_EVERY_S, self._renew)
-        self._when_due("rows", max(2.0, self._settings.poll_interval_s), self._read_rows)
+        self._when_due("rows", ROWS_EVERY_S, self._read_rows)
         self._when_due("devices", DEVICES_EVERY_S, self._read_devices)
         self._when_due("counts", COUNTS_EVERY_S, self._count)
         self._when_due("orphans", min(ORPHANS_EVERY_S, self._settings.reclaim_s / 2), self._reclaim)

@@ -8,10 +8,13 @@ import json
 import logging
 import os
 import select
+import shutil
 import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from kps.process.child import TEMPORARY
 
 GRACE_S = 2.0
 """Orphans of a killed supervisor notice it by EOF and end by themselves within this."""
@@ -49,7 +52,11 @@ class RunDir:
         """Lock the folder and read what the last generation left. Raises AlreadyRunning or RunDirUnusable."""
         while not self._lock():
             continue  # the file that we locked had just been removed by a supervisor that ended
+        self._clear()
         return self._read()
+
+    def _clear(self) -> None:
+        shutil.rmtree(self._path / TEMPORARY, ignore_errors=True)
 
     def _lock(self) -> bool:
         try:
@@ -86,6 +93,7 @@ class RunDir:
 
     def leave(self) -> None:
         """A clean end leaves nothing behind."""
+        self._clear()
         for name in ("children.json", "lock"):
             with contextlib.suppress(OSError):
                 (self._path / name).unlink()

@@ -27,7 +27,7 @@ from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey, Token
 from kps.database.schema import PosSchema
 from kps.printer.config import DeviceConfig
-from kps.process.channels import FrameTooBig, PeerGone, PeerStuck
+from kps.process.channels import Channel, FrameTooBig, PeerGone, PeerStuck
 from kps.process.clocks import monotonic
 from kps.process.slots import Cell, Order, Stage
 from kps.supervisor.children import Child, State
@@ -50,6 +50,8 @@ from kps.supervisor.snapshot import Facts, build
 TICK_S = 0.5
 LATE_S = 1.0
 """A turn that came later than this gives no hang verdicts: the host stood still, not the children."""
+BOOT_TOGETHER = 8
+"""Printer processes that start at the same time: more would only make each of them miss its boot limit."""
 SNAPSHOT_EVERY_S = 0.25
 YIELD_AFTER_S = 15.0
 DOUBT_EVERY_S = 2.0
@@ -302,10 +304,15 @@ class Supervisor:
                     printer.child.name = f"printer-{printer.config.name}"
                     self._ask_to_end(printer.child)
                 else:
-                    self._tell(printer.child, ("device", printer.config))
+                    self._reconfigure(printer)
         for key, taken in list(self._leases.items()):
             if key in self._configs and key not in self._printers:
                 self._lease_taken(taken)
+
+    def _reconfigure(self, printer: Printer) -> None:
+        """Tell it; a device with more rows than a frame holds gets a new process, which is given them at its start."""
+        if not self._tell(printer.child, ("device", printer.config)) and printer.child.state is State.UP:
+            self._ask_to_end(printer.child)
 
     @staticmethod
     def _with_knowledge(fresh: DeviceConfig, known: DeviceConfig) -> DeviceConfig:
@@ -352,6 +359,7 @@ class Supervisor:
         key = printer.config.key
         self._tell(self._dispatcher, ("gone", key))
         printer.child.orders[Order.TRUST_UNTIL] = 0.0
+        printer.child.cells[Cell.UNREACHED_SINCE] = 0.0
         printer.child.state = State.DEAD
         self._retired[key] = printer.child
         self._printers.pop(key, None)
@@ -423,7 +431,8 @@ class Supervisor:
     def _heard(self, child: Child, message: tuple[object, ...]) -> None:
         match message:
             case ("up",):
-                child.state = State.UP
+                if child.state is State.STARTING:  # it may have been told to end while it booted
+                    child.state = State.UP
                 log.info(
                     "child started", extra={"child": child.name, "pid_of": child.pid, "generation": child.generation}
                 )
@@ -525,8 +534,12 @@ class Supervisor:
             return
         if self._may_start(self._dispatcher) and now >= self._dispatcher.restart_at:
             self._dispatcher.start(self._context, self._settings, self._schema, self.owner, ())
+        booting = sum(printer.child.state is State.STARTING for printer in self._printers.values())
         for printer in self._printers.values():
+            if booting >= BOOT_TOGETHER:
+                break
             if self._may_start(printer.child) and now >= printer.child.restart_at:
+                booting += 1
                 epoch = printer.epoch if printer.epoch is not None else -1
                 printer.child.start(self._context, self._settings, self._schema, self.owner, (printer.config, epoch))
 
@@ -577,8 +590,15 @@ class Supervisor:
         # More rows than the pipe holds go out over several turns; whether the reader hangs is for its heartbeat to say.
         with contextlib.suppress(PeerStuck, PeerGone):
             while self._rows_to_send and dispatcher.control is not None:
-                dispatcher.control.send(self._rows_to_send[0])
+                self._send_row(dispatcher.control, self._rows_to_send[0])
                 self._rows_to_send.popleft()
+
+    @staticmethod
+    def _send_row(control: Channel, message: tuple[object, ...]) -> None:
+        try:
+            control.send(message)
+        except FrameTooBig as error:
+            log.error("message too big", extra={"child": "dispatcher", "text": str(error)})
 
     def _tell_clerk(self) -> None:
         """Which leases to renew: those of printers whose process lives, or will in a moment."""

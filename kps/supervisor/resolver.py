@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import queue
 import socket
 import threading
 import time
+
+from kps.core.routing import plain_address
 
 REFRESH_S = 60.0
 RETRY_S = 5.0
@@ -25,7 +26,7 @@ class Resolver:
     def address(self, host: str) -> str | None:
         """The address; None = not known (yet). An answer that has grown old is asked for again in the background."""
         try:
-            return ipaddress.ip_address(host).compressed
+            return plain_address(host)
         except ValueError:
             pass
         found, at = self._known.get(host, (None, float("-inf")))

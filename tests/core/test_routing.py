@@ -366,3 +366,10 @@ def test_every_ticket_is_decided_on_in_the_end_and_never_printed_empty(
     whole = is_whole(subject, unchanged_s, unchanged_s + more_s)
     assert whole is not True or items > 0
     assert is_whole(subject, unchanged_s, SETTLE_LIMIT_S) is not False
+
+
+def test_one_address_has_one_key_however_it_is_spelt() -> None:
+    plain = printer_key("", "10.0.0.5", 9100)
+    assert printer_key("", "::ffff:10.0.0.5", 9100) == plain
+    assert printer_key("", "2001:DB8:0:0::1", 9100) == printer_key("", "2001:db8::1", 9100)
+    assert printer_key("shop-2", "10.0.0.5", 9100) != plain

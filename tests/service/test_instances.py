@@ -135,3 +135,29 @@ def test_term_while_a_ticket_is_held_in_a_printer_without_paper_ends_in_time_and
         here.printed(ticket)
         here.no_unmarked_duplicate(["Dish1"])
         assert len(here.copies("Dish1")) == 2
+
+
+def test_a_printer_that_no_instance_could_reach_for_long_prints_again_when_it_is_back(
+    pos: PosWriter, pos_database: Database, tmp_path: Path
+) -> None:
+    stations = {"kitchen-1": ("kitchen", 1), "kitchen-2": ("kitchen", 2)}
+    with shop(pos, pos_database, tmp_path, stations, INSTANCE_NAME="one") as here:
+        other = here.another(tmp_path / "two", INSTANCE_NAME="two")
+        try:
+            other.start()
+            here.printers["kitchen-1"].power_off()
+            # Each instance in turn finds that it cannot reach the device, and gives it up to the other one.
+            eventually(
+                lambda: all("lease given up" in one.text() for one in (here.service, other)),
+                timeout=60,
+                what="both instances have given the printer up",
+            )
+            here.printed(pos.ticket("kitchen", [("Soto Betawi", 1)]))
+            assert here.only_copy("Soto Betawi").printer == "kitchen-2"
+            here.printers["kitchen-1"].power_on()
+            here.wait_state("kitchen-1", "ready", timeout=60)
+            here.printed(pos.ticket("kitchen", [("Rendang", 1)]))
+            assert here.only_copy("Rendang").printer == "kitchen-1"
+            assert "crash loop" not in here.service.text() + other.text()
+        finally:
+            other.end()
