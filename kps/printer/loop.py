@@ -435,6 +435,8 @@ class PrinterProcess:
     def _ask(self) -> Ready | Unable:
         """Hello; what it says is published if it is news."""
         answer = self._device.ask()
+        if isinstance(answer, Unable) and answer.reason is Reason.CONNECTION_LOST:
+            answer = self._device.ask()  # the held connection is gone; whether the device is, a new one tells
         self._asked_at = monotonic()
         self._status = answer.status
         if isinstance(answer, Ready):
@@ -536,7 +538,7 @@ class PrinterProcess:
 
     def _write_health(self) -> None:
         status, unable = self._status, self._unable
-        online = unable is None or unable.alive
+        online = unable is None or (unable.alive and unable.reason is not Reason.SILENT)
         code = "" if unable is None else unable.reason.value
         text = "" if unable is None else unable.text
         told = (online, status.paper, status.cutter_ok, status.temperature_ok, code)

@@ -15,11 +15,11 @@ from tests.service.harness import shop
 PAIR = {"kitchen-1": ("kitchen", 1), "kitchen-2": ("kitchen", 2)}
 
 
-def test_a_printer_that_is_switched_off_hands_over_to_its_backup_and_gets_the_next_ticket_when_it_is_back(
+def test_a_silent_or_switched_off_printer_hands_over_to_its_backup_and_gets_the_next_ticket_when_it_is_back(
     pos: PosWriter, pos_database: Database, tmp_path: Path
 ) -> None:
     with shop(pos, pos_database, tmp_path, PAIR) as here:
-        here.printers["kitchen-1"].power_off()
+        here.printers["kitchen-1"].silent()
         first = pos.ticket("kitchen", [("Dish1", 1)])
         row = here.printed(first)
         copy = here.only_copy("Dish1")
@@ -27,17 +27,20 @@ def test_a_printer_that_is_switched_off_hands_over_to_its_backup_and_gets_the_ne
         assert "BACKUP FOR kitchen-1" in copy.text
         assert row["print_attempts"] == 1
         assert here.actions(first) == ["print_start", "print_failed", "print_start", "print_success"]
-        assert here.wait_health("kitchen-1", is_online=False)["error_code"] == "refused"
+        assert here.wait_health("kitchen-1", is_online=False)["error_code"] == "silent"
         here.wait_health("kitchen-2", is_online=True)
         tried = pos.printer_row(here.rows["kitchen-1"])
         assert tried is not None
         assert (tried["total_prints"], tried["failed_prints"]) == (1, 1)
 
+        here.printers["kitchen-1"].power_off()
+        here.wait_state("kitchen-1", "down")
         known_to_be_off = pos.ticket("kitchen", [("Dish2", 1)])
         here.printed(known_to_be_off)
         assert here.actions(known_to_be_off) == ["print_start", "print_success"]
         assert pos.printer_row(here.rows["kitchen-1"]) == tried, "a printer that was not asked is no try"
 
+        here.printers["kitchen-1"].silent(False)
         here.printers["kitchen-1"].power_on()
         here.wait_state("kitchen-1", "ready")
         third = pos.ticket("kitchen", [("Dish3", 1)])
@@ -46,6 +49,19 @@ def test_a_printer_that_is_switched_off_hands_over_to_its_backup_and_gets_the_ne
         assert copy.printer == "kitchen-1"
         assert "BACKUP" not in copy.text
         here.wait_health("kitchen-1", is_online=True)
+
+
+def test_a_printer_that_is_switched_off_while_idle_is_known_to_be_down_before_the_next_ticket(
+    pos: PosWriter, pos_database: Database, tmp_path: Path
+) -> None:
+    with shop(pos, pos_database, tmp_path, {"kitchen-1": ("kitchen", 1), "kitchen-2": ("kitchen", 2)}) as here:
+        here.printers["kitchen-1"].power_off()
+        here.wait_state("kitchen-1", "down")
+        assert here.wait_health("kitchen-1", is_online=False)["error_code"] == "refused"
+        ticket = pos.ticket("kitchen", [("Dish1", 1)])
+        here.printed(ticket)
+        assert here.actions(ticket) == ["print_start", "print_success"]
+        assert here.only_copy("Dish1").printer == "kitchen-2"
 
 
 def test_a_station_whose_only_printer_is_off_fails_after_its_rounds_and_is_rescued_late(
@@ -223,9 +239,11 @@ def test_a_printer_that_never_reads_is_given_up_after_its_deadline_and_the_backu
         here.printed(ticket)
         copy = here.only_copy("Dish1")
         assert copy.printer == "kitchen-2"
-        row = here.wait_health("kitchen-1", is_online=True)
         eventually(
-            lambda: here.health_rows("kitchen-1")[-1]["error_code"] in ("blocked", "silent"), what=f"after {row}"
+            lambda: [
+                row["is_online"] for row in here.health_rows("kitchen-1") if row["error_code"] in ("blocked", "silent")
+            ],
+            what="a health row that says that it does not answer",
         )
         here.printers["kitchen-1"].hang(False)
         here.wait_state("kitchen-1", "ready")
