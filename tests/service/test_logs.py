@@ -33,7 +33,9 @@ def program(script: str) -> str:
 
 def run(script: str, folder: Path, *, check: bool = True) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", program(script), str(folder)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=check)
+    # python-escpos leaves a temporary folder at each import: it goes with the test's own.
+    environment = os.environ | {"TMPDIR": str(folder)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=check)
 
 
 def test_a_line_has_time_level_process_phrase_and_fields_and_is_the_same_in_the_file_and_on_stdout(
