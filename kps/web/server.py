@@ -111,12 +111,18 @@ class HttpServer:
         if self._server is None:
             return
         server, self._server = self._server, None
+        held = dict(server._map)
         if self.alive:
-            server.trigger.pull_trigger(lambda: _close_everything(server))
+            # An empty map ends the serving loop. It must not close the trigger itself: the thread may be woken by
+            # another pull before ours has written, and our write would go to a closed, perhaps reused descriptor.
+            server.trigger.pull_trigger(server._map.clear)
             assert self._thread is not None
             self._thread.join(timeout=2)
-        _close_everything(server)
+        for channel in list(server.active_channels.values()):
+            channel.handle_close()  # tells a thread that is still writing an answer that its client is gone
+        # The answering threads pull the trigger too: only when they have ended may it be closed.
         server.task_dispatcher.shutdown(timeout=2)
+        close_all(held, ignore_all=True)
         self._thread = None
 
     def _listen(self) -> socket.socket:
@@ -144,9 +150,3 @@ class HttpServer:
             closed += 1
         if closed:
             log.debug("http connections closed", extra={"server": self.name, "connections": closed})
-
-
-def _close_everything(server: Any) -> None:
-    for channel in list(server.active_channels.values()):
-        channel.handle_close()  # tells a thread that is still writing an answer that its client is gone
-    close_all(server._map, ignore_all=True)
