@@ -29,13 +29,17 @@ def probe(question: str, environment: Mapping[str, str]) -> tuple[bool, str]:
 
 
 def _url(question: str, environment: Mapping[str, str]) -> str:
-    host = environment.get("HEALTH_CHECK_HOST", "")
+    port = environment.get("HEALTH_CHECK_PORT", "") or "9100"
+    return url_here(environment.get("HEALTH_CHECK_HOST", ""), port, PATHS[question])
+
+
+def url_here(host: str, port: int | str, path: str) -> str:
+    """The URL under which this host reaches a server of its own that listens on `host` ('' or a wildcard = all)."""
     if host in ("", "0.0.0.0"):  # noqa: S104  # compared, not bound
         host = "127.0.0.1"
     elif host == "::":
         host = "::1"
-    port = environment.get("HEALTH_CHECK_PORT", "") or "9100"
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}{PATHS[question]}"
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}{path}"
 
 
 def _first_line(body: bytes) -> str:

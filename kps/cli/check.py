@@ -24,6 +24,7 @@ from kps.database.statements import statements
 from kps.device import Device
 from kps.device.address import Unresolvable, addresses
 from kps.device.connection import Ready, Unable
+from kps.health import url_here
 
 HTTP_LIMIT_S = 2.0
 RESOLVE_LIMIT_S = 2.0
@@ -290,10 +291,9 @@ def _is_widget(answer: dict[str, Any]) -> bool:
 
 def _ask(host: str, port: int, path: str) -> dict[str, Any]:
     """The JSON object that this host answers there; {} for anything else."""
-    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(f"http://{name}:{port}{path}", timeout=HTTP_LIMIT_S) as answer:
+        with opener.open(url_here(host, port, path), timeout=HTTP_LIMIT_S) as answer:
             found = json.loads(answer.read(100_000))
     except (OSError, ValueError, http.client.HTTPException):
         return {}

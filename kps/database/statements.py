@@ -34,7 +34,6 @@ class Statements:
     settled: Statement
     release: Statement
     unsent: Statement
-    held: Statement
     reconcile: Statement
     end_round: Statement
     give_up: Statement
@@ -72,7 +71,6 @@ def statements(schema: PosSchema) -> Statements:
         settled=_settled(),
         release=_release(schema),
         unsent=_unsent(schema),
-        held=_held(),
         reconcile=_reconcile(schema),
         end_round=_end_round(schema),
         give_up=_give_up(schema),
@@ -520,15 +518,6 @@ def _unsent(schema: PosSchema) -> Statement:
    WHERE j.ticket_id = {ticket:bigint} AND j.token = {token:bigint} AND j.state IN ('claimed', 'sending')"""
     body = _requeue(schema, held, "'released'", text="'the database was away before the first byte'", sent=False)
     return Statement("unsent", f"WITH {body} SELECT (SELECT count(*) FROM job) AS released, {_WOKEN}")
-
-
-def _held() -> Statement:
-    """What the database says this instance's printer holds."""
-    return Statement(
-        "held",
-        """SELECT ticket_id, token, state FROM kps.job
- WHERE owner = {me:uuid} AND printer_key = {key:text} AND state IN ('claimed', 'sending')""",
-    )
 
 
 def _reconcile(schema: PosSchema) -> Statement:

@@ -87,7 +87,6 @@ class Dispatcher:
 
     def run(self) -> None:
         """Work until told to end."""
-        self._slot.set(Cell.DATABASE_TROUBLE_SINCE, 0.0)
         try:
             self._control.send(("up",))
             while True:

@@ -114,7 +114,6 @@ class PrinterProcess:
     def run(self) -> None:
         """Work until told to end."""
         self._slot.set(Cell.STAGE, Stage.IDLE)
-        self._slot.set(Cell.DATABASE_TROUBLE_SINCE, 0.0)
         warm_up()
         try:
             self._control.send(("up",))
