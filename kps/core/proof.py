@@ -12,6 +12,7 @@ proof; it becomes one more `Step` here.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum, auto
 
 from kps.core.status import (
@@ -26,6 +27,20 @@ from kps.core.status import (
     trouble,
 )
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What a device has shown a probe that it can do. What it has not shown is never sent with a ticket."""
+
+    level: ProofLevel | None = None
+    """The best rung that it has proven; None = it was never probed."""
+    pushes: bool = False
+    """It tells every change of its state by itself once asked to (`GS a`, automatic status back)."""
+    clears: bool = False
+    """It throws away what it has not printed, and says so (`DLE DC4` function 8)."""
+    firmware: str = ""
+    """Its firmware's text at the probe (`GS I` 65); another text means another device. Empty = it told none."""
 
 
 def level_in_force(probed: ProofLevel | None, *, answered: bool) -> ProofLevel:

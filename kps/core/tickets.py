@@ -78,6 +78,8 @@ class Uncertain:
     text: str
     sent_bytes: int
     sent_whole: bool
+    cleared: bool = False
+    """The printer said that it threw the ticket away: at most a torn strip of it came out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,8 @@ class Marks:
     possible_duplicate: bool = False
     check_printers: tuple[str, ...] = ()
     """Names of the printers where an earlier copy may lie; empty if nobody knows."""
+    moved_from: tuple[str, ...] = ()
+    """Names of the printers that have thrown an earlier copy away; a part of it may lie there."""
     backup_for: str = ""
     late_minutes: int = 0
     """0 = not late."""

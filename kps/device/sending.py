@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from kps.core.proof import Confirmation, Patience, Step, patience, realtime_query
 from kps.core.status import PrinterStatus
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain
+from kps.crash import Point, crash_point
 from kps.device.link import Link, LinkLost
 
 CHUNK = 1024
@@ -100,6 +101,10 @@ class Sending:
         start = self._proof.accepted
         count = self._link.write(self._data[start : start + CHUNK])
         self._proof.wrote(count)
+        if self._proof.accepted == self._proof.total:
+            crash_point(Point.ALL_SENT)
+        elif 2 * self._proof.accepted >= self._proof.total:
+            crash_point(Point.HALF_SENT)
         if count == 0:
             self._link.wait(self._timeout_s, writable=True)
 

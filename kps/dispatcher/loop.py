@@ -22,6 +22,7 @@ from kps.core.routing import (
     route,
 )
 from kps.core.tickets import PrinterKey, TicketId
+from kps.crash import Point, crash_point
 from kps.database import Database, DatabaseTrouble
 from kps.database.listen import Listener
 from kps.database.queue import Claimed, Queue
@@ -334,6 +335,7 @@ class Dispatcher:
             return None
         decided = {ticket.id: (ticket, claim) for ticket, claim, _ in batch}
         claimed = self._queue.claim(batch)
+        crash_point(Point.CLAIMED)
         for one in claimed:
             ticket, claim = decided[one.ticket]
             self._slot.add(Cell.CLAIMED)
@@ -352,7 +354,9 @@ class Dispatcher:
             if box is None:
                 raise PeerGone
             box.room -= 1
+            crash_point(Point.HAND_OVER)
             box.hand_over(claimed.ticket, claimed.token, family)
+            crash_point(Point.HANDED_OVER)
         except PeerGone:
             self._close_mailbox(claimed.key)
             self._queue.release([(claimed.ticket, claimed.token)], "its printer process is gone")

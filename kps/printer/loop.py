@@ -13,6 +13,7 @@ from kps.core.document import Unrenderable, compose
 from kps.core.retry import Backoff
 from kps.core.status import PaperState, PrinterStatus
 from kps.core.tickets import NotPrinted, Outcome, Printed, Reason, TicketId, Token, Uncertain, Unprintable
+from kps.crash import Point, crash_point
 from kps.database import Database, DatabaseTrouble
 from kps.database.queue import ClaimLost, LeaseEnded, Queue, Sending, Withdrawn
 from kps.device.connection import Device, Ready, Unable
@@ -286,6 +287,7 @@ class PrinterProcess:
             self._lost_promise(claim, trouble)
             return
         self._claims.popleft()
+        crash_point(Point.PROMISED)
         outcome = self._put_on_paper(sending)
         self._in_hold = False
         marks = sending.ticket.marks
@@ -381,8 +383,10 @@ class PrinterProcess:
         # A printer that could not print says so first: the ticket must not come back to it.
         if isinstance(result.outcome, (NotPrinted, Uncertain)):
             self._publish_wanted()
+        crash_point(Point.SETTLING)
         try:
             self._write(result)
+            crash_point(Point.SETTLED)
         except ClaimLost:
             self._slot.add(Cell.STALE_TOKENS)
             log.warning("claim lost", extra={"ticket": result.claim.ticket, "token": result.claim.token})
