@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from kps.core.proof import Abilities
 from kps.core.settings import DatabaseSettings, PrinterDownPolicy, Settings
 
 EXIT_BAD_CONFIGURATION = 78
@@ -33,6 +34,20 @@ def _names(value: Any) -> Any:
     return value
 
 
+def _proof_levels(value: Any) -> Any:
+    """Comma separated `printer=level`, with +pushes or +clears; a printer by its name or by ip:port."""
+    if not isinstance(value, str):
+        return value
+    found = []
+    for part in filter(None, map(str.strip, value.split(","))):
+        name, equals, level = part.rpartition("=")
+        if not equals or not name.strip():
+            raise ValueError(f"{part!r} is not printer=level")
+        found.append((name.strip().lower(), Abilities.parse(level)))
+    return tuple(found)
+
+
+ProofLevels = Annotated[tuple[tuple[str, Abilities], ...] | str, BeforeValidator(_proof_levels)]
 Names = Annotated[frozenset[str] | str, BeforeValidator(_names)]
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 
@@ -90,6 +105,9 @@ class Environment(BaseSettings):
     late_after_minutes: float = Field(5.0, ge=0, le=1440, description="the paper says LATE from this age on")
     printer_idle_close_seconds: Seconds = Field(
         0.0, description="let go of an idle printer's socket after; 0 = hold it"
+    )
+    proof_levels: ProofLevels = Field(
+        (), description="printer=level[+pushes][+clears], comma separated: outweighs what `kps printers probe` stored"
     )
     health_retention_days: float = Field(
         14.0, gt=0, le=3650, description="older health rows of our printers are deleted"
@@ -182,6 +200,7 @@ def _settings(found: Environment) -> Settings:
         drain_s=found.drain_seconds,
         late_after_minutes=found.late_after_minutes,
         idle_close_s=found.printer_idle_close_seconds,
+        proof_levels=tuple(found.proof_levels),  # type: ignore[arg-type]  # the validator has made pairs of the text
         health_retention_days=found.health_retention_days,
         ticket_language=found.ticket_language,
     )  # fmt: skip

@@ -85,6 +85,11 @@ class Document:
     """0..MAX_FEED_LINES, after the last line."""
     cut: bool
 
+    @property
+    def height(self) -> int:
+        """In lines of the normal font, the feed at the end included."""
+        return sum(line.size.height for line in self.lines) + self.feed_lines
+
 
 def columns_of(paper: PaperFormat) -> int:
     """Characters of the normal font per line; a row with an impossible number gets what its paper width usually has."""
@@ -161,6 +166,8 @@ def _headings(marks: Marks, ticket: Ticket) -> Iterator[str]:
         yield _reprint_heading(marks.reprint, ticket)
     if marks.possible_duplicate:
         yield f"POSSIBLE DUPLICATE - CHECK {', '.join(marks.check_printers) or 'ALL PRINTERS'}"
+    if marks.moved_from:
+        yield f"MOVED - PART MAY BE AT {', '.join(marks.moved_from)}"
     if marks.backup_for:
         yield f"BACKUP FOR {marks.backup_for}"
     if marks.late_minutes > 0:

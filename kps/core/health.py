@@ -43,6 +43,14 @@ class ChildView:
     log_records_dropped: int = 0
     marked_copies: int = 0
     stale_tokens: int = 0
+    cleared: int = 0
+    """Tickets that a blocked printer threw away, proven."""
+    late_proofs: int = 0
+    """Copies that were given up and proven afterwards."""
+    stray_ids: int = 0
+    """Process IDs from the printer that no ticket ever had."""
+    demotions: int = 0
+    """Times that the device lost its proof level by contrary evidence."""
     print_seconds_buckets: dict[float, int] = field(default_factory=dict)
     """Upper bound in seconds -> tickets, cumulative; the last bound is infinity."""
     print_seconds_sum: float = 0.0
@@ -74,12 +82,22 @@ class PrinterView:
     """Whether it can print now; None = not known yet."""
     state_since: datetime | None
     proof: str
+    """The proof level in force."""
     paper: str
+    """ok, low, out or unknown."""
+    cover: str
+    """closed, open or unknown."""
+    cutter: str
+    """ok, error or unknown."""
     response_ms: int | None
     checked_at: datetime | None
     queued: int
     total_prints: int = 0
     failed_prints: int = 0
+    proof_lost: str = ""
+    """Why its probed proof level is not in force any more."""
+    may_have_printed: tuple[int, ...] = ()
+    """Tickets of the last day of which an unproven copy may lie there, newest first."""
 
 
 @dataclass(frozen=True, slots=True)

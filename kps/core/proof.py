@@ -3,11 +3,15 @@
 The law of this file:
 * Zero bytes accepted by our kernel: NotPrinted, whatever went wrong.
 * One byte or more and no proof: Uncertain, whatever went wrong.
-* Printed wants the ticket written whole, acknowledged by the printer's TCP, and no contrary sign.
-* A status says how the printer is, never what became of our data: at `realtime` an answer can only speak against.
+* Printed wants the ticket written whole, and the proof of its rung.
+* A status says how the printer is, never what became of our data: it can only speak against.
 
-Two rungs are in force, `realtime` and `none`. A higher one asks a further question after the ticket and has its own
-proof; it becomes one more `Step` here.
+| rung | behind the ticket | proof |
+|---|---|---|
+| `process_id` | a number that this sending alone has | the printer says that very number, whenever it does |
+| `fence` | a question that is answered in order | one answer, and nothing spoke against it since the first byte |
+| `realtime` | the real-time status questions | none: all bytes acknowledged, and no contrary sign |
+| `none` | nothing | none: all bytes acknowledged |
 """
 
 from __future__ import annotations
@@ -18,9 +22,13 @@ from enum import Enum, auto
 from kps.core.status import (
     REALTIME_QUERIES,
     AsbUnit,
+    ByteAnswer,
+    Cleared,
     PrinterStatus,
+    ProcessIdEcho,
     RealtimeAnswer,
     Reply,
+    TextBlock,
     after_asb,
     after_realtime,
     sentence,
@@ -42,12 +50,90 @@ class Abilities:
     firmware: str = ""
     """Its firmware's text at the probe (`GS I` 65); another text means another device. Empty = it told none."""
 
+    @staticmethod
+    def parse(text: str) -> Abilities:
+        """What somebody vouches for: a level, then `+pushes` and `+clears` if it does that. Raises ValueError."""
+        level, *more = (part.strip().lower() for part in text.split("+"))
+        unknown = set(more) - {"pushes", "clears"}
+        if level not in set(ProofLevel) or unknown:
+            raise ValueError(f"{text.strip()!r} is not one of {', '.join(ProofLevel)}, with +pushes or +clears")
+        return Abilities(ProofLevel(level), "pushes" in more, "clears" in more)
 
-def level_in_force(probed: ProofLevel | None, *, answered: bool) -> ProofLevel:
-    """The rung that a device gets now: `realtime` at best, and only if it answers (`probed` None = never probed)."""
-    if probed is ProofLevel.NONE or not answered:
+
+def level_in_force(proven: ProofLevel | None, *, answered: bool) -> ProofLevel:
+    """The rung that a device gets now; None = never probed: `realtime` if it answers status questions, else `none`."""
+    if proven is ProofLevel.NONE or not answered:
         return ProofLevel.NONE
-    return ProofLevel.REALTIME
+    return proven or ProofLevel.REALTIME
+
+
+IDS = 95**4
+"""Texts of four printable characters, 20..7E."""
+_LIARS_ID = b"1234"
+"""What some printers answer to everything."""
+
+
+def process_id_text(number: int) -> bytes:
+    """The process ID of a number >= 0, four bytes 20..7E; numbers that are 95^4 - 1 apart have the same."""
+    value = number % (IDS - 1)
+    if value >= _number_of(_LIARS_ID):
+        value += 1
+    return bytes(0x20 + value // 95**place % 95 for place in (3, 2, 1, 0))
+
+
+def process_id_value(text: bytes) -> int:
+    """The number, modulo 95^4 - 1, whose process ID this is. Raises ValueError for what is none of ours."""
+    value = _number_of(text)
+    if text == _LIARS_ID or not 0 <= value < IDS:
+        raise ValueError(f"{text!r} is no process ID of ours")
+    return value - (value > _number_of(_LIARS_ID))
+
+
+def _number_of(text: bytes) -> int:
+    value = 0
+    for byte in text:
+        value = value * 95 + byte - 0x20
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIds:
+    """The three process IDs of one sending; all are its own, and no other sending ever has them."""
+
+    number: int
+    """Of the first; the others follow it. From `kps.process_id_seq`."""
+
+    @property
+    def ticket(self) -> bytes:
+        """Stands behind the ticket."""
+        return process_id_text(self.number)
+
+    @property
+    def again(self) -> bytes:
+        """Asks once more on the same connection; its echo proves the ticket too."""
+        return process_id_text(self.number + 1)
+
+    @property
+    def after(self) -> bytes:
+        """Asks on a later connection whether the printer is done with all that is older; it proves nothing."""
+        return process_id_text(self.number + 2)
+
+
+def process_id_command(process_id: bytes) -> bytes:
+    """`GS ( H` function 48: answered when all data before it is finished. Source: Epson ESC/POS reference."""
+    return b"\x1d\x28\x48\x06\x00\x30\x30" + process_id
+
+
+FENCE = b"\x1d\x72\x01"
+"""`GS r 1`: answered when it is reached, not before. Source: TM-T88III guide; TM-T81 guide, appendix G."""
+CLEAR = b"\x10\x14\x08\x01\x03\x14\x01\x06\x02\x08"
+"""`DLE DC4` function 8: throw both buffers away. Source: TM-T88III and T90 guides, HPRT TP80K manual."""
+_FENCE_PAPER_END = 0x0C
+
+
+def confirm_limit_s(lines: int) -> float:
+    """Seconds that a printer without trouble may take to print and prove a ticket of so many lines."""
+    return 5.0 + 0.2 * lines
 
 
 def realtime_query(query: int) -> bytes:
@@ -92,40 +178,73 @@ class Step(Enum):
     DELIVER = auto()
     """The printer's side has not yet acknowledged all of it."""
     ASK = auto()
-    """A question after the ticket is open."""
+    """A status question after the ticket is open, and its answer decides."""
+    CONFIRM = auto()
+    """The printer owes the proof."""
     HOLD = auto()
-    """All is asked, and a sign speaks against the ticket: it may clear."""
+    """All is asked, and a sign speaks against the ticket: it may pass."""
+    CLEAR = auto()
+    """The printer was asked to throw the ticket away."""
+    HOPELESS = auto()
+    """No proof can come any more."""
     DONE = auto()
-    """Nothing speaks against it: printed, as far as this level can tell."""
+    """Printed, as far as this rung can tell."""
 
 
 class Confirmation:
-    """The way of one ticket of `total` bytes (>= 1) to its outcome. Told what happened, it says what comes next."""
+    """The way of one ticket of `size` bytes (>= 1) to its outcome. Told what happened, it says what comes next.
 
-    def __init__(self, level: ProofLevel, total: int) -> None:
-        if level not in (ProofLevel.REALTIME, ProofLevel.NONE):
-            raise ValueError(f"proof level {level} is not in force")
-        if total < 1:
+    `ids` are wanted at `process_id`.
+    """
+
+    def __init__(self, level: ProofLevel, size: int, ids: ProcessIds | None = None) -> None:
+        if size < 1:
             raise ValueError("a ticket has at least one byte")
+        if level is ProofLevel.PROCESS_ID and ids is None:
+            raise ValueError("a ticket at process_id has process IDs")
         self.level = level
-        self.total = total
+        self.trailer = _trailer(level, ids)
+        """Stands behind the ticket, and belongs to it."""
+        self.total = size + len(self.trailer)
         self.accepted = 0
-        """Bytes that our kernel took."""
+        """Bytes of ticket and trailer that our kernel took."""
+        self.contrary: Reason | None = None
+        """The sign that speaks against the ticket, if there is one."""
+        self.evidence = ""
+        """Why the printer's proofs are not to be believed any more; empty = they are."""
+        self.cleared = False
+        """The printer said that it threw the ticket away."""
+        self._ids = ids
         self._delivered = False
         self._round = StatusRound()
+        self._asking = level is ProofLevel.REALTIME
+        self._troubled = False
+        self._echoed = False
+        self._fence: int | None = None
+        self._clearing = False
+        self._over: Reason | None = None
+        self._asked_again = False
 
     @property
     def step(self) -> Step:
         """What comes next."""
+        if self._over is not None:
+            return Step.HOPELESS
         if self.accepted < self.total:
             return Step.WRITE
+        if self._echoed:
+            return Step.DONE
+        if self._clearing:
+            return Step.HOPELESS if self.cleared else Step.CLEAR
         if self.level is ProofLevel.REALTIME and self._round.question is not None:
             # Right behind the last byte: an answer means that all before it has arrived, and no acknowledgement that
             # the printer's network stack delays is waited for.
             return Step.ASK
+        if self.level.proves_paper and self._fence is None:
+            return Step.CONFIRM if self.contrary is None else Step.HOLD
         if not self._delivered:
             return Step.DELIVER
-        return Step.DONE if self.contrary is None else Step.HOLD
+        return Step.DONE if self.contrary is None or self._fence is not None else Step.HOLD
 
     @property
     def status(self) -> PrinterStatus:
@@ -133,21 +252,32 @@ class Confirmation:
         return self._round.status
 
     @property
-    def contrary(self) -> Reason | None:
-        """The sign that speaks against the ticket, if there is one."""
-        return trouble(self.status)
+    def well(self) -> bool:
+        """Whether a whole round of answers since the last byte had no contrary sign, and none came since."""
+        return self.accepted == self.total and self._round.question is None and self.contrary is None
+
+    @property
+    def telling(self) -> bool:
+        """Whether the sign is the whole truth: in the middle of a round a printer is "offline" and no more is known."""
+        return self.contrary is not None and (not self._asking or self._round.question is None)
 
     @property
     def complaint(self) -> Reason:
         """Why the ticket does not come on: a sign, else what is overdue."""
+        if self._over is not None:
+            return self._over
         if self.contrary is not None:
             return self.contrary
-        return Reason.SILENT if self._delivered else Reason.BLOCKED
+        if not self._delivered:
+            return Reason.BLOCKED
+        return Reason.UNPROVEN if self.level.proves_paper and self.well else Reason.SILENT
 
     @property
     def question(self) -> int | None:
         """The `DLE EOT` to send now; None = none, or one is still unanswered."""
-        return self._round.question if self.step is Step.ASK and not self._round.waiting else None
+        if not self._asking or self._round.waiting or self.step not in (Step.ASK, Step.CONFIRM, Step.HOLD):
+            return None
+        return self._round.question
 
     @property
     def progress(self) -> int:
@@ -168,12 +298,45 @@ class Confirmation:
 
     def hear(self, reply: Reply) -> None:
         """Take any reply that came since the first byte."""
-        self._round.hear(reply)
+        match reply:
+            case ProcessIdEcho(process_id):
+                self._hear_echo(process_id)
+            case ByteAnswer(value) if self.level is ProofLevel.FENCE:
+                self._hear_fence(value)
+            case Cleared() if self._clearing:
+                self.cleared = True
+            case TextBlock() if reply.power_on:
+                # Whatever it had not printed by then is gone, and so are its modes.
+                self._over = self._over or Reason.CONNECTION_LOST
+            case _:
+                self._hear_status(reply)
 
-    def ask_again(self) -> None:
-        """While held: begin a new round. Without questions at this level there is none, only a pushed status helps."""
-        if self.step is Step.HOLD and self.level is ProofLevel.REALTIME:
-            self._round = StatusRound(self.status)
+    def look(self) -> None:
+        """Begin a new round of status questions, unless one is still open. At `none` nothing is ever asked."""
+        if self.level is ProofLevel.NONE or self.accepted < self.total:
+            return
+        if self._round.question is None or not self._asking:
+            self._round = StatusRound(self._round.status)
+            self._asking = True
+
+    def ask_again(self) -> bytes:
+        """The proof is overdue and the printer is well: what to send once more; empty = nothing is left to try."""
+        if self._ids is None or self.level is not ProofLevel.PROCESS_ID or self._asked_again:
+            return b""
+        self._asked_again = True
+        return process_id_command(self._ids.again)
+
+    def overdue(self) -> None:
+        """The printer is well and does not prove: it cannot."""
+        self._over = Reason.UNPROVEN
+        self.evidence = f"no {self.level.value} came from a printer without trouble"
+
+    def clear(self) -> bytes:
+        """Ask the printer to throw the ticket away. Only for a ticket that was written and delivered whole."""
+        if self.accepted < self.total:
+            raise ValueError("the command would stand inside of the ticket")
+        self._clearing = True
+        return CLEAR
 
     def proven(self) -> Printed:
         """The outcome of a ticket that is DONE."""
@@ -186,7 +349,43 @@ class Confirmation:
         if self.accepted == 0:
             return NotPrinted(reason, sentence(reason))
         text = f"{sentence(reason)}, {self.accepted} of {self.total} bytes sent"
-        return Uncertain(reason, text, self.accepted, sent_whole=self.accepted == self.total)
+        if self.cleared:
+            text += ", then cleared"
+        whole = self.accepted == self.total
+        return Uncertain(reason, text, self.accepted, sent_whole=whole, cleared=self.cleared)
+
+    def _hear_echo(self, process_id: bytes) -> None:
+        ids = self._ids
+        if ids is None or self.accepted < self.total:
+            return
+        # One that is not ours may be an earlier ticket's: that is for others to know.
+        if process_id == ids.ticket or (self._asked_again and process_id == ids.again):
+            self._echoed = True
+
+    def _hear_fence(self, value: int) -> None:
+        """An answer counts once, behind the whole ticket, and while nothing is known to be wrong."""
+        if self.accepted < self.total or self._fence is not None or self.contrary is not None:
+            self._over = Reason.UNPROVEN
+            self.evidence = "the fence was answered when it could not be"
+        elif value & _FENCE_PAPER_END or self._troubled:
+            # Reached after a trouble that has passed: whether a line was lost meanwhile, it does not say.
+            self._over = Reason.UNPROVEN
+        else:
+            self._fence = value
+
+    def _hear_status(self, reply: Reply) -> None:
+        self._round.hear(reply)
+        sign = trouble(self._round.status)
+        # In the middle of a round old and new facts stand side by side: only a whole one takes a sign back.
+        if sign is not None or not self._asking or self._round.question is None:
+            self.contrary = sign
+        self._troubled = self._troubled or sign is not None
+
+
+def _trailer(level: ProofLevel, ids: ProcessIds | None) -> bytes:
+    if level is ProofLevel.PROCESS_ID and ids is not None:
+        return process_id_command(ids.ticket)
+    return FENCE if level is ProofLevel.FENCE else b""
 
 
 class Patience(Enum):

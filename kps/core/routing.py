@@ -60,6 +60,8 @@ class Ability(Enum):
 
 ABLE_STATES = frozenset({"ready"})
 PENDING_STATES = frozenset({"starting"})
+HELD_STATES = frozenset({"held"})
+"""A person has it for a while, and gives it back: a probe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +77,14 @@ class DeviceState:
     held_by: str = ""
 
     @property
+    def held(self) -> bool:
+        """Whether a person keeps it from printing for a while: a ticket without another printer waits for it."""
+        return bool(self.held_by) or self.state in HELD_STATES
+
+    @property
     def ability(self) -> Ability:
         """Able, unable, or not known yet."""
-        if self.held_by:
+        if self.held:
             return Ability.UNABLE
         if not self.live and self.lapsed_s > UNOWNED_GRACE_S:
             return Ability.UNABLE
@@ -90,7 +97,7 @@ class DeviceState:
         """Why it cannot print, in a few words."""
         if self.held_by:
             return f"on hold by {self.held_by}"
-        if not self.live and self.lapsed_s > UNOWNED_GRACE_S:
+        if not self.held and not self.live and self.lapsed_s > UNOWNED_GRACE_S:
             return "no instance serves it"
         return self.text or self.state.replace("_", " ")
 
@@ -257,7 +264,8 @@ def _along(
                 continue
             case unexpected:
                 assert_never(unexpected)
-    if policy is PrinterDownPolicy.HOLD and not any(_ability(devices, row.key) is Ability.ABLE for row in active):
+    waits = policy is PrinterDownPolicy.HOLD or any(_is_held(devices, row.key) for row in active)
+    if waits and not any(_ability(devices, row.key) is Ability.ABLE for row in active):
         return WaitFor.HELD
     return EndRound(first, Reason.NONE_ABLE, _why(active, devices, ticket.tried))
 
@@ -266,6 +274,11 @@ def _ability(devices: Mapping[PrinterKey, DeviceState], key: PrinterKey) -> Abil
     state = devices.get(key)
     # A device that nobody has ever owned is about to be taken.
     return Ability.UNKNOWN if state is None else state.ability
+
+
+def _is_held(devices: Mapping[PrinterKey, DeviceState], key: PrinterKey) -> bool:
+    state = devices.get(key)
+    return state is not None and state.held
 
 
 def _why(active: Sequence[PrinterRow], devices: Mapping[PrinterKey, DeviceState], tried: frozenset[PrinterKey]) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from kps.core.proof import Abilities
+
 
 class PrinterDownPolicy(StrEnum):
     """What becomes of tickets none of whose printers can print."""
@@ -62,5 +64,7 @@ class Settings:
     late_after_minutes: float = 5.0
     idle_close_s: float = 0.0
     """PRINTER_IDLE_CLOSE_SECONDS; 0 = hold the socket."""
+    proof_levels: tuple[tuple[str, Abilities], ...] = ()
+    """What somebody vouches for, by printer name (lower case) or ip:port; outweighs what a probe has stored."""
     health_retention_days: float = 14.0
     ticket_language: str = "en"

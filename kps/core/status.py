@@ -329,6 +329,7 @@ _SENTENCES = {
     Reason.CUTTER_ERROR: "cutter error",
     Reason.PRINTER_ERROR: "printer error",
     Reason.BLOCKED: "printer takes no data",
+    Reason.UNPROVEN: "printer gave no proof of print",
     Reason.LEASE_LOST: "printer passed to another instance",
     Reason.NO_ITEMS: "ticket has no items",
     Reason.UNRENDERABLE: "ticket cannot be rendered",

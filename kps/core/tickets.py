@@ -43,6 +43,7 @@ class Reason(StrEnum):
     CUTTER_ERROR = "cutter_error"
     PRINTER_ERROR = "printer_error"
     BLOCKED = "blocked"
+    UNPROVEN = "unproven"
     LEASE_LOST = "lease_lost"
     NO_ITEMS = "no_items"
     UNRENDERABLE = "unrenderable"
@@ -140,11 +141,11 @@ class Marks:
     possible_duplicate: bool = False
     check_printers: tuple[str, ...] = ()
     """Names of the printers where an earlier copy may lie; empty if nobody knows."""
-    moved_from: tuple[str, ...] = ()
-    """Names of the printers that have thrown an earlier copy away; a part of it may lie there."""
     backup_for: str = ""
     late_minutes: int = 0
     """0 = not late."""
+    moved_from: tuple[str, ...] = ()
+    """Names of the printers that have thrown an earlier copy away; a part of it may lie there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from psycopg2.extras import Json
 
+from kps.core.proof import IDS, ProcessIds
 from kps.core.routing import ClaimFor, DeviceState, PrinterRow, Waiting
 from kps.core.tickets import (
     Item,
@@ -64,6 +65,19 @@ class Sending:
     backup_for: str
     sends: int
     """Copies of which bytes may have left, this one included."""
+    ids: ProcessIds
+    """Of this sending alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class LateProof:
+    """A copy that had been given up did come out."""
+
+    ticket: TicketId
+    status: str
+    """The ticket's, now."""
+    twice: bool
+    """Another copy was under way or out already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +149,7 @@ class Queue:
         Raises ClaimLost. Safe to repeat after a lost reply: an outcome that has been written counts as written.
         """
         kind, code, error, sent, proof, extra = _told(outcome)
+        cleared = isinstance(outcome, Uncertain) and outcome.cleared
         extra["possible_duplicate"] = possible_duplicate
         row = self.database.run(
             self.sql.settle,
@@ -144,6 +159,7 @@ class Queue:
             code=code,
             error=error,
             sent=sent,
+            cleared=cleared,
             proof=proof,
             duration=duration_ms,
             asked=asked,
@@ -249,6 +265,8 @@ class Queue:
         paper: str,
         response_ms: int | None,
         answers: bool | None,
+        cover_open: bool | None = None,
+        cutter_ok: bool | None = None,
     ) -> bool:
         """Say what the device of mine is like; False if it is not mine any more."""
         rows = self.database.run(
@@ -261,8 +279,26 @@ class Queue:
             paper=paper,
             response=response_ms,
             answers=answers,
+            cover_open=cover_open,
+            cutter_ok=cutter_ok,
         )
         return bool(rows)
+
+    def demote(self, key: PrinterKey, epoch: int, text: str) -> None:
+        """The proofs of a device of mine are not believed any more, and why."""
+        self.database.run(self.sql.demote, key=key, me=self.me, epoch=epoch, text=text)
+
+    def late_proof(self, rows: Sequence[int], value: int) -> LateProof | None:
+        """A device with these printer rows said the process ID `value` (modulo IDS - 1); None = no ticket has it."""
+        found = self.database.run(
+            self.sql.late_proof, rows=list(rows), value=value, ids=IDS - 1, instance=self.instance
+        )
+        return LateProof(TicketId(found[0].id), found[0].status, bool(found[0].twice)) if found else None
+
+    def came_back(self, rows: Sequence[int]) -> list[TicketId]:
+        """A device with these printer rows can print again; returns tickets that it may have printed, each once."""
+        found = self.database.run(self.sql.came_back, rows=list(rows), instance=self.instance)
+        return [TicketId(row.ticket_id) for row in found]
 
     def health(
         self,
@@ -314,12 +350,13 @@ def _told(outcome: Outcome) -> tuple[str, str, str, bool, str | None, dict[str, 
     """An outcome as (kind, error code, error text, bytes may have left, proof, metadata)."""
     match outcome:
         case Printed(level, sent_bytes):
-            extra = {"proof": level.value, "proven": level.proves_paper, "bytes": sent_bytes}
+            proof = level.value if level.proves_paper else "sent"
+            extra = {"proof": proof, "level": level.value, "proven": level.proves_paper, "bytes": sent_bytes}
             return "printed", "", "", True, level.value, extra
         case NotPrinted(reason, text):
             return "retry", reason.value, text, False, None, {"outcome": "not_printed", "bytes": 0}
-        case Uncertain(reason, text, sent_bytes, sent_whole):
-            extra = {"outcome": "uncertain", "bytes": sent_bytes, "sent_whole": sent_whole}
+        case Uncertain(reason, text, sent_bytes, sent_whole, cleared):
+            extra = {"outcome": "uncertain", "bytes": sent_bytes, "sent_whole": sent_whole, "cleared": cleared}
             return "retry", reason.value, text, True, None, extra
         case Unprintable(reason, text):
             return "failed", reason.value, text, False, None, {"outcome": "unprintable", "bytes": 0}
@@ -354,20 +391,26 @@ def _sending(ticket: TicketId, row: Row, late_after_minutes: float) -> Sending:
         printer_ip=row.printer_ip or "",
         backup_for=row.backup_for,
         sends=row.sends,
+        ids=ProcessIds(row.process_id),
     )
 
 
 def _marks(row: Row, late_minutes: int) -> Marks:
-    """What this copy must say: proven earlier paper is a reprint, unproven earlier bytes a possible duplicate."""
-    earlier = row.sends > 1
+    """What this copy must say: proven earlier paper is a reprint, unproven earlier bytes a possible duplicate.
+
+    A copy that its printer has thrown away is neither, but a part of it may lie there.
+    """
+    earlier = row.sends - row.cleared > 1
     printed_at = row.printed_at or row.kin_printed_at
     printed_on = (row.printed_on if row.printed_at else row.kin_printed_on) or ""
     maybe = dict.fromkeys([*row.maybe_at, *(row.kin_maybe_at or ())])
+    moved = dict.fromkeys([*row.moved_from, *(row.kin_moved_from or ())])
     unproven = bool(maybe) or ((earlier or bool(row.kin_on_paper)) and printed_at is None)
     return Marks(
         reprint=Reprint(printed_at, printed_on) if printed_at is not None else None,
         possible_duplicate=unproven,
         check_printers=tuple(maybe),
+        moved_from=tuple(name for name in moved if name not in maybe),
         backup_for=row.backup_for,
         late_minutes=late_minutes,
     )

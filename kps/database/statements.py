@@ -54,6 +54,10 @@ class Statements:
     rows: Statement
     printers: Statement
     set_state: Statement
+    demote: Statement
+    late_proof: Statement
+    came_back: Statement
+    unproven: Statement
     health: Statement
     prune_health: Statement
     counts: Statement
@@ -91,6 +95,10 @@ def statements(schema: PosSchema) -> Statements:
         rows=_rows(schema),
         printers=_PRINTERS,
         set_state=_SET_STATE,
+        demote=_DEMOTE,
+        late_proof=_late_proof(schema),
+        came_back=_came_back(schema),
+        unproven=_UNPROVEN,
         health=_health(schema),
         prune_health=_prune_health(schema),
         counts=_counts(),
@@ -277,28 +285,32 @@ def _sending(schema: PosSchema) -> Statement:
         f"""WITH RECURSIVE t AS MATERIALIZED (
   SELECT t.* FROM {TICKET} t WHERE t.id = {{ticket:bigint}} FOR UPDATE
 ), job AS (
-  UPDATE kps.job j SET state = 'sending', sends = j.sends + 1, sending_at = clock_timestamp()
+  UPDATE kps.job j SET state = 'sending', sends = j.sends + 1, sending_at = clock_timestamp(),
+         process_ids = j.process_ids || nextval('kps.process_id_seq')
     FROM t, kps.printer p
    WHERE j.ticket_id = {{ticket:bigint}} AND j.token = {{token:bigint}} AND j.state = 'claimed'
      AND t.id = j.ticket_id AND t.status = 'printing'
      AND p.printer_key = j.printer_key AND p.owner = j.owner AND p.epoch = j.epoch
      AND p.expires_at > clock_timestamp() + {{need:float8}} * interval '1 second'
-  RETURNING j.sends, j.maybe_at, j.printer_id, j.printer_name, j.backup_for, j.printed_on, j.first_seen_at
+  RETURNING j.sends, j.cleared, j.maybe_at, j.moved_from, j.printer_id, j.printer_name, j.backup_for, j.printed_on,
+            j.process_ids[cardinality(j.process_ids)] AS process_id
 ), family AS (
   SELECT f.id, 1 AS depth FROM {TICKET} f WHERE f.id = {{family:bigint}}
   UNION ALL
   SELECT c.id, family.depth + 1 FROM {TICKET} c JOIN family ON c.original_ticket_id = family.id WHERE family.depth < 20
 ), kin AS (
-  SELECT max(k.printed_at) AS printed_at, bool_or(coalesce(fj.sends, 0) > 0 OR k.printed_at IS NOT NULL
-           OR k.status = 'printed') AS on_paper,
+  SELECT max(k.printed_at) AS printed_at, bool_or(coalesce(fj.sends, 0) > coalesce(fj.cleared, 0)
+           OR k.printed_at IS NOT NULL OR k.status = 'printed') AS on_paper,
          (array_agg(fj.printed_on ORDER BY k.printed_at DESC NULLS LAST))[1] AS printed_on,
-         array_remove(array_agg(DISTINCT m.name), NULL) AS maybe_at
+         array_remove(array_agg(DISTINCT m.maybe_at), NULL) AS maybe_at,
+         array_remove(array_agg(DISTINCT m.moved_from), NULL) AS moved_from
     FROM family JOIN {TICKET} k ON k.id = family.id LEFT JOIN kps.job fj ON fj.ticket_id = k.id
-    LEFT JOIN LATERAL (SELECT unnest(fj.maybe_at) AS name) m ON true
+    LEFT JOIN LATERAL unnest(fj.maybe_at, fj.moved_from) AS m(maybe_at, moved_from) ON true
    WHERE k.id <> {{ticket:bigint}}
 )
-SELECT job.sends, job.maybe_at, job.printer_id, job.printer_name, job.backup_for, job.printed_on,
-       t.printed_at, kin.on_paper AS kin_on_paper, kin.printed_at AS kin_printed_at, kin.printed_on AS kin_printed_on,
+SELECT job.sends, job.cleared, job.maybe_at, job.moved_from, job.printer_id, job.printer_name, job.backup_for,
+       job.printed_on, job.process_id, kin.moved_from AS kin_moved_from, t.printed_at,
+       kin.on_paper AS kin_on_paper, kin.printed_at AS kin_printed_at, kin.printed_on AS kin_printed_on,
        kin.maybe_at AS kin_maybe_at, t.print_attempts, t.created_at, clock_timestamp() AS printed_now,
        btrim(t.printer_target) AS station, coalesce(b.bill_number, '') AS bill_number, coalesce(b.bill_type, '')
          AS bill_type,
@@ -393,8 +405,14 @@ def _settle(schema: PosSchema) -> Statement:
                       WHEN (SELECT status FROM t) = 'printed' THEN 'printed' ELSE 'failed' END,
          settled_token = j.token, token = nextval('kps.token_seq'), finished_at = clock_timestamp(),
          sends = j.sends - CASE WHEN j.state = 'sending' AND NOT {{sent:boolean}} THEN 1 ELSE 0 END,
-         maybe_at = CASE WHEN {{outcome:text}} <> 'printed' AND {{sent:boolean}} AND j.printer_name <> ALL (j.maybe_at)
+         maybe_at = CASE WHEN {{outcome:text}} <> 'printed' AND {{sent:boolean}} AND NOT {{cleared:boolean}}
+                          AND j.printer_name <> ALL (j.maybe_at)
                          THEN j.maybe_at || j.printer_name ELSE j.maybe_at END,
+         told_back = CASE WHEN {{outcome:text}} <> 'printed' AND {{sent:boolean}}
+                          THEN array_remove(j.told_back, j.printer_name) ELSE j.told_back END,
+         cleared = j.cleared + CASE WHEN {{cleared:boolean}} THEN 1 ELSE 0 END,
+         moved_from = CASE WHEN {{cleared:boolean}} AND j.printer_name <> ALL (j.moved_from)
+                           THEN j.moved_from || j.printer_name ELSE j.moved_from END,
          tried = CASE WHEN {{outcome:text}} = 'retry' THEN j.tried || j.printer_key ELSE j.tried END,
          round_open = {{outcome:text}} = 'retry', proof = CASE WHEN {{outcome:text}} = 'printed'
            THEN {{proof:text}} END,
@@ -758,16 +776,19 @@ def _acquire(schema: PosSchema) -> Statement:
          -- What the last owner found wrong is not known to be so any more: tickets wait for the new owner's hello.
          -- The same owner's process may hold a blocked ticket, and cannot say so again.
          -- And one that was just given up because it cannot be reached is not waited for.
-         state = CASE WHEN p.state = 'ready' OR {known} THEN p.state ELSE 'starting' END,
-         state_text = CASE WHEN {known} THEN p.state_text ELSE '' END,
-         state_since = CASE WHEN p.state = 'ready' OR {known} THEN p.state_since ELSE clock_timestamp() END
-   WHERE p.expires_at <= clock_timestamp()
+         -- What a probe has left behind nobody knows yet.
+         state = CASE WHEN p.borrowed_until < p.expires_at AND (p.state = 'ready' OR {known}) THEN p.state
+                      ELSE 'starting' END,
+         state_text = CASE WHEN p.borrowed_until < p.expires_at AND {known} THEN p.state_text ELSE '' END,
+         state_since = CASE WHEN p.borrowed_until < p.expires_at AND (p.state = 'ready' OR {known}) THEN p.state_since
+                            ELSE clock_timestamp() END
+   WHERE p.expires_at <= clock_timestamp() AND p.borrowed_until <= clock_timestamp()
      AND NOT (p.yielded_by IS NOT DISTINCT FROM excluded.owner AND p.yielded_until > clock_timestamp()
               -- after this long without a taker nobody else wants it
               AND p.expires_at > clock_timestamp() - interval '6 seconds'
               AND EXISTS (SELECT 1 FROM kps.instance i WHERE i.owner <> excluded.owner
                              AND i.seen_at > clock_timestamp() - interval '6 seconds'))
-  RETURNING p.printer_key, p.epoch, p.state, p.answers, p.proof_level
+  RETURNING p.printer_key, p.epoch, p.state, p.answers, p.proof_level, p.pushes, p.clears, p.firmware
 ), carried AS (
   -- my own lapsed lease: what my processes hold goes on under the new epoch
   UPDATE kps.job j SET epoch = a.epoch FROM a
@@ -982,11 +1003,20 @@ def _rows(schema: PosSchema) -> Statement:
 
 _PRINTERS = Statement(
     "printers",
-    """SELECT printer_key, owner::text AS owner, owner_name, epoch, state, state_since, state_text, held_by, paper,
-       response_ms,
+    """SELECT printer_key, owner::text AS owner, owner_name, epoch,
+       CASE WHEN borrowed_until > clock_timestamp() THEN 'held'
+            -- nobody has taken it back yet, so what was wrong before the probe is not known to be so any more
+            WHEN expires_at <= clock_timestamp() AND borrowed_until >= expires_at AND isfinite(borrowed_until)
+              THEN 'starting' ELSE state END AS state,
+       state_since,
+       CASE WHEN borrowed_until > clock_timestamp() THEN 'borrowed for a probe by ' || borrowed_by
+            ELSE state_text END AS state_text,
+       borrowed_until > clock_timestamp() AS borrowed, borrowed_by, held_by, paper, response_ms,
        checked_at, coalesce(proof_level, CASE WHEN answers THEN 'realtime' ELSE 'none' END) AS proof, answers,
-       proof_level, expires_at > clock_timestamp() AS live,
-       CASE WHEN isfinite(expires_at) THEN extract(epoch FROM clock_timestamp() - expires_at)::float8 ELSE 1e9 END
+       proof_level, cover_open, cutter_ok, demoted_text, expires_at > clock_timestamp() AS live,
+       -- a borrowed device has had no owner on purpose: whoever may take it back gets as long as after a lease
+       CASE WHEN isfinite(greatest(expires_at, borrowed_until))
+            THEN extract(epoch FROM clock_timestamp() - greatest(expires_at, borrowed_until))::float8 ELSE 1e9 END
          AS lapsed_s,
        extract(epoch FROM clock_timestamp() - state_since)::float8 AS state_age_s
   FROM kps.printer WHERE printer_key = ANY ({keys:text[]})""",
@@ -999,13 +1029,135 @@ _SET_STATE = Statement(
   UPDATE kps.printer p
      SET state = {{state:text}}, state_text = {{text:text}}, paper = {{paper:text}}, checked_at = clock_timestamp(),
          state_since = CASE WHEN p.state = {{state:text}} THEN p.state_since ELSE clock_timestamp() END,
-         response_ms = {{response:int}}, answers = coalesce({{answers:boolean}}, p.answers)
+         response_ms = {{response:int}}, answers = coalesce({{answers:boolean}}, p.answers),
+         cover_open = {{cover_open:boolean}}, cutter_ok = {{cutter_ok:boolean}}
    WHERE p.printer_key = {{key:text}} AND p.owner = {{me:uuid}} AND p.epoch = {{epoch:bigint}}
   RETURNING p.printer_key
 )
 SELECT printer_key, (SELECT count(pg_notify('{CHANNEL_PRINTER}', ''))) AS told FROM p""",
 )
 """The owner's process says what its device is like."""
+
+_DEMOTE = Statement(
+    "demote",
+    f"""WITH p AS (
+  UPDATE kps.printer p SET proof_level = 'realtime', demoted_at = clock_timestamp(), demoted_text = {{text:text}}
+   WHERE p.printer_key = {{key:text}} AND p.owner = {{me:uuid}} AND p.epoch = {{epoch:bigint}}
+     AND p.proof_level IN ('process_id', 'fence')
+  RETURNING p.printer_key
+)
+SELECT printer_key, (SELECT count(pg_notify('{CHANNEL_PRINTER}', ''))) AS told FROM p""",
+)
+"""Contrary evidence: what the probe has proven is not believed until the next probe."""
+
+
+def _late_proof(schema: PosSchema) -> Statement:
+    """A printer of mine has said the process ID of a sending that was given up: that copy did come out.
+
+    If no other copy is under way the ticket is printed by that. `rows` are the ids of the device's printer rows,
+    `value` the number of the process ID modulo `ids`.
+    """
+    log = _log(
+        schema,
+        "done",
+        ticket_id="done.id",
+        old_status="done.before",
+        new_status="done.status",
+        action="'print_success'",
+        printer_ip=_row_ip(schema, "done.row_id"),
+        error_message="CASE WHEN done.twice THEN 'it came out twice: on ' || done.name || ' too' ELSE '' END",
+        duration_ms="greatest(1, extract(epoch FROM clock_timestamp() - done.sending_at) * 1000)::int",
+        metadata="""jsonb_build_object('instance', {instance:text}, 'printer_id', done.row_id,
+          'printer_name', done.name, 'attempt', done.print_attempts, 'proof', 'process_id', 'proven', true,
+          'late', true, 'twice', done.twice)""",
+    )
+    # Only what KPS itself gave up, or a person cancelled, becomes printed; a reset by the operator wants a new copy.
+    finished = """(j.state = 'requeued' AND t.status = 'new') OR (j.state = 'failed' AND t.status = 'failed')
+          OR (j.state = 'claimed' AND t.status = 'printing')"""
+    return Statement(
+        "late_proof",
+        f"""WITH mine AS MATERIALIZED (
+  SELECT sp.id, btrim(sp.printer_name) AS name FROM {PRINTER} sp WHERE sp.id = ANY ({{rows:bigint[]}})
+), named AS MATERIALIZED (
+  SELECT j.ticket_id, (SELECT m.id FROM mine m WHERE m.name = ANY (j.maybe_at) ORDER BY m.id LIMIT 1) AS row_id
+    FROM kps.job j
+   WHERE j.maybe_at <> '{{}}' AND j.maybe_at && ARRAY(SELECT name FROM mine)
+     AND EXISTS (SELECT 1 FROM unnest(j.process_ids) AS s(number)
+                  WHERE {{value:bigint}} IN (s.number % {{ids:bigint}}, (s.number + 1) % {{ids:bigint}}))
+   ORDER BY j.ticket_id DESC LIMIT 1
+), t AS MATERIALIZED (
+  SELECT t.id, t.status, n.row_id FROM {TICKET} t JOIN named n ON n.ticket_id = t.id FOR UPDATE OF t
+), old AS MATERIALIZED (
+  SELECT j.ticket_id, j.token, j.state, j.sending_at, t.status, m.id AS row_id, m.name,
+         ({finished}) AS finishes, j.state = 'sending' OR j.state = 'printed' AS twice
+    FROM kps.job j JOIN t ON t.id = j.ticket_id JOIN mine m ON m.id = t.row_id FOR UPDATE OF j
+), job AS (
+  UPDATE kps.job j
+     SET maybe_at = array_remove(j.maybe_at, old.name), late_proof = j.late_proof || old.name,
+         told_back = array_remove(j.told_back, old.name),
+         proof = CASE WHEN old.finishes THEN 'process_id' ELSE j.proof END,
+         printed_on = CASE WHEN old.finishes THEN old.name ELSE j.printed_on END,
+         -- a claimed one is withdrawn by its holder, who finds the ticket printed
+         state = CASE WHEN old.finishes AND old.state <> 'claimed' THEN 'printed' ELSE j.state END,
+         token = CASE WHEN old.finishes AND old.state <> 'claimed' THEN nextval('kps.token_seq') ELSE j.token END,
+         finished_at = CASE WHEN old.finishes THEN clock_timestamp() ELSE j.finished_at END,
+         not_before = CASE WHEN old.finishes THEN NULL ELSE j.not_before END,
+         round_open = j.round_open AND NOT old.finishes,
+         unreached = false, rescue_from = NULL
+    FROM old WHERE j.ticket_id = old.ticket_id
+  RETURNING j.ticket_id
+), k AS (
+  UPDATE {TICKET} k SET status = 'printed', printed_at = clock_timestamp(), error_message = ''
+    FROM old WHERE k.id = old.ticket_id AND old.finishes
+  RETURNING k.id
+), done AS MATERIALIZED (
+  SELECT old.ticket_id AS id, old.status AS before, CASE WHEN old.finishes THEN 'printed' ELSE old.status END AS status,
+         old.row_id, old.name, old.twice, old.sending_at, t2.print_attempts
+    FROM old JOIN job ON job.ticket_id = old.ticket_id JOIN {TICKET} t2 ON t2.id = old.ticket_id
+), log AS ({log})
+SELECT id, status, twice, (SELECT count(*) FROM k) AS finished FROM done""",
+    )
+
+
+def _came_back(schema: PosSchema) -> Statement:
+    """A printer of mine can print again: what it may have printed from its memory goes on record, once per ticket."""
+    log = _log(
+        schema,
+        "told JOIN " + TICKET + " t ON t.id = told.ticket_id",
+        ticket_id="t.id",
+        old_status="t.status",
+        new_status="t.status",
+        action="'retry'",
+        printer_ip=_row_ip(schema, "told.row_id"),
+        error_code="'may_have_printed'",
+        error_message="told.name || ' can print again: a copy of this ticket may have come out there'",
+        metadata="""jsonb_build_object('instance', {instance:text}, 'printer_id', told.row_id,
+          'printer_name', told.name, 'possible_duplicate', true)""",
+    )
+    return Statement(
+        "came_back",
+        f"""WITH mine AS MATERIALIZED (
+  SELECT sp.id, btrim(sp.printer_name) AS name FROM {PRINTER} sp WHERE sp.id = ANY ({{rows:bigint[]}})
+), found AS MATERIALIZED (
+  SELECT j.ticket_id, m.id AS row_id, m.name FROM kps.job j JOIN mine m ON m.name = ANY (j.maybe_at)
+   WHERE j.maybe_at <> '{{}}' AND m.name <> ALL (j.told_back)
+     AND j.finished_at > clock_timestamp() - interval '1 day'
+   ORDER BY j.ticket_id FOR UPDATE OF j
+), told AS (
+  UPDATE kps.job j SET told_back = j.told_back || found.name FROM found WHERE j.ticket_id = found.ticket_id
+  RETURNING j.ticket_id, found.row_id, found.name
+), log AS ({log})
+SELECT ticket_id FROM told ORDER BY ticket_id""",
+    )
+
+
+_UNPROVEN = Statement(
+    "unproven",
+    """SELECT ticket_id, maybe_at FROM kps.job
+ WHERE maybe_at <> '{}' AND finished_at > clock_timestamp() - interval '1 day'
+ ORDER BY ticket_id DESC LIMIT 200""",
+)
+"""Tickets of the last day of which a copy may lie at a printer, newest first."""
 
 
 def _health(schema: PosSchema) -> Statement:

@@ -5,13 +5,22 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from kps.core.proof import StatusRound, level_in_force, realtime_query
-from kps.core.status import PrinterStatus, RealtimeAnswer, Reply, sentence, trouble
+from kps.core.proof import (
+    Abilities,
+    Confirmation,
+    ProcessIds,
+    StatusRound,
+    confirm_limit_s,
+    level_in_force,
+    realtime_query,
+)
+from kps.core.status import PrinterStatus, RealtimeAnswer, Reply, TextBlock, sentence, trouble
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain
 from kps.device.address import Address, Unresolvable, addresses
 from kps.device.link import Link, LinkLost, Unreachable, open_link
+from kps.device.preparing import Debt, Disbelieved, prepare
 from kps.device.sending import Consent, Sending
 
 CONNECT_LIMIT_S = 2.0
@@ -50,7 +59,8 @@ class Device:
     """One physical printer and the one connection to it.
 
     `timeout_s` (clamped to 1..30) limits connecting and standstills. `pulse` is called at least every 0.5 s while
-    anything is waited for; an exception of it goes through to the caller.
+    anything is waited for; an exception of it goes through to the caller. `shared`: other hosts print on it too, so
+    nothing of theirs may be thrown away.
     """
 
     def __init__(
@@ -61,7 +71,8 @@ class Device:
         timeout_s: float,
         pulse: Callable[[], None],
         answers: bool | None,
-        level: ProofLevel | None = None,
+        abilities: Abilities | None = None,
+        shared: bool = False,
     ) -> None:
         self.answers = answers
         """Whether it has ever answered a status query; None = never yet, as far as is known. Learned."""
@@ -73,9 +84,16 @@ class Device:
         self._port = port
         self._timeout_s = min(max(timeout_s, 1.0), 30.0)
         self._pulse = pulse
-        self._probed = level
+        self.abilities = abilities or Abilities()
+        """What it has proven, less what it has lost by contrary evidence."""
+        self.disproof = ""
+        """The contrary evidence by which it lost its rung; empty = none."""
+        self._shared = shared
         self._level = ProofLevel.NONE
         self._link: Link | None = None
+        self._prepared = False
+        self._debt = Debt()
+        self._echoes: list[bytes] = []
         self._ever_connected = False
         self._unanswered_since: float | None = None
 
@@ -106,28 +124,62 @@ class Device:
         first_byte: Callable[[], None],
         blocked: Callable[[Reason, PrinterStatus], None],
         hold_s: float,
+        ids: ProcessIds | None = None,
+        lines: int = 0,
     ) -> Printed | NotPrinted | Uncertain:
-        """Print one ticket (at least one byte) on the connection that `ask` found ready.
+        """Print one ticket (at least one byte, `lines` lines high) on the connection that `ask` found ready.
 
+        Without `ids` the rung `process_id` is not used.
         `may_write` is asked before each portion; `first_byte` is called once, right before the first attempt to write;
         `blocked` once, when the ticket is stuck for `timeout_s` or a sign speaks against it, after which it gets
         `hold_s` seconds to come free. After an Uncertain the connection is gone, and what it still held with it.
         """
         if self._link is None:
             return NotPrinted(Reason.CONNECTION_LOST, "not connected")
-        consent = Consent(self._pulse, may_write, first_byte, blocked)
-        sending = Sending(self._link, data, self._level, consent, timeout_s=self._timeout_s, hold_s=hold_s)
+        level = self._level
+        if level is ProofLevel.PROCESS_ID and ids is None:
+            level = ProofLevel.REALTIME
+        proof = Confirmation(level, len(data), ids)
+        sending = Sending(
+            self._link,
+            data,
+            proof,
+            Consent(self._pulse, may_write, first_byte, blocked),
+            timeout_s=self._timeout_s,
+            confirm_s=confirm_limit_s(lines),
+            hold_s=hold_s,
+            may_clear=self.abilities.clears and not self._shared,
+        )
         outcome: Printed | NotPrinted | Uncertain | None = None
         try:
             outcome = sending.run()
         finally:
             self.bytes_sent += sending.accepted
+            if proof.evidence:
+                self.disbelieve(proof.evidence)
+            if sending.accepted and not isinstance(outcome, Printed):
+                self._debt = Debt.of(data + proof.trailer, sending.accepted, level, ids)
             self._leave(outcome, sending.accepted)
         return outcome
 
+    def take_echoes(self) -> list[bytes]:
+        """The process IDs that the printer has said since the last call, whatever tickets they name."""
+        if self._link is not None:
+            self._echoes += self._link.echoes
+            self._link.echoes.clear()
+        echoes, self._echoes = self._echoes, []
+        return echoes
+
+    def disbelieve(self, evidence: str) -> None:
+        """Its proofs cannot be trusted: from now on it gets the rung of a device that was never probed."""
+        if self.abilities.level is not None and self.abilities.level.proves_paper:
+            self.disproof = evidence
+            self.abilities = replace(self.abilities, level=ProofLevel.REALTIME)
+            self._level = level_in_force(self.abilities.level, answered=bool(self.answers))
+
     def close(self, *, abort: bool = False) -> None:
         """End the connection: orderly, within 1 s, or at once, taking back what the printer has not yet fetched."""
-        link, self._link = self._link, None
+        link = self._let_go()
         if link is None:
             return
         if abort:
@@ -138,8 +190,8 @@ class Device:
     def _leave(self, outcome: Printed | NotPrinted | Uncertain | None, accepted: int) -> None:
         """What becomes of the connection after a ticket; outcome None = an exception is on its way."""
         match outcome:
-            case Uncertain():
-                self.close(abort=True)
+            case Uncertain(cleared=cleared):
+                self.close(abort=not cleared)
             case NotPrinted(reason=Reason.CONNECTION_LOST):
                 self._drop()
             case None if accepted:
@@ -167,6 +219,7 @@ class Device:
         except Unresolvable as error:
             raise Unreachable(Reason.UNRESOLVABLE, sentence(Reason.UNRESOLVABLE)) from error
         link = self._first_that_accepts(candidates, until)
+        self._prepared = False
         self.reconnects += self._ever_connected
         self._ever_connected = True
         self._link = link
@@ -185,14 +238,34 @@ class Device:
     def _greet(self, link: Link, began: float) -> Ready | Unable:
         """Ask what there is to ask on this connection. Raises LinkLost if it turns out to be of no use."""
         stale = link.read()
+        if any(isinstance(reply, TextBlock) and reply.power_on for reply in stale):
+            raise LinkLost("switched on anew: it has forgotten what it was told")
         if self._unanswered_since is not None:
             return self._greet_mute(link, stale, began)
-        if self._probed is ProofLevel.NONE:
+        if self.abilities.level is ProofLevel.NONE:
             return self._verdict(link.pushed, began)
         questions = StatusRound()
-        if self._all_answered(link, questions):
-            return self._verdict(questions.status, began)
-        return self._unanswered(link, questions, began)
+        if not self._all_answered(link, questions):
+            return self._unanswered(link, questions, began)
+        if not self._prepared and trouble(questions.status) is None:
+            return self._prepare(link, questions, began)
+        return self._verdict(questions.status, began)
+
+    def _prepare(self, link: Link, questions: StatusRound, began: float) -> Ready | Unable:
+        """Once per connection, before its first ticket: modes, identity, and what an earlier ticket left behind."""
+        try:
+            settled = prepare(link, self.abilities, self._debt, pulse=self._pulse, limit_s=self._timeout_s)
+        except Disbelieved as why:
+            self.disbelieve(str(why))
+            raise LinkLost(str(why)) from why
+        if not settled:
+            self._debt = replace(self._debt, unanswered=self._debt.unanswered + 1)
+            self._drop()
+            return _unable(Reason.SILENT, questions.status)
+        self._prepared = True
+        self._debt = Debt()
+        reason = trouble(link.pushed)
+        return self._verdict(link.pushed if reason is not None else questions.status, began)
 
     def _all_answered(self, link: Link, questions: StatusRound) -> bool:
         """Ask `DLE EOT` 1 to 4, one at a time, within the limit for all of them."""
@@ -213,7 +286,7 @@ class Device:
         return True
 
     def _should_answer(self) -> bool:
-        return bool(self.answers) or self._probed not in (None, ProofLevel.NONE)
+        return bool(self.answers) or self.abilities.level not in (None, ProofLevel.NONE)
 
     def _answer_limit_s(self) -> float:
         return self._timeout_s if self._should_answer() else min(self._timeout_s, FIRST_ANSWER_LIMIT_S)
@@ -254,13 +327,20 @@ class Device:
         if reason is not None:
             return _unable(reason, status)
         answered = bool(self.answers) and self._unanswered_since is None
-        self._level = level_in_force(self._probed, answered=answered)
+        self._level = level_in_force(self.abilities.level, answered=answered)
         return Ready(status, max(1, round((time.monotonic() - began) * 1000)), self._level)
 
     def _drop(self) -> None:
-        link, self._link = self._link, None
+        link = self._let_go()
         if link is not None:
             link.drop()
+
+    def _let_go(self) -> Link | None:
+        """No connection is held any more; what came over it is kept."""
+        link, self._link = self._link, None
+        if link is not None:
+            self._echoes += link.echoes
+        return link
 
 
 def _unable(reason: Reason, status: PrinterStatus | None = None) -> Unable:

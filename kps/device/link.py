@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kps.core.status import AsbUnit, PrinterStatus, Reply, ReplyReader, after_asb
+from kps.core.status import AsbUnit, PrinterStatus, ProcessIdEcho, Reply, ReplyReader, after_asb
 from kps.core.tickets import Reason
 
 SLICE_S = 0.25
@@ -83,6 +83,8 @@ class Link:
         self._end: LinkLost | None = None
         self.pushed = PrinterStatus()
         """What the printer told on this connection without being asked (ASB)."""
+        self.echoes: list[bytes] = []
+        """Process IDs that the printer has said on this connection; whoever takes note of them empties it."""
 
     def fileno(self) -> int:
         """The socket's descriptor."""
@@ -98,6 +100,8 @@ class Link:
             for reply in self._reader.feed(data):
                 if isinstance(reply, AsbUnit):
                     self.pushed = after_asb(self.pushed, reply)
+                elif isinstance(reply, ProcessIdEcho):
+                    self.echoes.append(reply.process_id)
                 replies.append(reply)
         if self._end is not None and not replies:
             raise self._end

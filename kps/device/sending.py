@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from kps.core.proof import Confirmation, Patience, Step, patience, realtime_query
 from kps.core.status import PrinterStatus
-from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain
+from kps.core.tickets import NotPrinted, Printed, Reason, Uncertain
 from kps.crash import Point, crash_point
 from kps.device.link import Link, LinkLost
 
@@ -17,6 +17,12 @@ CHUNK = 1024
 
 ASK_AGAIN_S = 0.5
 """While a ticket is held: the pause between two rounds of questions."""
+
+LOOK_EVERY_S = 1.0
+"""While the proof of a ticket is due: the pause between two rounds of questions."""
+
+CLEAR_LIMIT_S = 3.0
+"""How long a printer may take to say that it threw a ticket away."""
 
 _FIRST_LOOK_S, _LAST_LOOK_S, _LOOK_GROWTH = 0.001, 0.05, 1.25
 """No event tells that the send queue is empty, so we look: soon at first, then less often. Many network stacks
@@ -37,21 +43,33 @@ class Sending:
     """The try to print one ticket. `run` once; `accepted` says at any moment how many bytes have left."""
 
     def __init__(
-        self, link: Link, data: bytes, level: ProofLevel, consent: Consent, *, timeout_s: float, hold_s: float
+        self,
+        link: Link,
+        data: bytes,
+        proof: Confirmation,
+        consent: Consent,
+        *,
+        timeout_s: float,
+        confirm_s: float,
+        hold_s: float,
+        may_clear: bool,
     ) -> None:
         self._link = link
-        self._data = memoryview(data)
+        self._data = memoryview(data + proof.trailer)
         self._consent = consent
         self._timeout_s = timeout_s
+        self._confirm_s = max(timeout_s, confirm_s)
         self._hold_s = hold_s
-        self._proof = Confirmation(level, len(data))
+        self._may_clear = may_clear
+        self._proof = proof
         self._begun = False
         self._told = False
-        self._look_s = _FIRST_LOOK_S
+        self._wait_for_queue_s = _FIRST_LOOK_S
         self._mark = (0, 0, 0)
         self._moved_at = time.monotonic()
         self._held_since: float | None = None
-        self._ask_at = 0.0
+        self._look_at: float | None = None
+        self._cleared_at: float | None = None
 
     @property
     def accepted(self) -> int:
@@ -78,6 +96,8 @@ class Sending:
             self._proof.hear(reply)
         if self._wants_to_write() and not self._consent.may_write():
             return Reason.LEASE_LOST
+        if self._proof.contrary is not None and self._proof.accepted == 0:
+            return self._proof.complaint
         match self._proof.step:
             case Step.WRITE:
                 self._write()
@@ -85,8 +105,14 @@ class Sending:
                 self._look_whether_delivered()
             case Step.ASK:
                 self._ask()
+            case Step.CONFIRM:
+                self._look_after(LOOK_EVERY_S)
             case Step.HOLD:
-                self._hold()
+                self._look_after(ASK_AGAIN_S)
+            case Step.CLEAR:
+                self._link.wait(CLEAR_LIMIT_S)
+            case Step.HOPELESS:
+                return self._proof.complaint
             case Step.DONE:
                 return None
         return self._lose_patience()
@@ -112,8 +138,8 @@ class Sending:
         if self._link.queued() == 0:
             self._proof.delivered()
             return
-        self._link.wait(self._look_s)
-        self._look_s = min(self._look_s * _LOOK_GROWTH, _LAST_LOOK_S)
+        self._link.wait(self._wait_for_queue_s)
+        self._wait_for_queue_s = min(self._wait_for_queue_s * _LOOK_GROWTH, _LAST_LOOK_S)
 
     def _ask(self) -> None:
         question = self._proof.question
@@ -123,17 +149,18 @@ class Sending:
             self._proof.asked()
         return self._link.wait(self._timeout_s)
 
-    def _hold(self) -> None:
-        """A sign speaks against the ticket: tell it, and look again now and then whether somebody mended it."""
+    def _look_after(self, pause_s: float) -> None:
+        """Nothing can be done but wait for the printer; now and then it is asked how it is."""
         now = time.monotonic()
-        if self._held_since is None:
-            self._held_since = now
-        if self._ask_at <= now:
-            self._ask_at = now + ASK_AGAIN_S
-            self._tell()
-        self._link.wait(self._ask_at - now)
-        if time.monotonic() >= self._ask_at:
-            self._proof.ask_again()
+        if self._look_at is None:
+            self._look_at = now + pause_s
+        if self._proof.question is not None:
+            return self._ask()
+        if now >= self._look_at:
+            self._look_at = now + pause_s
+            self._proof.look()
+            return None
+        return self._link.wait(self._look_at - now)
 
     def _lose_patience(self) -> Reason | None:
         """Whether the standstill is long enough to give the ticket up, and why."""
@@ -143,19 +170,63 @@ class Sending:
         queued = self._link.queued()
         if queued == 0 and self._proof.accepted == self._proof.total:
             self._proof.delivered()
-        mark = (self._proof.accepted, queued, self._proof.progress)
-        if mark != self._mark:
-            self._mark, self._moved_at = mark, now
-        if self._held_since is not None and now - self._held_since >= self._hold_s:
-            return self._proof.complaint
-        stalled = patience(now - self._moved_at, timeout_s=self._timeout_s, hold_s=self._hold_s)
+        if self._cleared_at is not None:
+            return self._proof.complaint if now - self._cleared_at >= CLEAR_LIMIT_S else None
+        self._note_progress(queued, now)
+        if self._held_since is not None:
+            return self._leave(queued) if now - self._held_since >= self._hold_s else None
+        limit_s = self._confirm_s if self._proof.step is Step.CONFIRM else self._timeout_s
+        stalled = patience(now - self._moved_at, timeout_s=limit_s, hold_s=self._hold_s)
         if stalled is Patience.WAITING:
             return None
         if self._peer_is_dead():
             return Reason.CONNECTION_LOST
-        if stalled is Patience.OVER or self._proof.accepted == 0:
+        if self._proof.accepted == 0:
             return self._proof.complaint
+        if self._proof.step is Step.CONFIRM and queued == 0 and self._proof.well:
+            return self._insist(now)
+        if stalled is Patience.OVER:
+            return self._leave(queued)
         self._tell()
+        return None
+
+    def _note_progress(self, queued: int, now: float) -> None:
+        """What moved, and since when a sign speaks against the ticket; when that has passed, time begins anew."""
+        # Answers about the printer are no progress of a ticket whose proof is due.
+        answers = self._proof.progress if self._proof.step is Step.ASK else 0
+        mark = (self._proof.accepted, queued, answers)
+        if mark != self._mark:
+            self._mark, self._moved_at = mark, now
+        if self._proof.contrary is None:
+            if self._held_since is not None:
+                self._held_since, self._moved_at = None, now
+            return
+        if self._held_since is None:
+            self._held_since = now
+            self._look_at = None
+        if self._proof.telling:
+            self._tell()
+
+    def _insist(self, now: float) -> Reason | None:
+        """The proof is overdue although nothing is wrong: ask once more, then take it that none will come."""
+        command = self._proof.ask_again()
+        if command and self._link.write(command) == len(command):
+            self._moved_at = now
+            self._confirm_s = self._timeout_s
+            return None
+        self._proof.overdue()
+        return self._proof.complaint
+
+    def _leave(self, queued: int) -> Reason | None:
+        """Give the ticket up; first take it back, where the printer can do that and has all of it."""
+        whole = queued == 0 and self._proof.accepted == self._proof.total
+        if not (self._may_clear and whole and self._consent.may_write()):
+            return self._proof.complaint
+        reason = self._proof.complaint
+        command = self._proof.clear()
+        if self._link.write(command) != len(command):
+            return reason
+        self._cleared_at = time.monotonic()
         return None
 
     def _peer_is_dead(self) -> bool:

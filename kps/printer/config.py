@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from kps.core.tickets import PrinterKey, ProofLevel
+from kps.core.proof import Abilities
+from kps.core.tickets import PrinterKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class DeviceConfig:
     """Ids of the printer rows that name this device."""
     answers: bool | None = None
     """Whether it has ever answered a status query; None = nobody knows."""
-    level: ProofLevel | None = None
-    """The probed proof level; None = not probed."""
+    abilities: Abilities = field(default_factory=Abilities)
+    """What a probe has proven of it, or somebody vouches for."""
     contested: bool = False
     """Its last owner vanished without letting go, and may still hold the device's only connection."""

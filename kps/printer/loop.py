@@ -11,14 +11,17 @@ from typing import assert_never
 
 from kps.core.document import Unrenderable, compose
 from kps.core.retry import Backoff
-from kps.core.status import PaperState, PrinterStatus
+from kps.core.status import PrinterStatus
 from kps.core.tickets import NotPrinted, Outcome, Printed, Reason, TicketId, Token, Uncertain, Unprintable
 from kps.crash import Point, crash_point
 from kps.database import Database, DatabaseTrouble
 from kps.database.queue import ClaimLost, LeaseEnded, Queue, Sending, Withdrawn
-from kps.device.connection import Device, Ready, Unable
+from kps.device.connection import Ready, Unable
+from kps.device.preparing import PUSH_ALL
 from kps.paper.escpos import render, warm_up
 from kps.printer.config import DeviceConfig
+from kps.printer.echoes import Echoes
+from kps.printer.watch import DeviceWatch
 from kps.process.channels import Channel, PeerGone, drain
 from kps.process.child import ChildTools
 from kps.process.clocks import boottime, monotonic
@@ -29,19 +32,9 @@ PREFETCH = 2
 LEASE_NEED_S = 2.0
 """A ticket is promised only if the lease is ours for at least this much longer."""
 TRUST_MARGIN_S = 0.25
-HELLO_EVERY_S = 20.0
-HEALTH_EVERY_S = 60.0
-PRUNE_EVERY_S = 3600.0
 BEAT_S = 0.5
-BUSY_PATIENCE_S = 3.0
-"""How long a device that we had let go of may be busy with another client before that counts as a fault."""
-CONTESTED_S = 30.0
-"""How long a refused hello after a take-over counts as busy: the old owner may still hold the device."""
 LAST_WORDS_S = 8.0
 """How long an outcome is kept for the database after the supervisor has gone."""
-_ASK_AGAIN = Backoff(first=0.5, cap=5.0)
-_ASK_ALIVE_AGAIN = Backoff(first=0.5, cap=1.0)
-"""Somebody loads paper or shuts the cover: that should be noticed at once."""
 _SETTLE_AGAIN = Backoff(first=0.05, cap=1.0)
 
 log = logging.getLogger("kps.printer")
@@ -83,9 +76,16 @@ class PrinterProcess:
         self._orders = start.orders
         self._database = Database(start.settings.database, start.name, pulse=self._slot.beat)
         self._queue = Queue(self._database, start.schema, start.owner, start.settings.instance_name)
-        self._config = config
-        self._epoch = epoch
-        self._device = self._make_device()
+        self._watch = DeviceWatch(
+            self._queue,
+            self._slot,
+            self._settings,
+            config,
+            epoch,
+            pulse=self._pulse,
+            trusted=self._trusted,
+        )
+        self._echoes = Echoes(self._queue, self._slot, self._watch)
         self._mailbox: Channel | None = None
         self._claims: deque[Claim] = deque()
         self._result: Result | None = None
@@ -94,23 +94,8 @@ class PrinterProcess:
         self._gone_at: float | None = None
         self._stopping = False
         self._draining = False
-        self._unable: Unable | None = None
-        self._status = PrinterStatus()
-        self._response_ms: int | None = None
         self._in_hold = False
         self._turn_away_due = 0.0
-        self._let_go_at: float | None = None
-        self._asked_at = 0.0
-        self._ask_failures = 0
-        self._ask_due = 0.0
-        self._published: tuple[str, str, str] | None = None
-        self._wanted: tuple[str, str, str] | None = None
-        self._publish_due = 0.0
-        self._health_due = 0.0
-        self._health_told: tuple[object, ...] | None = None
-        self._prune_due = monotonic() + random.uniform(30, 300)  # noqa: S311 - spreads the load
-        self._last_ticket = monotonic()
-        self._contested_until = monotonic() + CONTESTED_S if config.contested else 0.0
 
     def run(self) -> None:
         """Work until told to end."""
@@ -121,7 +106,7 @@ class PrinterProcess:
             while True:
                 self.step()
         except (Stopped, PeerGone):
-            self._device.close()
+            self._watch.device.close()
             self._database.close()
 
     def step(self) -> None:
@@ -133,11 +118,13 @@ class PrinterProcess:
         if self._result is not None:
             self._settle()
         elif self._claims and self._trusted():
+            self._hear_echoes()
             self._print_next()
             self._count()
             return
         elif not self._claims:
-            self._keep_up()
+            self._watch.keep_up()
+            self._hear_echoes()
         self._count()
         self._wait()
 
@@ -157,10 +144,9 @@ class PrinterProcess:
             case ("mailbox", int()):
                 self._new_mailbox(self._control.receive_end())
             case ("lease", int(epoch)):
-                self._epoch = epoch
-                self._published = None
+                self._watch.new_epoch(epoch)
             case ("device", DeviceConfig() as config):
-                self._reconfigure(config)
+                self._watch.reconfigure(config)
             case ("drain",):
                 self._draining = True
             case ("reopen",):
@@ -169,29 +155,6 @@ class PrinterProcess:
                 self._draining = self._stopping = True
             case _:
                 log.error("unknown message", extra={"text": str(message[0])})
-
-    def _reconfigure(self, config: DeviceConfig) -> None:
-        """Rows, timeout or address text changed; the device itself, its key, is the same."""
-        changed = (config.host, config.port, config.timeout_s, config.level) != (
-            self._config.host, self._config.port, self._config.timeout_s, self._config.level,
-        )  # fmt: skip
-        answers = self._device.answers
-        self._config = config
-        if changed:
-            self._device.close()
-            self._device = self._make_device(answers)
-        self._health_told = None
-
-    def _make_device(self, answers: bool | None = None) -> Device:
-        config = self._config
-        return Device(
-            config.host,
-            config.port,
-            timeout_s=config.timeout_s,
-            pulse=self._pulse,
-            answers=config.answers if answers is None else answers,
-            level=config.level,
-        )
 
     def _new_mailbox(self, mailbox: Channel) -> None:
         """A new dispatcher: what the old one had put into its mailbox still counts as ours."""
@@ -253,7 +216,7 @@ class PrinterProcess:
         self._slot.set(Cell.TOKEN, claim.token)
         self._slot.set(Cell.STAGE, Stage.TAKEN)
         began = monotonic()
-        match self._ask_patiently():
+        match self._watch.ask_patiently():
             case Ready():
                 self._send(claim, began)
             case Unable(reason, text):
@@ -263,7 +226,6 @@ class PrinterProcess:
         self._slot.set(Cell.STAGE, Stage.IDLE)
         self._slot.set(Cell.TICKET, 0)
         self._slot.set(Cell.HELD, len(self._claims))
-        self._last_ticket = monotonic()
 
     def _send(self, claim: Claim, began: float) -> None:
         try:
@@ -290,8 +252,9 @@ class PrinterProcess:
         crash_point(Point.PROMISED)
         outcome = self._put_on_paper(sending)
         self._in_hold = False
+        self._echoes.sent(claim.ticket, sending.ids, proven=isinstance(outcome, Printed))
         marks = sending.ticket.marks
-        marked = marks.possible_duplicate
+        marked = marks.possible_duplicate or bool(marks.moved_from)
         self._slot.add(Cell.MARKED, float(marked and not isinstance(outcome, (NotPrinted, Unprintable))))
         self._conclude(Result(claim, outcome, True, _ms(began), marked))
 
@@ -312,16 +275,21 @@ class PrinterProcess:
         self._post(("room", claim.token))
 
     def _put_on_paper(self, sending: Sending) -> Outcome:
+        watch = self._watch
         try:
-            data = render(compose(sending.ticket, sending.paper), sending.paper)
+            document = compose(sending.ticket, sending.paper)
+            pushes = watch.device.abilities.pushes
+            data = render(document, sending.paper, after_reset=PUSH_ALL if pushes else b"")
         except Unrenderable as why:
             return Unprintable(why.reason, str(why))
-        return self._device.send(
+        return watch.device.send(
             data,
             may_write=self._trusted,
             first_byte=self._first_byte,
             blocked=self._blocked,
             hold_s=self._settings.hold_s,
+            ids=sending.ids,
+            lines=document.height,
         )
 
     def _first_byte(self) -> None:
@@ -329,10 +297,8 @@ class PrinterProcess:
 
     def _blocked(self, reason: Reason, status: PrinterStatus) -> None:
         """A ticket is stuck inside: say so at once, so that the printer's other tickets go elsewhere."""
-        self._status = status
-        self._unable = Unable(reason, "blocked with a ticket inside", True, status)
         log.warning("printer blocked", extra={"cause": reason.value, "ticket": int(self._slot.get(Cell.TICKET))})
-        self._publish(_state_of(reason), f"blocked with a ticket inside: {reason.value.replace('_', ' ')}")
+        self._watch.blocked(reason, status)
         self._in_hold = True
         self._turn_away()
 
@@ -346,8 +312,10 @@ class PrinterProcess:
         self._result = result
         self._settle_failures = 0
         self._settle_due = 0.0
-        if self._unable is not None and isinstance(result.outcome, (Printed, Uncertain)):
-            self._ask_due = 0.0  # it was blocked with the ticket inside: what is it like now?
+        if self._watch.unable is not None and isinstance(result.outcome, (Printed, Uncertain)):
+            self._watch.due = 0.0  # it was blocked with the ticket inside: what is it like now?
+        if isinstance(result.outcome, Uncertain):
+            self._watch.left_uncertain()
         self._tell(result)
         if at_once:
             self._settle()
@@ -364,8 +332,9 @@ class PrinterProcess:
             case NotPrinted(reason, text):
                 self._slot.add(Cell.NOT_PRINTED)
                 log.warning("ticket not printed", extra=fields | {"cause": reason.value, "text": text})
-            case Uncertain(reason, text, sent_bytes):
+            case Uncertain(reason, text, sent_bytes, _, cleared):
                 self._slot.add(Cell.UNCERTAIN)
+                self._slot.add(Cell.CLEARED, float(cleared))
                 self._slot.add(Cell.BYTES, sent_bytes)
                 log.error("ticket uncertain", extra=fields | {"cause": reason.value, "text": text, "bytes": sent_bytes})
             case Unprintable(reason, text):
@@ -382,7 +351,7 @@ class PrinterProcess:
             return
         # A printer that could not print says so first: the ticket must not come back to it.
         if isinstance(result.outcome, (NotPrinted, Uncertain)):
-            self._publish_wanted()
+            self._watch.publish_wanted()
         crash_point(Point.SETTLING)
         try:
             self._write(result)
@@ -433,139 +402,12 @@ class PrinterProcess:
             self._post(("room", claim.token))
         self._slot.set(Cell.HELD, len(self._claims))
 
-    # -- the device's state ----------------------------------------------------------------------------------------
-
-    def _ask(self) -> Ready | Unable:
-        """Hello; what it says is published if it is news."""
-        answer = self._device.ask()
-        if isinstance(answer, Unable) and answer.reason is Reason.CONNECTION_LOST:
-            answer = self._device.ask()  # the held connection is gone; whether the device is, a new one tells
-        self._asked_at = monotonic()
-        self._status = answer.status
-        if isinstance(answer, Ready):
-            self._unable = None
-            self._contested_until = 0.0
-            self._ask_failures = 0
-            self._response_ms = answer.response_ms
-            self._ask_due = monotonic() + HELLO_EVERY_S
-            self._slot.set(Cell.UNREACHED_SINCE, 0.0)
-            self._publish("ready", "")
-        else:
-            self._unable = answer
-            self._ask_failures += 1
-            self._response_ms = None
-            again = _ASK_ALIVE_AGAIN if answer.alive else _ASK_AGAIN
-            self._ask_due = monotonic() + again.delay(self._ask_failures, random.random())  # noqa: S311 - jitter
-            if not answer.alive and not self._slot.get(Cell.UNREACHED_SINCE):
-                self._slot.set(Cell.UNREACHED_SINCE, monotonic())
-            if answer.alive:
-                self._slot.set(Cell.UNREACHED_SINCE, 0.0)
-            if self._perhaps_still_held(answer):
-                self._publish("starting", "perhaps still held by its last owner")
-            else:
-                self._publish(_state_of(answer.reason), answer.text)
-        return answer
-
-    def _perhaps_still_held(self, answer: Unable) -> bool:
-        """Just taken over from an owner that vanished: that the device refuses us does not mean that it is down."""
-        return monotonic() < self._contested_until and answer.reason in _BUSY_SIGNS
-
-    def _publish(self, state: str, text: str) -> None:
-        if self._wanted is None or self._wanted[0] != state:
-            level = logging.INFO if state == "ready" else logging.WARNING
-            log.log(level, "printer state", extra={"state": state, "cause": text})
-        self._wanted = (state, text, self._status.paper.value)
-        self._publish_due = 0.0
-        self._publish_wanted()
-
-    def _publish_wanted(self) -> None:
-        if self._wanted is None or self._wanted == self._published or monotonic() < self._publish_due:
-            return
-        state, text, paper = self._wanted
+    def _hear_echoes(self) -> None:
+        """What the printer has said about earlier tickets, now that all outcomes are on record."""
         try:
-            self._queue.set_state(
-                self._config.key,
-                self._epoch,
-                state=state,
-                text=text,
-                paper=paper,
-                response_ms=self._response_ms,
-                answers=self._device.answers,
-            )
-        except DatabaseTrouble:
-            # Counted by the connection; said again as long as it is news.
-            self._publish_due = monotonic() + 0.5
-            return
-        self._published = self._wanted
-
-    def _keep_up(self) -> None:
-        """Between tickets: keep the device awake, publish, write health rows."""
-        if not self._trusted():
-            if self._device.connected:
-                log.warning("lease not trusted")
-                self._device.close()
-            return
-        self._let_go()
-        if monotonic() >= self._ask_due:
-            self._ask()
-        self._publish_wanted()
-        try:
-            self._write_health()
-            self._prune_health()
+            self._echoes.listen()
         except DatabaseTrouble as trouble:
             log.warning("database trouble", extra={"cause": trouble.sentence})
-            self._health_due = monotonic() + 5.0
-
-    def _let_go(self) -> None:
-        """Where the site wants it, an idle socket is closed; the device is then asked once a minute only."""
-        idle_close_s = self._settings.idle_close_s
-        if not idle_close_s or not self._device.connected or self._unable is not None:
-            return
-        if monotonic() - max(self._last_ticket, self._asked_at) >= idle_close_s:
-            self._device.close()
-            self._let_go_at = monotonic()
-            self._ask_due = self._let_go_at + HEALTH_EVERY_S
-
-    def _ask_patiently(self) -> Ready | Unable:
-        """A device that we let go of may be in somebody else's hands for a moment: busy is no failed print."""
-        answer = self._ask()
-        if self._let_go_at is None:
-            return answer
-        give_up_at = monotonic() + BUSY_PATIENCE_S
-        while isinstance(answer, Unable) and answer.reason in _BUSY_SIGNS and monotonic() < give_up_at:
-            self._pulse()
-            wait([], 0.2)
-            answer = self._ask()
-        self._let_go_at = None
-        return answer
-
-    def _write_health(self) -> None:
-        status, unable = self._status, self._unable
-        online = unable is None or (unable.alive and unable.reason is not Reason.SILENT)
-        code = "" if unable is None else unable.reason.value
-        text = "" if unable is None else unable.text
-        told = (online, status.paper, status.cutter_ok, status.temperature_ok, code)
-        if self._wanted is None or (monotonic() < self._health_due and told == self._health_told):
-            return
-        self._queue.health(
-            self._config.key,
-            self._config.rows,
-            online=online,
-            response_ms=self._response_ms,
-            paper=_paper_word(status.paper),
-            code=code,
-            error=text,
-            temperature_ok=status.temperature_ok,
-            cutter_ok=status.cutter_ok,
-        )
-        self._health_told = told
-        self._health_due = monotonic() + HEALTH_EVERY_S
-
-    def _prune_health(self) -> None:
-        if monotonic() < self._prune_due:
-            return
-        pruned = self._queue.prune_health(self._config.rows, self._settings.health_retention_days)
-        self._prune_due = monotonic() + (1.0 if pruned >= 5000 else PRUNE_EVERY_S)
 
     # -- the loop --------------------------------------------------------------------------------------------------
 
@@ -579,8 +421,8 @@ class PrinterProcess:
             self._turn_away()
 
     def _count(self) -> None:
-        self._slot.set(Cell.CONNECTED, float(self._device.connected))
-        self._slot.set(Cell.RECONNECTS, self._device.reconnects)
+        self._slot.set(Cell.CONNECTED, float(self._watch.device.connected))
+        self._slot.set(Cell.RECONNECTS, self._watch.device.reconnects)
         self._slot.set(Cell.DATABASE_ERRORS, self._database.errors)
 
     def _wait(self) -> None:
@@ -589,43 +431,18 @@ class PrinterProcess:
         if self._result is not None:
             timeout = min(timeout, self._settle_due - now)
         elif not self._claims:
-            timeout = min(timeout, self._ask_due - now)
+            timeout = min(timeout, self._watch.due - now)
             if self._settings.idle_close_s:
                 timeout = min(timeout, self._settings.idle_close_s)
         sources: list[object] = [] if self._gone_at is not None else [self._control]
         if self._mailbox is not None:
             sources.append(self._mailbox)
-        device = self._device.fileno() if self._result is None and not self._claims and self._trusted() else None
+        device = self._watch.device.fileno() if self._result is None and not self._claims and self._trusted() else None
         if device is not None:
             sources.append(device)
         if device in wait(sources, max(0.005, timeout)):  # type: ignore[arg-type]
             # An idle printer that says something, or closes, has news: power off, or a status of its own accord.
-            self._ask_due = 0.0
-
-
-_BUSY_SIGNS = frozenset({Reason.REFUSED, Reason.TIMEOUT, Reason.SILENT, Reason.CONNECTION_LOST})
-_STATES = {
-    Reason.REFUSED: "down",
-    Reason.TIMEOUT: "down",
-    Reason.UNRESOLVABLE: "down",
-    Reason.CONNECTION_LOST: "down",
-    Reason.SILENT: "silent",
-    Reason.OFFLINE: "offline",
-    Reason.PAPER_OUT: "paper_out",
-    Reason.COVER_OPEN: "cover_open",
-    Reason.CUTTER_ERROR: "error",
-    Reason.PRINTER_ERROR: "error",
-    Reason.BLOCKED: "blocked",
-}
-
-
-def _state_of(reason: Reason) -> str:
-    return _STATES.get(reason, "down")
-
-
-def _paper_word(paper: PaperState) -> str:
-    """The POS's words for paper."""
-    return {PaperState.OK: "ok", PaperState.LOW: "low", PaperState.OUT: "out"}.get(paper, "unknown")
+            self._watch.due = 0.0
 
 
 def _ms(began: float) -> int:

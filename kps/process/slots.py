@@ -73,6 +73,16 @@ class Cell(IntEnum):
     """Tickets that wait for a printer row now."""
     HELD_TICKETS = 33
     """Tickets that wait because their printers are switched off in the POS, or because none can print (hold)."""
+    DEMOTED = 35
+    """Times that a device lost its proof level by contrary evidence."""
+    LATE_PROOFS = 36
+    """Copies that were given up and proven afterwards."""
+    STRAY_IDS = 37
+    """Process IDs that no ticket ever had."""
+    CLEARED = 38
+    """Tickets that a blocked printer threw away, proven."""
+    RUNG = 39
+    """The device's proof level in force, as its place in ProofLevel, from 1; 0 = not known yet."""
     PRINT_SECONDS = 40
     BUCKETS = 41
 
@@ -88,7 +98,7 @@ COUNTERS = frozenset(
         Cell.BYTES, Cell.RECONNECTS, Cell.DATABASE_ERRORS, Cell.LOG_DROPPED, Cell.MARKED, Cell.STALE_TOKENS,
         Cell.NOT_PRINTED, Cell.UNCERTAIN, Cell.UNPRINTABLE, *PRINTED_CELL.values(), Cell.FAILED, Cell.CLAIMED,
         Cell.POLL_FOUND_WORK, Cell.LISTENER_RECONNECTS, Cell.ROUNDS_ENDED, Cell.RESCUED, Cell.FAILOVERS,
-        Cell.RECONCILED, Cell.RELEASED,
+        Cell.RECONCILED, Cell.RELEASED, Cell.DEMOTED, Cell.LATE_PROOFS, Cell.STRAY_IDS, Cell.CLEARED,
     }
 )  # fmt: skip
 

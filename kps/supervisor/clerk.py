@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kps.core.health import QueueView
+from kps.core.proof import Abilities
 from kps.core.retry import Backoff
 from kps.core.routing import PrinterRow, covers, printer_key
 from kps.core.settings import Settings
@@ -33,6 +34,8 @@ LEASE_TTL_S = 6.0
 RENEW_EVERY_S = 1.5
 ROWS_EVERY_S = 2.0
 DEVICES_EVERY_S = 2.0
+BORROWED_EVERY_S = 0.5
+"""The same while somebody has a device of ours for a probe: its tickets wait for it."""
 COUNTS_EVERY_S = 5.0
 ORPHANS_EVERY_S = 5.0
 SWEEP_EVERY_S = 600.0
@@ -67,7 +70,7 @@ class LeaseTaken:
     key: PrinterKey
     epoch: int
     answers: bool | None
-    level: ProofLevel | None
+    abilities: Abilities
     contested: bool
     """Its last owner vanished and may still hold the device."""
 
@@ -77,6 +80,14 @@ class LeaseLost:
     """Another instance owns the printer, or we have given it up."""
 
     key: PrinterKey
+
+
+@dataclass(frozen=True, slots=True)
+class Borrowed:
+    """A person wants a printer of ours for a probe: it is to be let go."""
+
+    key: PrinterKey
+    by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +107,7 @@ class Reclaimed:
     count: int
 
 
-Event = SchemaKnown | RowsRead | LeaseTaken | LeaseLost | Released | Reclaimed
+Event = SchemaKnown | RowsRead | LeaseTaken | LeaseLost | Borrowed | Released | Reclaimed
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +185,7 @@ class Clerk:
         self.trouble: str = "not connected yet"
         """A sentence for people; '' while the database works."""
         self.devices: tuple[Row, ...] = ()
+        self.unproven: tuple[Row, ...] = ()
         self.totals: dict[int, tuple[int, int]] = {}
         """Printer row id -> (total_prints, failed_prints)."""
         self.counts = QueueView()
@@ -337,6 +349,8 @@ class Clerk:
             self._when_due("renew", RENEW_EVERY_S, self._renew)
         self._when_due("rows", ROWS_EVERY_S, self._read_rows)
         self._when_due("devices", DEVICES_EVERY_S, self._read_devices)
+        if any(row.borrowed for row in self.devices):
+            self._due["devices"] = min(self._due["devices"], monotonic() + BORROWED_EVERY_S)
         self._when_due("counts", COUNTS_EVERY_S, self._count)
         self._when_due("orphans", min(ORPHANS_EVERY_S, self._settings.reclaim_s / 2), self._reclaim)
         self._when_due("sweep", SWEEP_EVERY_S, self._sweep)
@@ -456,8 +470,10 @@ class Clerk:
             key = PrinterKey(row.printer_key)
             if key in self.well and row.live and row.owner != self._owner:
                 self._post(LeaseLost(key))
-        live = {row.printer_key for row in self.devices if row.live}
-        if any(key not in live for key in self._wanted() if key not in self.unwanted):
+            if row.borrowed and row.live and row.owner == self._owner:
+                self._post(Borrowed(key, row.borrowed_by))
+        away = {row.printer_key for row in self.devices if row.live or row.borrowed}
+        if any(key not in away for key in self._wanted() if key not in self.unwanted):
             self._acquire()
 
     def _acquire(self) -> None:
@@ -483,12 +499,14 @@ class Clerk:
                 self.well[key] = Well(row.epoch, well.orders)
                 well.orders[Order.TRUST_UNTIL] = asked_at + LEASE_TTL_S
             level = ProofLevel(row.proof_level) if row.proof_level else None
-            self._post(LeaseTaken(key, row.epoch, row.answers, level, row.contested))
+            abilities = Abilities(level, row.pushes, row.clears, row.firmware)
+            self._post(LeaseTaken(key, row.epoch, row.answers, abilities, row.contested))
 
     def _count(self) -> None:
         row = self._database.run(self._known.sql.counts, limit=SLOW_CALL_S)[0]
         self.counts = QueueView(row.new, row.printing, row.failed_today, row.printed_today, row.oldest_new_age_s)
         self.counts_at = monotonic()
+        self.unproven = tuple(self._database.run(self._known.sql.unproven, limit=SLOW_CALL_S))
 
     def _reclaim(self) -> None:
         """Adopt `printing` tickets that nobody has accounted for during RECLAIM_SECONDS."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from itertools import chain, count
 
+from kps.core.proof import Abilities
 from kps.core.routing import PrinterRow, covers
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey
@@ -39,6 +40,12 @@ def wanted_devices(
                 rows=tuple(row.id for row in same),
             )
     return found
+
+
+def vouched_for(config: DeviceConfig, settings: Settings) -> Abilities | None:
+    """What PROOF_LEVELS says of a device, by its name or its address; None = nothing."""
+    names = (config.name.lower(), str(config.key).partition(":")[2].lower())
+    return next((abilities for name, abilities in settings.proof_levels if name in names), None)
 
 
 def _unique(row: PrinterRow, taken: set[str]) -> str:

@@ -32,6 +32,7 @@ from kps.process.clocks import monotonic
 from kps.process.slots import Cell, Order, Stage
 from kps.supervisor.children import Child, State
 from kps.supervisor.clerk import (
+    Borrowed,
     Clerk,
     LeaseLost,
     LeaseTaken,
@@ -42,7 +43,7 @@ from kps.supervisor.clerk import (
     Well,
     wakeup_pipe,
 )
-from kps.supervisor.devices import wanted_devices
+from kps.supervisor.devices import vouched_for, wanted_devices
 from kps.supervisor.entries import dispatcher_entry, printer_entry
 from kps.supervisor.generation import RunDir
 from kps.supervisor.snapshot import Facts, build
@@ -76,6 +77,8 @@ class Printer:
     retiring: bool = False
     """Drained and stopped because its rows or its lease are gone."""
     lease_lost: bool = False
+    borrowed: bool = False
+    """Being let go for a probe."""
     told_down: bool = False
     yield_asked_at: float = 0.0
     mailbox_pair: tuple[int, int] = (0, 0)
@@ -272,6 +275,8 @@ class Supervisor:
                     self._lease_taken(taken)
                 case LeaseLost(key):
                     self._lease_lost(key)
+                case Borrowed(key, by):
+                    self._borrowed(key, by)
                 case Released() as released:
                     self._after_release(released)
                 case Reclaimed(count):
@@ -316,7 +321,7 @@ class Supervisor:
 
     @staticmethod
     def _with_knowledge(fresh: DeviceConfig, known: DeviceConfig) -> DeviceConfig:
-        return replace(fresh, answers=known.answers, level=known.level, contested=known.contested)
+        return replace(fresh, answers=known.answers, abilities=known.abilities, contested=known.contested)
 
     def _lease_taken(self, taken: LeaseTaken) -> None:
         self._leases[taken.key] = taken
@@ -325,7 +330,8 @@ class Supervisor:
             return
         printer = self._printers.get(taken.key)
         if printer is None:
-            config = replace(config, answers=taken.answers, level=taken.level, contested=taken.contested)
+            abilities = vouched_for(config, self._settings) or taken.abilities
+            config = replace(config, answers=taken.answers, abilities=abilities, contested=taken.contested)
             child = self._retired.pop(taken.key, None) or Child.new(
                 self._context, f"printer-{config.name}", "printer", printer_entry
             )
@@ -346,6 +352,15 @@ class Supervisor:
             log.warning("lease lost", extra={"printer": printer.config.name})
             printer.lease_lost = True
             self._retire(printer)
+
+    def _borrowed(self, key: PrinterKey, by: str) -> None:
+        """As if its rows were inactive; it is acquired like any other once it has been given back."""
+        printer = self._printers.get(key)
+        if printer is None or printer.retiring or printer.releasing is not None:
+            return
+        log.warning("printer borrowed", extra={"printer": printer.config.name, "cause": f"a probe by {by}"})
+        printer.borrowed = True
+        self._retire(printer)
 
     def _retire(self, printer: Printer) -> None:
         """Finish the ticket that is printing, give the others back, end the process, then the lease."""
@@ -475,7 +490,7 @@ class Supervisor:
             self._release(printer, printer.epoch, token if blamed else Token(0))
         if printer.retiring:
             self._retired_now(printer)
-            if printer.config.key in self._configs and not printer.lease_lost:
+            if printer.config.key in self._configs and not (printer.lease_lost or printer.borrowed):
                 log.info("printer row back", extra={"printer": printer.config.name})
 
     def _release(self, printer: Printer, epoch: int, blamed: Token) -> None:

@@ -9,7 +9,7 @@ import kps
 from kps.core.health import ChildView, PrinterView, Snapshot
 from kps.core.routing import Ability, DeviceState, PrinterRow
 from kps.core.settings import Settings
-from kps.core.tickets import PrinterKey
+from kps.core.tickets import PrinterKey, ProofLevel
 from kps.database.connection import Row
 from kps.printer.config import DeviceConfig
 from kps.process.slots import COUNTERS, PRINTED_CELL, Cell, print_buckets
@@ -118,6 +118,10 @@ def _child(child: Child, now: float) -> ChildView:
         log_records_dropped=int(cells[Cell.LOG_DROPPED]),
         marked_copies=int(cells[Cell.MARKED]),
         stale_tokens=int(cells[Cell.STALE_TOKENS]),
+        cleared=int(cells[Cell.CLEARED]),
+        late_proofs=int(cells[Cell.LATE_PROOFS]),
+        stray_ids=int(cells[Cell.STRAY_IDS]),
+        demotions=int(cells[Cell.DEMOTED]),
         print_seconds_buckets=print_buckets(cells),
         print_seconds_sum=cells[Cell.PRINT_SECONDS],
     )
@@ -159,14 +163,34 @@ def _printer(row: PrinterRow, device: Row | None, facts: Facts) -> PrinterView:
         state=state.state if state is not None else "starting",
         able=able,
         state_since=device.state_since if device is not None else None,
-        proof=device.proof if device is not None else "none",
+        proof=_level(device, held[1] if held is not None else None),
         paper=device.paper if device is not None else "unknown",
+        cover=_word(device.cover_open if device is not None else None, "open", "closed"),
+        cutter=_word(device.cutter_ok if device is not None else None, "ok", "error"),
         response_ms=device.response_ms if device is not None else None,
         checked_at=device.checked_at if device is not None else None,
         queued=int(held[1].cells[Cell.HELD]) if held is not None else 0,
         total_prints=total,
         failed_prints=failed,
+        proof_lost=device.demoted_text if device is not None else "",
+        may_have_printed=_may_have_printed(row, facts),
     )
+
+
+def _level(device: Row | None, child: Child | None) -> str:
+    """The proof level that its process uses, else what is stored."""
+    if child is not None and (rung := int(child.cells[Cell.RUNG])):
+        return list(ProofLevel)[rung - 1].value
+    return str(device.proof) if device is not None else ProofLevel.NONE.value
+
+
+def _word(known: bool | None, yes: str, no: str) -> str:
+    return "unknown" if known is None else yes if known else no
+
+
+def _may_have_printed(row: PrinterRow, facts: Facts) -> tuple[int, ...]:
+    names = {other.name for other in facts.rows if other.key == row.key}
+    return tuple(job.ticket_id for job in facts.clerk.unproven if not names.isdisjoint(job.maybe_at))
 
 
 def _state(device: Row | None) -> DeviceState | None:

@@ -242,6 +242,10 @@ def _process_details(child: ChildView) -> Json:
         "database_errors": child.database_errors,
         "log_records_dropped": child.log_records_dropped,
         "stale_tokens": child.stale_tokens,
+        "cleared": child.cleared,
+        "late_proofs": child.late_proofs,
+        "stray_ids": child.stray_ids,
+        "demotions": child.demotions,
     }
 
 
@@ -257,6 +261,8 @@ def _printer(printer: PrinterView) -> Json:
         "state": printer.state,
         "reason": printer.reason,
         "paper": printer.paper,
+        "cover": printer.cover,
+        "cutter": printer.cutter,
         "queued": printer.queued,
         "owner": printer.owner,
     }
@@ -271,6 +277,8 @@ def _printer_details(printer: PrinterView) -> Json:
         "mine": printer.mine,
         "state_since": _utc(printer.state_since),
         "proof": printer.proof,
+        "proof_lost": printer.proof_lost,
+        "may_have_printed": list(printer.may_have_printed),
         "response_ms": printer.response_ms,
         "checked_at": _utc(printer.checked_at),
         "total_prints": printer.total_prints,

@@ -50,7 +50,13 @@ METRICS: tuple[MetricInfo, ...] = (
     MetricInfo("kps_tickets_printing", "gauge", (), "Tickets in status printing."),
     MetricInfo("kps_oldest_queued_ticket_age_seconds", "gauge", (), "Age of the oldest ticket in status new."),
     MetricInfo("kps_tickets_released_total", "counter", ("reason",), "Tickets taken back from a process, by cause."),
-    MetricInfo("kps_marked_copies_total", "counter", ("printer",), "Copies printed with a POSSIBLE DUPLICATE mark."),
+    MetricInfo(
+        "kps_marked_copies_total", "counter", ("printer",), "Copies printed with a POSSIBLE DUPLICATE or MOVED mark."
+    ),
+    MetricInfo("kps_cleared_tickets_total", "counter", ("printer",), "Tickets that a blocked printer threw away."),
+    MetricInfo("kps_late_proofs_total", "counter", ("printer",), "Copies that were given up and proven afterwards."),
+    MetricInfo("kps_stray_process_ids_total", "counter", ("printer",), "Process IDs that no ticket ever had."),
+    MetricInfo("kps_proof_levels_lost_total", "counter", ("printer",), "Proof levels lost by contrary evidence."),
     MetricInfo("kps_stale_tokens_total", "counter", ("child",), "Results dropped because the claim was lost."),
     MetricInfo("kps_claims_total", "counter", (), "Tickets claimed."),
     MetricInfo("kps_rounds_ended_total", "counter", (), "Rounds over a route in which no printer printed."),
@@ -195,6 +201,10 @@ def _printer_process(samples: _Samples, child: ChildView, label: str) -> None:
     samples.put("kps_printer_reconnects_total", child.reconnects, label)
     samples.put("kps_printer_sent_bytes_total", child.bytes_sent, label)
     samples.put("kps_marked_copies_total", child.marked_copies, label)
+    samples.put("kps_cleared_tickets_total", child.cleared, label)
+    samples.put("kps_late_proofs_total", child.late_proofs, label)
+    samples.put("kps_stray_process_ids_total", child.stray_ids, label)
+    samples.put("kps_proof_levels_lost_total", child.demotions, label)
     for proof, count in child.printed.items():
         samples.put("kps_tickets_printed_total", count, label, proof)
     for outcome, count in child.failed_tries.items():

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from kps.config import EXIT_BAD_CONFIGURATION, BadConfiguration, Environment, default_run_dir, load
+from kps.core.proof import Abilities
 from kps.core.settings import DatabaseSettings, PrinterDownPolicy, Settings
+from kps.core.tickets import ProofLevel
 
 PROMISED = {
     # the product's document
@@ -72,6 +74,7 @@ def test_every_setting_reaches_its_place() -> None:
         "PRINTER_DOWN_POLICY": "HOLD", "HOLD_SECONDS": "9", "RESCUE_MINUTES": "0", "STALE_AFTER_MINUTES": "11",
         "UNROUTABLE_GRACE_SECONDS": "12", "RECLAIM_SECONDS": "13", "DRAIN_SECONDS": "14", "LATE_AFTER_MINUTES": "15",
         "PRINTER_IDLE_CLOSE_SECONDS": "16", "HEALTH_RETENTION_DAYS": "17", "TICKET_LANGUAGE": "en",
+        "PROOF_LEVELS": "Kitchen=1=Process_ID + clears, 10.0.0.5:9100=none",
     }  # fmt: skip
     found = load(given)
     assert found == Settings(
@@ -82,6 +85,10 @@ def test_every_setting_reaches_its_place() -> None:
         run_dir="/run/x", auto_migrate=False, notify_trigger=False, printer_down_policy=PrinterDownPolicy.HOLD,
         hold_s=9.0, rescue_minutes=0.0, stale_after_minutes=11.0, unroutable_grace_s=12.0, reclaim_s=13.0,
         drain_s=14.0, late_after_minutes=15.0, idle_close_s=16.0, health_retention_days=17.0,
+        proof_levels=(
+            ("kitchen=1", Abilities(ProofLevel.PROCESS_ID, clears=True)),
+            ("10.0.0.5:9100", Abilities(ProofLevel.NONE)),
+        ),
     )  # fmt: skip
     untouched = [
         one.name
@@ -115,6 +122,10 @@ def test_names_are_read_without_case_and_values_trimmed(name: str) -> None:
         ("MAX_TICKETS_PER_POLL", "0"),
         ("MAX_TICKETS_PER_POLL", "2.5"),
         ("MAX_PRINT_RETRIES", "0"),
+        ("PROOF_LEVELS", "kitchen-1"),
+        ("PROOF_LEVELS", "=realtime"),
+        ("PROOF_LEVELS", "kitchen-1=best"),
+        ("PROOF_LEVELS", "kitchen-1=fence+sings"),
         ("LOG_LEVEL", "LOUD"),
         ("LOG_FORMAT", "xml"),
         ("INSTANCE_NAME", "a b"),

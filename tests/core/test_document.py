@@ -153,6 +153,11 @@ def test_an_order_without_a_table_shows_its_queue_number() -> None:
             Marks(Reprint(NOON, "A"), True, ("B",), "C", 3),
             ["REPRINT - printed 19:31 on A", "POSSIBLE DUPLICATE - CHECK B", "BACKUP FOR C", "LATE 3 MIN"],
         ),
+        (Marks(moved_from=("A", "B")), ["MOVED - PART MAY BE AT A, B"]),
+        (
+            Marks(possible_duplicate=True, check_printers=("A",), moved_from=("B",), backup_for="A"),
+            ["POSSIBLE DUPLICATE - CHECK A", "MOVED - PART MAY BE AT B", "BACKUP FOR A"],
+        ),
         (Marks(backup_for="K\x1b@\n1"), ["BACKUP FOR K@ 1"]),
     ],
 )

@@ -6,8 +6,36 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kps.core.proof import Confirmation, Patience, StatusRound, Step, level_in_force, patience, realtime_query
-from kps.core.status import AsbUnit, ByteAnswer, PaperState, RealtimeAnswer, Reply, trouble
+from kps.core.proof import (
+    CLEAR,
+    FENCE,
+    IDS,
+    Abilities,
+    Confirmation,
+    Patience,
+    ProcessIds,
+    StatusRound,
+    Step,
+    confirm_limit_s,
+    level_in_force,
+    patience,
+    process_id_command,
+    process_id_text,
+    process_id_value,
+    realtime_query,
+)
+from kps.core.status import (
+    AsbUnit,
+    ByteAnswer,
+    Cleared,
+    PaperState,
+    ProcessIdEcho,
+    RealtimeAnswer,
+    Reply,
+    ReplyReader,
+    TextBlock,
+    trouble,
+)
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain
 
 FINE = (0x12, 0x12, 0x12, 0x12)
@@ -72,7 +100,7 @@ def test_paper_out_after_the_last_byte_holds_the_ticket_until_it_clears() -> Non
     assert (ticket.step, ticket.complaint) == (Step.HOLD, Reason.PAPER_OUT)
     assert ticket.status.paper is PaperState.OUT
 
-    ticket.ask_again()
+    ticket.look()
     answer_all(ticket, FINE)
 
     assert ticket.proven() == Printed(ProofLevel.REALTIME, 100)
@@ -93,7 +121,7 @@ def test_a_pushed_status_speaks_against_a_ticket_even_where_nothing_can_be_asked
     ticket.hear(AsbUnit(b"\x18\x00\x0f\x00"))
     ticket.delivered()
     assert ticket.step is Step.HOLD
-    ticket.ask_again()
+    ticket.look()
     assert ticket.step is Step.HOLD
 
     ticket.hear(AsbUnit(b"\x10\x00\x00\x00"))
@@ -141,7 +169,7 @@ def test_whatever_happens_the_outcome_keeps_the_law(
                 if ticket.question is not None:
                     ticket.asked()
             case "again":
-                ticket.ask_again()
+                ticket.look()
             case "answer":
                 before = ticket.progress
                 ticket.hear(RealtimeAnswer(value))
@@ -174,17 +202,18 @@ def test_whatever_happens_the_outcome_keeps_the_law(
         (ProofLevel.NONE, True, ProofLevel.NONE),
         (ProofLevel.REALTIME, True, ProofLevel.REALTIME),
         (ProofLevel.REALTIME, False, ProofLevel.NONE),
-        (ProofLevel.PROCESS_ID, True, ProofLevel.REALTIME),
+        (ProofLevel.PROCESS_ID, True, ProofLevel.PROCESS_ID),
+        (ProofLevel.FENCE, True, ProofLevel.FENCE),
+        (ProofLevel.FENCE, False, ProofLevel.NONE),
     ],
 )
 def test_the_level_is_what_the_device_shows_now(probed: ProofLevel | None, answered: bool, level: ProofLevel) -> None:
     assert level_in_force(probed, answered=answered) is level
 
 
-@pytest.mark.parametrize("level", [ProofLevel.FENCE, ProofLevel.PROCESS_ID])
-def test_a_level_that_is_not_in_force_is_not_pretended(level: ProofLevel) -> None:
+def test_a_ticket_at_process_id_needs_its_ids() -> None:
     with pytest.raises(ValueError):
-        Confirmation(level, 10)
+        Confirmation(ProofLevel.PROCESS_ID, 10)
 
 
 def test_an_empty_ticket_is_refused() -> None:
@@ -198,3 +227,314 @@ def test_an_empty_ticket_is_refused() -> None:
 )
 def test_a_standstill_is_first_blocked_and_then_over(stalled_s: float, verdict: Patience) -> None:
     assert patience(stalled_s, timeout_s=5, hold_s=20) is verdict
+
+
+# Process IDs
+
+IDS_7 = ProcessIds(7)
+POWER_ON = TextBlock(0x3B, b"1")
+PUSHED_FINE, PUSHED_OUT = AsbUnit(b"\x10\x00\x00\x00"), AsbUnit(b"\x18\x00\x0f\x00")
+
+
+def at(level: ProofLevel, *, written: bool = True) -> Confirmation:
+    ticket = Confirmation(level, 100, IDS_7)
+    if written:
+        ticket.wrote(ticket.total)
+    return ticket
+
+
+@given(st.integers(0, 2**62))
+def test_a_process_id_is_four_printable_bytes_and_never_the_liars_one(number: int) -> None:
+    text = process_id_text(number)
+
+    assert len(text) == 4
+    assert all(0x20 <= byte <= 0x7E for byte in text)
+    assert text != b"1234"
+    assert process_id_value(text) == number % (IDS - 1)
+    assert text != process_id_text(number + 1)
+    assert ReplyReader().feed(b"\x37\x22" + text + b"\x00") == [ProcessIdEcho(text)]
+
+
+def test_all_numbers_around_the_liars_one_have_a_text_of_their_own() -> None:
+    near = process_id_value(b"1233")
+
+    assert [process_id_text(near + step) for step in range(3)] == [b"1233", b"1235", b"1236"]
+    for text in (b"1234", b"\x1f   ", b"\x7f\x7f\x7f\x7f"):
+        with pytest.raises(ValueError):
+            process_id_value(text)
+
+
+def test_the_ids_of_one_sending_differ() -> None:
+    assert len({IDS_7.ticket, IDS_7.again, IDS_7.after, ProcessIds(11).ticket}) == 4
+
+
+def test_each_rung_puts_its_own_question_behind_the_ticket() -> None:
+    assert at(ProofLevel.PROCESS_ID).trailer == process_id_command(IDS_7.ticket) == b"\x1d(H\x06\x0000" + IDS_7.ticket
+    assert at(ProofLevel.FENCE).trailer == FENCE == b"\x1dr\x01"
+    assert at(ProofLevel.REALTIME).trailer == at(ProofLevel.NONE).trailer == b""
+
+
+def test_only_the_exact_echo_proves() -> None:
+    ticket = at(ProofLevel.PROCESS_ID)
+    for wrong in (b"1234", process_id_text(6), process_id_text(8), IDS_7.again, IDS_7.after):
+        ticket.hear(ProcessIdEcho(wrong))
+    ticket.delivered()
+    assert ticket.step is Step.CONFIRM
+
+    ticket.hear(ProcessIdEcho(IDS_7.ticket))
+
+    assert ticket.proven() == Printed(ProofLevel.PROCESS_ID, ticket.total)
+
+
+def test_an_echo_before_the_last_byte_is_none() -> None:
+    ticket = at(ProofLevel.PROCESS_ID, written=False)
+    ticket.wrote(ticket.total - 1)
+    ticket.hear(ProcessIdEcho(IDS_7.ticket))
+    ticket.wrote(1)
+
+    assert ticket.step is Step.CONFIRM
+
+
+def test_a_paper_stop_in_between_does_not_weaken_the_echo() -> None:
+    ticket = at(ProofLevel.PROCESS_ID)
+    ticket.hear(PUSHED_OUT)
+    assert (ticket.step, ticket.complaint) == (Step.HOLD, Reason.PAPER_OUT)
+    ticket.hear(PUSHED_FINE)
+    assert ticket.step is Step.CONFIRM
+
+    ticket.hear(ProcessIdEcho(IDS_7.ticket))
+
+    assert ticket.step is Step.DONE
+
+
+def test_a_fine_status_is_no_proof_where_one_is_due() -> None:
+    ticket = at(ProofLevel.PROCESS_ID)
+    ticket.delivered()
+    ticket.look()
+    answer_all(ticket, FINE)
+
+    assert (ticket.step, ticket.well, ticket.complaint) == (Step.CONFIRM, True, Reason.UNPROVEN)
+
+
+def test_a_missing_echo_is_asked_for_once_more_and_then_the_printer_is_not_believed() -> None:
+    ticket = at(ProofLevel.PROCESS_ID)
+    ticket.delivered()
+
+    assert ticket.ask_again() == process_id_command(IDS_7.again)
+    assert ticket.ask_again() == b""
+    ticket.overdue()
+
+    assert ticket.step is Step.HOPELESS
+    assert "process_id" in ticket.evidence
+    assert ticket.given_up(ticket.complaint) == Uncertain(
+        Reason.UNPROVEN, "printer gave no proof of print, 111 of 111 bytes sent", 111, sent_whole=True
+    )
+
+
+def test_the_second_id_proves_the_ticket_too() -> None:
+    ticket = at(ProofLevel.PROCESS_ID)
+    ticket.ask_again()
+    ticket.hear(ProcessIdEcho(IDS_7.again))
+
+    assert ticket.step is Step.DONE
+
+
+def test_other_rungs_have_nothing_to_ask_again() -> None:
+    assert at(ProofLevel.FENCE).ask_again() == at(ProofLevel.REALTIME).ask_again() == b""
+
+
+def test_in_the_middle_of_a_round_a_sign_is_neither_told_nor_taken_back() -> None:
+    ticket = at(ProofLevel.PROCESS_ID)
+    ticket.look()
+    ticket.asked()
+    ticket.hear(RealtimeAnswer(0x1A))
+    assert (ticket.contrary, ticket.telling) == (Reason.OFFLINE, False)
+    for value in PAPER_OUT[1:]:
+        ticket.asked()
+        ticket.hear(RealtimeAnswer(value))
+    assert (ticket.contrary, ticket.telling) == (Reason.PAPER_OUT, True)
+    ticket.look()
+    ticket.asked()
+    ticket.hear(RealtimeAnswer(0x12))
+    assert ticket.contrary is Reason.PAPER_OUT
+
+
+def test_a_power_cycle_leaves_no_hope() -> None:
+    ticket = at(ProofLevel.PROCESS_ID)
+    ticket.hear(POWER_ON)
+
+    assert (ticket.step, ticket.complaint) == (Step.HOPELESS, Reason.CONNECTION_LOST)
+
+
+# The fence
+
+
+def test_one_answer_behind_the_whole_ticket_is_the_fence() -> None:
+    ticket = at(ProofLevel.FENCE)
+    ticket.hear(ByteAnswer(0))
+    assert ticket.step is Step.DELIVER
+    ticket.delivered()
+
+    assert ticket.proven() == Printed(ProofLevel.FENCE, 103)
+
+
+def test_near_end_of_paper_is_no_trouble_for_the_fence() -> None:
+    ticket = at(ProofLevel.FENCE)
+    ticket.hear(ByteAnswer(0x03))
+    ticket.delivered()
+
+    assert ticket.step is Step.DONE
+
+
+@pytest.mark.parametrize(
+    ("story", "lied"),
+    [
+        ("early", True),
+        ("twice", True),
+        ("in trouble", True),
+        ("paper end in the answer", False),
+        ("after a trouble that has passed", False),
+    ],
+)
+def test_a_fence_that_does_not_hold_never_proves(story: str, lied: bool) -> None:
+    ticket = at(ProofLevel.FENCE, written=story != "early")
+    match story:
+        case "early":
+            ticket.wrote(1)
+            ticket.hear(ByteAnswer(0))
+            ticket.wrote(ticket.total - 1)
+        case "twice":
+            ticket.hear(ByteAnswer(0))
+            ticket.hear(ByteAnswer(0))
+        case "in trouble":
+            ticket.hear(AsbUnit(b"\x38\x00\x00\x00"))
+            ticket.hear(ByteAnswer(0))
+        case "paper end in the answer":
+            ticket.hear(ByteAnswer(0x0C))
+        case _:
+            ticket.hear(PUSHED_OUT)
+            ticket.hear(PUSHED_FINE)
+            ticket.hear(ByteAnswer(0))
+    ticket.delivered()
+
+    assert ticket.step is Step.HOPELESS
+    assert bool(ticket.evidence) is lied
+    assert isinstance(ticket.given_up(ticket.complaint), Uncertain)
+
+
+# Taking a ticket back
+
+
+def test_a_cleared_ticket_is_uncertain_but_known_to_be_gone() -> None:
+    ticket = at(ProofLevel.PROCESS_ID)
+    ticket.hear(PUSHED_OUT)
+    assert ticket.clear() == CLEAR
+    assert ticket.step is Step.CLEAR
+
+    ticket.hear(Cleared())
+
+    assert ticket.step is Step.HOPELESS
+    outcome = ticket.given_up(ticket.complaint)
+    assert isinstance(outcome, Uncertain)
+    assert (outcome.reason, outcome.cleared) == (Reason.PAPER_OUT, True)
+    assert outcome.text == "paper out, 111 of 111 bytes sent, then cleared"
+
+
+def test_the_id_before_the_clear_means_printed() -> None:
+    ticket = at(ProofLevel.PROCESS_ID)
+    ticket.clear()
+    ticket.hear(ProcessIdEcho(IDS_7.ticket))
+    ticket.hear(Cleared())
+
+    assert ticket.step is Step.DONE
+
+
+def test_a_clear_that_nobody_asked_for_clears_nothing() -> None:
+    ticket = at(ProofLevel.PROCESS_ID)
+    ticket.hear(Cleared())
+
+    assert ticket.step is Step.CONFIRM
+    assert not ticket.cleared
+
+
+def test_nothing_is_cleared_from_inside_a_ticket() -> None:
+    ticket = at(ProofLevel.PROCESS_ID, written=False)
+    ticket.wrote(50)
+    with pytest.raises(ValueError):
+        ticket.clear()
+
+
+replies: st.SearchStrategy[Reply] = st.one_of(
+    st.builds(ProcessIdEcho, st.sampled_from([IDS_7.ticket, IDS_7.again, IDS_7.after, b"1234", b"abcd"])),
+    st.builds(ByteAnswer, st.sampled_from([0x00, 0x03, 0x0C])),
+    st.sampled_from([Cleared(), POWER_ON, PUSHED_FINE, PUSHED_OUT]),
+    st.builds(RealtimeAnswer, st.sampled_from([0x12, 0x1A, 0x32, 0x7E])),
+)
+acts = st.one_of(
+    st.sampled_from(["wrote", "delivered", "asked", "look", "again", "clear", "overdue"]).map(lambda act: (act, None)),
+    replies.map(lambda reply: ("hear", reply)),
+)
+
+
+@given(st.sampled_from(list(ProofLevel)), st.lists(acts, max_size=30))
+def test_printed_is_never_said_without_the_proof_of_the_rung(
+    level: ProofLevel, story: list[tuple[str, Reply | None]]
+) -> None:
+    ticket = Confirmation(level, 100, IDS_7)
+    half = ticket.total // 2 + 1
+    echoed = fenced = delivered = asked_again = powered = False
+    for act, reply in story:
+        whole = ticket.accepted == ticket.total
+        match act:
+            case "wrote":
+                ticket.wrote(min(half, ticket.total - ticket.accepted))
+            case "delivered":
+                if whole:
+                    delivered = True
+                    ticket.delivered()
+            case "asked":
+                if ticket.question is not None:
+                    ticket.asked()
+            case "look":
+                ticket.look()
+            case "again":
+                asked_again |= whole and bool(ticket.ask_again())
+            case "clear":
+                if whole:
+                    ticket.clear()
+            case "overdue":
+                if ticket.step is Step.CONFIRM:
+                    ticket.overdue()
+            case _:
+                assert reply is not None
+                powered |= reply == POWER_ON
+                echoed |= whole and reply == ProcessIdEcho(IDS_7.ticket)
+                echoed |= whole and asked_again and reply == ProcessIdEcho(IDS_7.again)
+                fenced |= whole and reply in (ByteAnswer(0), ByteAnswer(3))
+                ticket.hear(reply)
+        if ticket.step is Step.DONE:
+            assert ticket.accepted == ticket.total
+            assert not powered
+            assert echoed or level is not ProofLevel.PROCESS_ID
+            assert (fenced and delivered) or level is not ProofLevel.FENCE
+            assert delivered or level is ProofLevel.PROCESS_ID
+            assert ticket.proven() == Printed(level, ticket.total)
+        outcome = ticket.given_up(Reason.CONNECTION_LOST)
+        assert isinstance(outcome, NotPrinted) is (ticket.accepted == 0)
+        assert not (isinstance(outcome, Uncertain) and outcome.cleared and not outcome.sent_whole)
+
+
+def test_a_long_ticket_may_take_longer() -> None:
+    assert (confirm_limit_s(0), confirm_limit_s(50)) == (5.0, 15.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "abilities"),
+    [
+        ("fence", Abilities(ProofLevel.FENCE)),
+        (" Process_ID + pushes +CLEARS ", Abilities(ProofLevel.PROCESS_ID, pushes=True, clears=True)),
+        ("none", Abilities(ProofLevel.NONE)),
+    ],
+)
+def test_what_somebody_vouches_for_is_read(text: str, abilities: Abilities) -> None:
+    assert Abilities.parse(text) == abilities

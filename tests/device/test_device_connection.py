@@ -20,6 +20,7 @@ from scripted_printer import (
     reset,
 )
 
+from kps.core.proof import Abilities
 from kps.core.status import PaperState, PrinterStatus
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain
 from kps.device.connection import Device, Ready, Unable
@@ -46,14 +47,14 @@ def printer() -> Iterator[MakePrinter]:
 class Caller:
     """Who owns a device in these tests: pulses, consents, and remembers what it was told."""
 
-    def __init__(self, port: int, *, answers: bool | None = True, level: ProofLevel | None = None) -> None:
+    def __init__(self, port: int, *, answers: bool | None = True, abilities: Abilities | None = None) -> None:
         self.pulses = 0
         self.first_bytes = 0
         self.told: list[tuple[Reason, PrinterStatus]] = []
         self.on_pulse: Callable[[], None] = lambda: None
         self.on_blocked: Callable[[], None] = lambda: None
         self.may_write: Callable[[], bool] = lambda: True
-        self.device = Device("127.0.0.1", port, timeout_s=1, pulse=self._pulse, answers=answers, level=level)
+        self.device = Device("127.0.0.1", port, timeout_s=1, pulse=self._pulse, answers=answers, abilities=abilities)
 
     def send(self, data: bytes = TICKET, *, hold_s: float = 5) -> Printed | NotPrinted | Uncertain:
         return self.device.send(
@@ -342,7 +343,7 @@ def test_a_host_that_died_while_idle_is_told_from_a_silent_printer(printer: Make
 
 def test_a_probed_level_none_asks_nothing(printer: MakePrinter, caller: MakeCaller) -> None:
     there = printer()
-    me = caller(there, answers=True, level=ProofLevel.NONE)
+    me = caller(there, answers=True, abilities=Abilities(ProofLevel.NONE))
 
     assert isinstance(me.device.ask(), Ready)
     assert me.send() == Printed(ProofLevel.NONE, len(TICKET))
@@ -357,7 +358,7 @@ def test_a_probed_level_none_asks_nothing(printer: MakePrinter, caller: MakeCall
 def test_a_printer_that_never_reads_holds_the_ticket_and_then_leaves_it_uncertain(
     printer: MakePrinter, caller: MakeCaller
 ) -> None:
-    me = caller(printer(never_read, receive_buffer=4096), level=ProofLevel.NONE)
+    me = caller(printer(never_read, receive_buffer=4096), abilities=Abilities(ProofLevel.NONE))
     assert isinstance(me.device.ask(), Ready)
 
     outcome = me.send(LONG_TICKET, hold_s=1)
@@ -378,7 +379,7 @@ def test_a_printer_that_reads_again_within_the_hold_prints_the_ticket(printer: M
         oblige(there, connection)
 
     there = printer(pause_then_oblige, receive_buffer=4096)
-    me = caller(there, level=ProofLevel.NONE)
+    me = caller(there, abilities=Abilities(ProofLevel.NONE))
     me.on_blocked = reading.set
     assert isinstance(me.device.ask(), Ready)
 
@@ -397,7 +398,7 @@ def test_a_ticket_given_up_leaves_nothing_in_our_kernel(printer: MakePrinter, ca
         oblige(there, connection)
 
     there = printer(read_after_the_end, receive_buffer=4096)
-    me = caller(there, level=ProofLevel.NONE)
+    me = caller(there, abilities=Abilities(ProofLevel.NONE))
     assert isinstance(me.device.ask(), Ready)
     outcome = me.send(LONG_TICKET, hold_s=0.2)
     assert isinstance(outcome, Uncertain)
@@ -481,7 +482,7 @@ def test_a_printer_without_answers_that_closes_after_the_job_had_it_all(
                 return
 
     there = printer(take_one_job)
-    me = caller(there, level=ProofLevel.NONE)
+    me = caller(there, abilities=Abilities(ProofLevel.NONE))
     assert isinstance(me.device.ask(), Ready)
 
     assert me.send() == Printed(ProofLevel.NONE, len(TICKET))
@@ -554,7 +555,7 @@ def test_a_pushed_paper_out_speaks_against_a_ticket_of_a_mute_printer(printer: M
                 pushed = True
 
     # The small buffer keeps most of the ticket with us until the news is out.
-    me = caller(printer(push_in_mid_ticket, receive_buffer=4096), level=ProofLevel.NONE)
+    me = caller(printer(push_in_mid_ticket, receive_buffer=4096), abilities=Abilities(ProofLevel.NONE))
     assert isinstance(me.device.ask(), Ready)
 
     outcome = me.send(LONG_TICKET, hold_s=0.5)
@@ -572,7 +573,7 @@ def test_a_mute_printer_that_pushed_its_trouble_is_unable(printer: MakePrinter, 
         pushed.set()
         oblige(there, connection)
 
-    me = caller(printer(push_at_once), level=ProofLevel.NONE)
+    me = caller(printer(push_at_once), abilities=Abilities(ProofLevel.NONE))
     me.device.ask()
     assert pushed.wait(10)
 
@@ -622,7 +623,7 @@ def interrupt() -> None:
 def test_an_exception_of_the_caller_in_mid_ticket_goes_through_and_ends_the_connection(
     printer: MakePrinter, caller: MakeCaller
 ) -> None:
-    me = caller(printer(never_read, receive_buffer=4096), level=ProofLevel.NONE)
+    me = caller(printer(never_read, receive_buffer=4096), abilities=Abilities(ProofLevel.NONE))
     me.on_blocked = lambda: setattr(me, "on_pulse", interrupt)
     assert isinstance(me.device.ask(), Ready)
 

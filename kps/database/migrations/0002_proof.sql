@@ -1,15 +1,16 @@
 -- What proof of print needs: process IDs, what was thrown away again, what a probe has shown.
 
--- Each sending takes two process IDs: one behind the ticket, one to ask again. The texts are these numbers in base 95,
--- so a new database must not begin where an old one did.
-CREATE SEQUENCE kps.process_id_seq INCREMENT BY 2;
-SELECT setval('kps.process_id_seq', 2 * floor(random() * 1e9)::bigint + 1);
+-- Each sending takes a few process IDs: behind the ticket, to ask again, to ask later what became of it. Their texts
+-- are these numbers in base 95, so a new database must not begin where an old one did.
+CREATE SEQUENCE kps.process_id_seq INCREMENT BY 4;
+SELECT setval('kps.process_id_seq', 4 * floor(random() * 1e9)::bigint + 1);
 
 ALTER TABLE kps.job
   ADD COLUMN process_ids bigint[] NOT NULL DEFAULT '{}', -- first process ID of each sending
   ADD COLUMN cleared     int NOT NULL DEFAULT 0,         -- sendings that the printer threw away, proven
   ADD COLUMN moved_from  text[] NOT NULL DEFAULT '{}',   -- where it did
-  ADD COLUMN late_proof  text[] NOT NULL DEFAULT '{}';   -- printers of maybe_at that have proven their copy since
+  ADD COLUMN late_proof  text[] NOT NULL DEFAULT '{}',   -- printers that have proven their copy after it was given up
+  ADD COLUMN told_back   text[] NOT NULL DEFAULT '{}';   -- printers of maybe_at whose return is on record
 CREATE INDEX job_unproven ON kps.job (ticket_id) WHERE maybe_at <> '{}';
 
 ALTER TABLE kps.printer

@@ -1,0 +1,138 @@
+"""What is done once on a new connection before its first ticket: modes, identity, what an earlier one left behind."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kps.core.proof import FENCE, Abilities, ProcessIds, process_id_command
+from kps.core.status import AsbUnit, ByteAnswer, ProcessIdEcho, Reply, TextBlock
+from kps.core.tickets import ProofLevel
+from kps.device.link import Link
+
+RESET = b"\x1b@"
+PUSH_ALL = b"\x1d\x61\x0f"
+"""`GS a 15`: push every change of drawer, online, error and paper. `ESC @` turns it off. Source: TM-T88III guide."""
+ASK_FIRMWARE = b"\x1d\x49\x41"
+"""`GS I 65`. Source: TM-U220 and HPRT TP80K manuals."""
+_RASTER = b"\x1dv0"
+_RASTER_HEAD = 8
+_LONGEST_COMMAND = 16
+"""Bytes of the longest command but pictures: so many NULs complete whatever was torn; surplus ones are ignored."""
+
+
+class Disbelieved(Exception):
+    """The printer is not what the probe saw, or no longer does what it showed then; the message is the evidence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Debt:
+    """What a ticket without proof left behind in the printer, to be settled before the next one."""
+
+    fill: int = 0
+    """NULs that complete a torn picture or command, which would eat the next ticket's first bytes."""
+    process_id: bytes = b""
+    """Asks whether the printer is done with all that is older; empty = not asked."""
+    fence: bool = False
+    """The same by a fence."""
+    unanswered: int = 0
+    """Times that the printer was asked for it in vain."""
+
+    @staticmethod
+    def of(data: bytes, accepted: int, level: ProofLevel, ids: ProcessIds | None) -> Debt:
+        """After `accepted` bytes of a ticket's `data`; how many of them arrived is not known."""
+        picture = _longest_picture(data[:accepted])
+        # A device that nobody has looked at may print what it does not know; then NULs only for what needs them.
+        fill = max(picture, _LONGEST_COMMAND) if level.proves_paper else picture
+        asks = level is ProofLevel.PROCESS_ID and ids is not None
+        return Debt(fill, ids.after if ids is not None and asks else b"", level is ProofLevel.FENCE)
+
+
+def _longest_picture(data: bytes) -> int:
+    """Bytes of the largest raster strip (`GS v 0`) that begins in these bytes; it is torn at worst."""
+    largest, at = 0, data.find(_RASTER)
+    while at >= 0 and at + _RASTER_HEAD <= len(data):
+        columns, rows = data[at + 4] | data[at + 5] << 8, data[at + 6] | data[at + 7] << 8
+        size = columns * rows
+        largest = max(largest, size)
+        at = data.find(_RASTER, at + _RASTER_HEAD + size)
+    return largest
+
+
+def prepare(link: Link, abilities: Abilities, debt: Debt, *, pulse: Callable[[], None], limit_s: float) -> bool:
+    """Make a connection fit for tickets; False = the printer owes an answer that it used to give.
+
+    Raises LinkLost, and Disbelieved if its proofs are worth nothing any more.
+    """
+    asker = _Asker(link, pulse, limit_s)
+    if debt.fill and not asker.write(bytes(debt.fill)):
+        return False
+    if abilities.pushes and asker.ask(RESET + PUSH_ALL, lambda reply: isinstance(reply, AsbUnit)) is None:
+        return False
+    level = abilities.level
+    if level is None or not level.proves_paper:
+        return True
+    if abilities.firmware:
+        answer = asker.ask(ASK_FIRMWARE, lambda reply: isinstance(reply, TextBlock))
+        if answer is None:
+            return False
+        _compare(abilities.firmware, answer)
+    return _is_done(asker, level, debt)
+
+
+def _compare(known: str, answer: Reply) -> None:
+    text = answer.body.decode("ascii", "replace").strip() if isinstance(answer, TextBlock) else ""
+    if text != known:
+        raise Disbelieved(f"its firmware was {known!r} at the probe and is {text!r} now")
+
+
+def _is_done(asker: _Asker, level: ProofLevel, debt: Debt) -> bool:
+    """Whether nothing older waits inside, asked for by the proof that the device has.
+
+    It may still be busy with what it holds; but it has to answer some time.
+    """
+    if level is ProofLevel.PROCESS_ID and debt.process_id:
+        wanted = ProcessIdEcho(debt.process_id)
+        answer = asker.ask(process_id_command(debt.process_id), lambda reply: reply == wanted)
+    elif level is ProofLevel.FENCE and debt.fence:
+        answer = asker.ask(FENCE, lambda reply: isinstance(reply, ByteAnswer))
+    else:
+        return True
+    if answer is None and debt.unanswered:
+        raise Disbelieved(f"no {level.value} came twice from a printer without trouble")
+    return answer is not None
+
+
+class _Asker:
+    """One question at a time, each with its own limit."""
+
+    def __init__(self, link: Link, pulse: Callable[[], None], limit_s: float) -> None:
+        self._link = link
+        self._pulse = pulse
+        self._limit_s = limit_s
+
+    def write(self, data: bytes) -> bool:
+        """Hand everything to the kernel within the limit."""
+        rest = memoryview(data)
+        until = time.monotonic() + self._limit_s
+        while rest and time.monotonic() < until:
+            self._pulse()
+            count = self._link.write(rest)
+            rest = rest[count:]
+            if not count:
+                self._link.wait(until - time.monotonic(), writable=True)
+        return not rest
+
+    def ask(self, question: bytes, fits: Callable[[Reply], bool]) -> Reply | None:
+        """The first reply that fits, within the limit; others are not for us."""
+        if not self.write(question):
+            return None
+        until = time.monotonic() + self._limit_s
+        while (left := until - time.monotonic()) > 0:
+            self._pulse()
+            self._link.wait(left)
+            for reply in self._link.read():
+                if fits(reply):
+                    return reply
+        return None

@@ -1,0 +1,78 @@
+"""Process IDs that a printer says: which ticket each belongs to, and what follows for one that was given up."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from kps.core.proof import ProcessIds, process_id_value
+from kps.core.tickets import ProofLevel, TicketId
+from kps.database.queue import Queue
+from kps.printer.watch import DeviceWatch
+from kps.process.slots import Cell, Slot
+
+REMEMBERED = 256
+"""Sendings whose IDs are kept in mind; older ones are looked up."""
+LIES = 2
+"""So many IDs in a row that no ticket ever had, and the printer's IDs mean nothing."""
+
+log = logging.getLogger("kps.printer")
+
+
+class Echoes:
+    """What the printer's process IDs mean. A printer may say one late, doubled, or on a later connection."""
+
+    def __init__(self, queue: Queue, slot: Slot, watch: DeviceWatch) -> None:
+        self._queue = queue
+        self._slot = slot
+        self._watch = watch
+        self._known: OrderedDict[bytes, TicketId] = OrderedDict()
+        self._given_up: set[bytes] = set()
+        self._waiting: list[bytes] = []
+        self._lies = 0
+
+    def sent(self, ticket: TicketId, ids: ProcessIds, *, proven: bool) -> None:
+        """A sending has ended; its IDs are ours from now on."""
+        for process_id in (ids.ticket, ids.again, ids.after):
+            self._known[process_id] = ticket
+        if proven:
+            self._lies = 0
+        else:
+            self._given_up |= {ids.ticket, ids.again}
+        while len(self._known) > 3 * REMEMBERED:
+            self._given_up.discard(self._known.popitem(last=False)[0])
+
+    def listen(self) -> None:
+        """Act on what the printer has said since. Raises DatabaseTrouble; what was not done then is done later."""
+        self._waiting += self._watch.device.take_echoes()
+        while self._waiting:
+            self._hear(self._waiting[0], self._watch.config.rows)
+            del self._waiting[0]
+
+    def _hear(self, process_id: bytes, rows: Sequence[int]) -> None:
+        if process_id in self._known and process_id not in self._given_up:
+            return
+        if self._prove(process_id, rows) or process_id in self._known:
+            self._given_up.discard(process_id)
+            return
+        self._slot.add(Cell.STRAY_IDS)
+        if self._watch.device.abilities.level is not ProofLevel.PROCESS_ID:
+            return
+        self._lies += 1
+        log.warning("unknown process id", extra={"text": process_id.decode("ascii", "replace")})
+        if self._lies >= LIES:
+            self._watch.device.disbelieve("it answered process IDs that no ticket ever had")
+
+    def _prove(self, process_id: bytes, rows: Sequence[int]) -> bool:
+        """Whether some ticket that was given up is proven by this."""
+        try:
+            value = process_id_value(process_id)
+        except ValueError:
+            return False
+        late = self._queue.late_proof(rows, value)
+        if late is None:
+            return False
+        self._slot.add(Cell.LATE_PROOFS)
+        log.warning("late proof", extra={"ticket": late.ticket, "status": late.status, "twice": late.twice})
+        return True

@@ -1,0 +1,303 @@
+"""What the printer process knows of its device and tells others: its state, its health rows, its proofs."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from multiprocessing.connection import wait
+
+from kps.core.retry import Backoff
+from kps.core.settings import Settings
+from kps.core.status import PaperState, PrinterStatus
+from kps.core.tickets import ProofLevel, Reason
+from kps.database import DatabaseTrouble
+from kps.database.queue import Queue
+from kps.device.connection import Device, Ready, Unable
+from kps.printer.config import DeviceConfig
+from kps.process.clocks import monotonic
+from kps.process.slots import Cell, Slot
+
+HELLO_EVERY_S = 20.0
+HEALTH_EVERY_S = 60.0
+PRUNE_EVERY_S = 3600.0
+BUSY_PATIENCE_S = 3.0
+"""How long a device that we had let go of may be busy with another client before that counts as a fault."""
+CONTESTED_S = 30.0
+"""How long a refused hello after a take-over counts as busy: the old owner may still hold the device."""
+_ASK_AGAIN = Backoff(first=0.5, cap=5.0)
+_ASK_ALIVE_AGAIN = Backoff(first=0.5, cap=1.0)
+"""Somebody loads paper or shuts the cover: that should be noticed at once."""
+_BUSY_SIGNS = frozenset({Reason.REFUSED, Reason.TIMEOUT, Reason.SILENT, Reason.CONNECTION_LOST})
+
+log = logging.getLogger("kps.printer")
+
+
+class DeviceWatch:
+    """One device between its tickets: asked, kept awake, and told about."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        slot: Slot,
+        settings: Settings,
+        config: DeviceConfig,
+        epoch: int,
+        *,
+        pulse: Callable[[], None],
+        trusted: Callable[[], bool],
+    ) -> None:
+        self.config = config
+        self._queue = queue
+        self._slot = slot
+        self._settings = settings
+        self._epoch = epoch
+        self._pulse = pulse
+        self._trusted = trusted
+        self.device = self._make_device(config.answers)
+        self.unable: Unable | None = None
+        """Why it cannot print, as far as is known."""
+        self.due = 0.0
+        """When it is to be asked next (`monotonic`)."""
+        self._status = PrinterStatus()
+        self._response_ms: int | None = None
+        self._let_go_at: float | None = None
+        self._asked_at = 0.0
+        self._ask_failures = 0
+        self._published: tuple[object, ...] | None = None
+        self._wanted: tuple[str, str] | None = None
+        self._publish_due = 0.0
+        self._health_due = 0.0
+        self._health_told: tuple[object, ...] | None = None
+        self._prune_due = monotonic() + random.uniform(30, 300)  # noqa: S311 - spreads the load
+        self._contested_until = monotonic() + CONTESTED_S if config.contested else 0.0
+        self._disproof_told = ""
+        self._owes_news = False
+
+    def new_epoch(self, epoch: int) -> None:
+        """The lease was taken anew: what we had published may be gone."""
+        self._epoch = epoch
+        self._published = None
+
+    def reconfigure(self, config: DeviceConfig) -> None:
+        """Rows, timeout or address text changed; the device itself, its key, is the same."""
+        changed = (config.host, config.port, config.timeout_s, config.abilities) != (
+            self.config.host, self.config.port, self.config.timeout_s, self.config.abilities,
+        )  # fmt: skip
+        answers = self.device.answers
+        self.config = config
+        if changed:
+            self.device.close()
+            self.device = self._make_device(answers)
+        self._health_told = None
+
+    def _make_device(self, answers: bool | None) -> Device:
+        config = self.config
+        return Device(
+            config.host,
+            config.port,
+            timeout_s=config.timeout_s,
+            pulse=self._pulse,
+            answers=answers,
+            abilities=config.abilities,
+            # Who lets go of the socket does so because others print there.
+            shared=self._settings.idle_close_s > 0,
+        )
+
+    def ask(self) -> Ready | Unable:
+        """Hello; what it says is published if it is news."""
+        answer = self.device.ask()
+        if isinstance(answer, Unable) and answer.reason is Reason.CONNECTION_LOST:
+            answer = self.device.ask()  # the held connection is gone; whether the device is, a new one tells
+        self._asked_at = monotonic()
+        self._status = answer.status
+        if isinstance(answer, Ready):
+            self.unable = None
+            self._contested_until = 0.0
+            self._ask_failures = 0
+            self._response_ms = answer.response_ms
+            self.due = monotonic() + HELLO_EVERY_S
+            self._slot.set(Cell.UNREACHED_SINCE, 0.0)
+            self._slot.set(Cell.RUNG, 1 + list(ProofLevel).index(answer.level))
+            self._publish("ready", "")
+        else:
+            self._note_unable(answer)
+        return answer
+
+    def _note_unable(self, answer: Unable) -> None:
+        self.unable = answer
+        self._ask_failures += 1
+        self._response_ms = None
+        again = _ASK_ALIVE_AGAIN if answer.alive else _ASK_AGAIN
+        self.due = monotonic() + again.delay(self._ask_failures, random.random())  # noqa: S311 - jitter
+        if not answer.alive and not self._slot.get(Cell.UNREACHED_SINCE):
+            self._slot.set(Cell.UNREACHED_SINCE, monotonic())
+        if answer.alive:
+            self._slot.set(Cell.UNREACHED_SINCE, 0.0)
+        if self._perhaps_still_held(answer):
+            self._publish("starting", "perhaps still held by its last owner")
+        else:
+            self._publish(_state_of(answer.reason), answer.text)
+
+    def _perhaps_still_held(self, answer: Unable) -> bool:
+        """Just taken over from an owner that vanished: that the device refuses us does not mean that it is down."""
+        return monotonic() < self._contested_until and answer.reason in _BUSY_SIGNS
+
+    def ask_patiently(self) -> Ready | Unable:
+        """A device that we let go of may be in somebody else's hands for a moment: busy is no failed print."""
+        answer = self.ask()
+        if self._let_go_at is None:
+            return answer
+        give_up_at = monotonic() + BUSY_PATIENCE_S
+        while isinstance(answer, Unable) and answer.reason in _BUSY_SIGNS and monotonic() < give_up_at:
+            self._pulse()
+            wait([], 0.2)
+            answer = self.ask()
+        self._let_go_at = None
+        return answer
+
+    def blocked(self, reason: Reason, status: PrinterStatus) -> None:
+        """A ticket is stuck inside: say so at once, so that the printer's other tickets go elsewhere."""
+        self._status = status
+        self.unable = Unable(reason, "blocked with a ticket inside", True, status)
+        self._publish(_state_of(reason), f"blocked with a ticket inside: {reason.value.replace('_', ' ')}")
+
+    def left_uncertain(self) -> None:
+        """It may still print what it was given: when it is well again, that goes on record."""
+        self._owes_news = True
+
+    def _publish(self, state: str, text: str) -> None:
+        if self._wanted is None or self._wanted[0] != state:
+            level = logging.INFO if state == "ready" else logging.WARNING
+            log.log(level, "printer state", extra={"state": state, "cause": text})
+        self._wanted = (state, text)
+        self._publish_due = 0.0
+        self.publish_wanted()
+
+    def publish_wanted(self) -> None:
+        """Say what the device is like, as long as that is news that nobody has."""
+        if self._wanted is None:
+            return
+        status = self._status
+        news = (*self._wanted, status.paper, status.cover_open, status.cutter_ok)
+        if news == self._published or monotonic() < self._publish_due:
+            return
+        state, text = self._wanted
+        try:
+            self._queue.set_state(
+                self.config.key,
+                self._epoch,
+                state=state,
+                text=text,
+                paper=status.paper.value,
+                response_ms=self._response_ms,
+                answers=self.device.answers,
+                cover_open=status.cover_open,
+                cutter_ok=status.cutter_ok,
+            )
+        except DatabaseTrouble:
+            # Counted by the connection; said again as long as it is news.
+            self._publish_due = monotonic() + 0.5
+            return
+        self._published = news
+
+    def keep_up(self) -> None:
+        """Between tickets: keep the device awake, publish, write health rows."""
+        if not self._trusted():
+            if self.device.connected:
+                log.warning("lease not trusted")
+                self.device.close()
+            return
+        self._let_go()
+        if monotonic() >= self.due:
+            self.ask()
+        self.publish_wanted()
+        try:
+            self._tell_disproof()
+            self._tell_return()
+            self._write_health()
+            self._prune_health()
+        except DatabaseTrouble as trouble:
+            log.warning("database trouble", extra={"cause": trouble.sentence})
+            self._health_due = monotonic() + 5.0
+
+    def _let_go(self) -> None:
+        """Where the site wants it, an idle socket is closed; the device is then asked once a minute only."""
+        idle_close_s = self._settings.idle_close_s
+        if not idle_close_s or not self.device.connected or self.unable is not None:
+            return
+        if monotonic() - max(self._slot.get(Cell.LAST_OK), self._asked_at) >= idle_close_s:
+            self.device.close()
+            self._let_go_at = monotonic()
+            self.due = self._let_go_at + HEALTH_EVERY_S
+
+    def _tell_disproof(self) -> None:
+        """It lost its proof level by contrary evidence: that is stored, until the next probe."""
+        disproof = self.device.disproof
+        if not disproof or disproof == self._disproof_told:
+            return
+        self._queue.demote(self.config.key, self._epoch, disproof)
+        self._disproof_told = disproof
+        self._slot.add(Cell.DEMOTED)
+        log.error("proof level lost", extra={"cause": disproof})
+
+    def _tell_return(self) -> None:
+        """It can print again: which tickets may have come out of its memory goes on record."""
+        if not self._owes_news or self.unable is not None:
+            return
+        tickets = self._queue.came_back(self.config.rows)
+        self._owes_news = False
+        if tickets:
+            log.warning("may have printed", extra={"tickets": ", ".join(map(str, tickets))})
+
+    def _write_health(self) -> None:
+        status, unable = self._status, self.unable
+        online = unable is None or (unable.alive and unable.reason is not Reason.SILENT)
+        code = "" if unable is None else unable.reason.value
+        text = "" if unable is None else unable.text
+        told = (online, status.paper, status.cutter_ok, status.temperature_ok, code)
+        if self._wanted is None or (monotonic() < self._health_due and told == self._health_told):
+            return
+        self._queue.health(
+            self.config.key,
+            self.config.rows,
+            online=online,
+            response_ms=self._response_ms,
+            paper=_paper_word(status.paper),
+            code=code,
+            error=text,
+            temperature_ok=status.temperature_ok,
+            cutter_ok=status.cutter_ok,
+        )
+        self._health_told = told
+        self._health_due = monotonic() + HEALTH_EVERY_S
+
+    def _prune_health(self) -> None:
+        if monotonic() < self._prune_due:
+            return
+        pruned = self._queue.prune_health(self.config.rows, self._settings.health_retention_days)
+        self._prune_due = monotonic() + (1.0 if pruned >= 5000 else PRUNE_EVERY_S)
+
+
+_STATES = {
+    Reason.REFUSED: "down",
+    Reason.TIMEOUT: "down",
+    Reason.UNRESOLVABLE: "down",
+    Reason.CONNECTION_LOST: "down",
+    Reason.SILENT: "silent",
+    Reason.OFFLINE: "offline",
+    Reason.PAPER_OUT: "paper_out",
+    Reason.COVER_OPEN: "cover_open",
+    Reason.CUTTER_ERROR: "error",
+    Reason.PRINTER_ERROR: "error",
+    Reason.BLOCKED: "blocked",
+}
+
+
+def _state_of(reason: Reason) -> str:
+    return _STATES.get(reason, "down")
+
+
+def _paper_word(paper: PaperState) -> str:
+    """The POS's words for paper."""
+    return {PaperState.OK: "ok", PaperState.LOW: "low", PaperState.OUT: "out"}.get(paper, "unknown")
