@@ -181,7 +181,9 @@ def _look(schema: PosSchema) -> Statement:
                coalesce(extract(epoch FROM clock_timestamp() - j.unrouted_at), 0)::float8 AS waited_s,
                row_number() OVER (PARTITION BY lower(btrim(t.printer_target)), {_brand(schema)} ORDER BY t.id) AS place
           FROM {TICKET} t LEFT JOIN pos_bill b ON b.id = t.bill_id LEFT JOIN kps.job j ON j.ticket_id = t.id
-         WHERE t.status = 'new' AND (j.not_before IS NULL OR j.not_before <= clock_timestamp())
+         WHERE t.status = 'new' AND (j.not_before IS NULL OR j.not_before <= clock_timestamp()
+             -- the clock has gone back since the round ended: nobody waits for it to catch up
+             OR j.finished_at > clock_timestamp())
            AND NOT (coalesce(j.state, '') IN ('claimed', 'sending') AND {_LIVE})) w
  WHERE w.place <= {{depth:int}} ORDER BY w.id""",
     )
@@ -816,6 +818,15 @@ _RENEW = Statement(
     """WITH here AS (
   INSERT INTO kps.instance AS i (owner, name, host) VALUES ({me:uuid}, {instance:text}, {host:text})
   ON CONFLICT (owner) DO UPDATE SET seen_at = clock_timestamp() RETURNING 1
+), cut AS (
+  -- The clock has gone back since these were given: whoever lives renews in time, whoever does not may be followed.
+  UPDATE kps.printer p
+     SET expires_at = clock_timestamp() + CASE WHEN p.owner IS NULL THEN 0 ELSE {ttl:float8} END * interval '1 second'
+   WHERE p.printer_key IN (
+     SELECT o.printer_key FROM kps.printer o WHERE o.owner IS DISTINCT FROM {me:uuid}
+        AND o.expires_at > clock_timestamp() + CASE WHEN o.owner IS NULL THEN 0 ELSE 120 END * interval '1 second'
+      ORDER BY o.printer_key FOR NO KEY UPDATE SKIP LOCKED)
+  RETURNING 1
 ), mine AS MATERIALIZED (
   SELECT p.printer_key, p.epoch FROM kps.printer p
     JOIN unnest({keys:text[]}, {epochs:bigint[]}) AS m(printer_key, epoch) USING (printer_key)
@@ -828,7 +839,7 @@ RETURNING p.printer_key, p.epoch""",
 )
 """Keep the leases of the printers whose process is well, and say that this instance lives.
 
-An ended lease stays ended.
+An ended lease stays ended. A lease of somebody else that seems to last for minutes is cut to its length.
 """
 
 _LOCK_LEASES = "SELECT 1 FROM kps.printer WHERE printer_key = ANY (%(keys)s) ORDER BY printer_key FOR NO KEY UPDATE"

@@ -397,8 +397,9 @@ class Supervisor:
             # The lease had lapsed and was taken again meanwhile: what the dead process held came along.
             self._release(printer, taken.epoch, Token(0))
             return
-        self._leases.pop(released.key, None)
+        # Its next incarnation may run already, and without a lease nobody would ever tell it to end.
         printer.epoch = None
+        self._lease_lost(released.key)
 
     def _count_released(self, cause: str, count: int) -> None:
         if count:

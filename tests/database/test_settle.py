@@ -30,7 +30,8 @@ def test_a_proof_makes_the_ticket_printed_and_the_log_says_which_proof(
     assert (log["action"], log["old_status"], log["new_status"]) == ("print_success", "printing", "printed")
     assert (log["error_code"], log["error_message"], log["duration_ms"]) == ("", "", 87)
     assert log["printer_ip"] == "127.0.77.1"
-    assert log["metadata"]["proof"] == outcome.level.value
+    assert log["metadata"]["proof"] == ("fence" if outcome is PROVEN else "sent")
+    assert log["metadata"]["level"] == outcome.level.value
     assert log["metadata"]["proven"] is outcome.level.proves_paper
     assert log["metadata"] | {"instance": "one", "bytes": 300, "attempt": 1} == log["metadata"]
     job = house.job(ticket)
