@@ -312,10 +312,12 @@ class PrinterProcess:
         self._result = result
         self._settle_failures = 0
         self._settle_due = 0.0
-        if self._watch.unable is not None and isinstance(result.outcome, (Printed, Uncertain)):
-            self._watch.due = 0.0  # it was blocked with the ticket inside: what is it like now?
         if isinstance(result.outcome, Uncertain):
             self._watch.left_uncertain()
+        if isinstance(result.outcome, Uncertain) or (
+            self._watch.unable is not None and isinstance(result.outcome, Printed)
+        ):
+            self._watch.due = 0.0  # it was blocked with the ticket inside: what is it like now, and what does it say?
         self._tell(result)
         if at_once:
             self._settle()

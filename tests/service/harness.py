@@ -244,7 +244,7 @@ def long_order(dish: str) -> list[tuple[str, int]]:
     return [(dish, 1), *((f"Filler{n}", 1) for n in range(12))]
 
 
-MARKS = ("POSSIBLE DUPLICATE", "REPRINT -")
+MARKS = ("POSSIBLE DUPLICATE", "REPRINT -", "MOVED -")
 """What tells a reader that there may be, or is, another copy."""
 
 
@@ -395,7 +395,7 @@ def shop(
     with contextlib.ExitStack() as stack:
         printers, rows = {}, {}
         for name, (station, priority) in chosen.items():
-            device = stack.enter_context(VirtualPrinter(name=name, **(printer or {}), **(each or {}).get(name, {})))
+            device = stack.enter_context(VirtualPrinter(name=name, **((printer or {}) | (each or {}).get(name, {}))))
             printers[name] = device
             rows[name] = pos.add_printer(device.host, device.port, station, priority, name, timeout_seconds=timeout_s)
         service = Service(database, folder, **settings)

@@ -269,7 +269,7 @@ def test_a_printer_that_never_answers_prints_all_the_same_without_proof(
         for n, ticket in enumerate(tickets):
             here.only_copy(f"Dish{n}")
             done = pos.log_rows(ticket)[-1]
-            assert (done["metadata"]["proof"], done["metadata"]["proven"]) == ("none", False)
+            assert (done["metadata"]["proof"], done["metadata"]["level"]) == ("sent", "none")
 
 
 def test_a_printer_that_closes_idle_connections_loses_no_ticket_and_doubles_none(
