@@ -92,7 +92,7 @@ class Device:
         self._level = ProofLevel.NONE
         self._link: Link | None = None
         self._prepared = False
-        self._debt = Debt()
+        self._debt = Debt.unknown(self.abilities.level)
         self._echoes: list[bytes] = []
         self._ever_connected = False
         self._unanswered_since: float | None = None

@@ -18,6 +18,8 @@ ASK_FIRMWARE = b"\x1d\x49\x41"
 """`GS I 65`. Source: TM-U220 and HPRT TP80K manuals."""
 _RASTER = b"\x1dv0"
 _RASTER_HEAD = 8
+_LARGEST_PICTURE = 72 * 128
+"""Bytes of the largest raster strip that a ticket has: 128 rows of 576 dots."""
 _LONGEST_COMMAND = 16
 """Bytes of the longest command but pictures: so many NULs complete whatever was torn; surplus ones are ignored."""
 
@@ -38,6 +40,12 @@ class Debt:
     """The same by a fence."""
     unanswered: int = 0
     """Times that the printer was asked for it in vain."""
+
+    @staticmethod
+    def unknown(level: ProofLevel | None) -> Debt:
+        """At a process's first connection: its predecessor may have died in the middle of anything."""
+        proven = level is not None and level.proves_paper
+        return Debt(_LARGEST_PICTURE if proven else 0)
 
     @staticmethod
     def of(data: bytes, accepted: int, level: ProofLevel, ids: ProcessIds | None) -> Debt:

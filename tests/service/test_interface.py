@@ -70,7 +70,7 @@ def shown(default: object) -> str:
             return str(default.value)
         case float():
             return f"{default:g}"
-        case frozenset() | "":
+        case frozenset() | "" | ():
             return "(empty)"
         case _:
             return str(default)
