@@ -311,13 +311,15 @@ class Confirmation:
             case _:
                 self._hear_status(reply)
 
-    def look(self) -> None:
-        """Begin a new round of status questions, unless one is still open. At `none` nothing is ever asked."""
+    def look(self) -> bool:
+        """Begin a new round of status questions; False = one is still open, or at `none`, where nothing is asked."""
         if self.level is ProofLevel.NONE or self.accepted < self.total:
-            return
-        if self._round.question is None or not self._asking:
-            self._round = StatusRound(self._round.status)
-            self._asking = True
+            return False
+        if self._asking and self._round.question is not None:
+            return False
+        self._round = StatusRound(self._round.status)
+        self._asking = True
+        return True
 
     def ask_again(self) -> bytes:
         """The proof is overdue and the printer is well: what to send once more; empty = nothing is left to try."""

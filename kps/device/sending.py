@@ -69,6 +69,7 @@ class Sending:
         self._moved_at = time.monotonic()
         self._held_since: float | None = None
         self._look_at: float | None = None
+        self._looked_at = 0.0
         self._cleared_at: float | None = None
 
     @property
@@ -158,7 +159,8 @@ class Sending:
             return self._ask()
         if now >= self._look_at:
             self._look_at = now + pause_s
-            self._proof.look()
+            if self._proof.look():
+                self._looked_at = now
             return None
         return self._link.wait(self._look_at - now)
 
@@ -183,8 +185,11 @@ class Sending:
             return Reason.CONNECTION_LOST
         if self._proof.accepted == 0:
             return self._proof.complaint
-        if self._proof.step is Step.CONFIRM and queued == 0 and self._proof.well:
-            return self._insist(now)
+        if self._proof.step is Step.CONFIRM and queued == 0:
+            if self._proof.well:
+                return self._insist(now)
+            if now - self._looked_at < self._timeout_s:
+                return None  # it has just been asked how it is
         if stalled is Patience.OVER:
             return self._leave(queued)
         self._tell()
