@@ -296,8 +296,13 @@ def _sending(schema: PosSchema) -> Statement:
      AND p.expires_at > clock_timestamp() + {{need:float8}} * interval '1 second'
   RETURNING j.sends, j.cleared, j.maybe_at, j.moved_from, j.printer_id, j.printer_name, j.backup_for, j.printed_on,
             j.process_ids[cardinality(j.process_ids)] AS process_id
+), up AS (
+  -- from the ticket itself: the original that the claim saw may have been deleted meanwhile
+  SELECT t.id, t.original_ticket_id AS above, 1 AS depth FROM t
+  UNION ALL
+  SELECT o.id, o.original_ticket_id, up.depth + 1 FROM up JOIN {TICKET} o ON o.id = up.above WHERE up.depth < 20
 ), family AS (
-  SELECT f.id, 1 AS depth FROM {TICKET} f WHERE f.id = {{family:bigint}}
+  SELECT root.id, 1 AS depth FROM (SELECT id FROM up ORDER BY depth DESC LIMIT 1) root
   UNION ALL
   SELECT c.id, family.depth + 1 FROM {TICKET} c JOIN family ON c.original_ticket_id = family.id WHERE family.depth < 20
 ), kin AS (
@@ -338,7 +343,13 @@ SELECT job.sends, job.cleared, job.maybe_at, job.moved_from, job.printer_id, job
   LEFT JOIN core_store st ON st.id = b.store_id
   LEFT JOIN core_brand br ON br.id = {_brand(schema)} LEFT JOIN core_company co ON co.id = br.company_id
   LEFT JOIN {PRINTER} sp ON sp.id = job.printer_id""",
-        prelude=f"SELECT pg_advisory_xact_lock({FAMILY_LOCK}, (%(family)s %% 2147483647)::int)",
+        prelude=f"""WITH RECURSIVE up AS (
+  SELECT t.id, t.original_ticket_id AS above, 1 AS depth FROM {TICKET} t WHERE t.id = %(ticket)s
+  UNION ALL
+  SELECT o.id, o.original_ticket_id, up.depth + 1 FROM up JOIN {TICKET} o ON o.id = up.above WHERE up.depth < 20
+)
+SELECT pg_advisory_xact_lock({FAMILY_LOCK}, (id %% 2147483647)::int) FROM (
+  SELECT id FROM up ORDER BY depth DESC LIMIT 1) root""",
     )
 
 
@@ -1052,9 +1063,11 @@ SELECT printer_key, (SELECT count(pg_notify('{CHANNEL_PRINTER}', ''))) AS told F
 _DEMOTE = Statement(
     "demote",
     f"""WITH p AS (
-  UPDATE kps.printer p SET proof_level = 'realtime', demoted_at = clock_timestamp(), demoted_text = {{text:text}}
+  UPDATE kps.printer p
+     SET proof_level = CASE WHEN p.proof_level IN ('process_id', 'fence') THEN 'realtime' ELSE p.proof_level END,
+         pushes = false, clears = false, demoted_at = clock_timestamp(), demoted_text = {{text:text}}
    WHERE p.printer_key = {{key:text}} AND p.owner = {{me:uuid}} AND p.epoch = {{epoch:bigint}}
-     AND p.proof_level IN ('process_id', 'fence')
+     AND (p.proof_level IN ('process_id', 'fence') OR p.pushes OR p.clears)
   RETURNING p.printer_key
 )
 SELECT printer_key, (SELECT count(pg_notify('{CHANNEL_PRINTER}', ''))) AS told FROM p""",
@@ -1152,7 +1165,7 @@ def _came_back(schema: PosSchema) -> Statement:
 ), found AS MATERIALIZED (
   SELECT j.ticket_id, m.id AS row_id, m.name FROM kps.job j JOIN mine m ON m.name = ANY (j.maybe_at)
    WHERE j.maybe_at <> '{{}}' AND m.name <> ALL (j.told_back)
-     AND j.finished_at > clock_timestamp() - interval '1 day'
+     AND greatest(j.claimed_at, j.finished_at) > clock_timestamp() - interval '1 day'
    ORDER BY j.ticket_id FOR UPDATE OF j
 ), told AS (
   UPDATE kps.job j SET told_back = j.told_back || found.name FROM found WHERE j.ticket_id = found.ticket_id
@@ -1165,7 +1178,7 @@ SELECT ticket_id FROM told ORDER BY ticket_id""",
 _UNPROVEN = Statement(
     "unproven",
     """SELECT ticket_id, maybe_at FROM kps.job
- WHERE maybe_at <> '{}' AND finished_at > clock_timestamp() - interval '1 day'
+ WHERE maybe_at <> '{}' AND greatest(claimed_at, finished_at) > clock_timestamp() - interval '1 day'
  ORDER BY ticket_id DESC LIMIT 200""",
 )
 """Tickets of the last day of which a copy may lie at a printer, newest first."""

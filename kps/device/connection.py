@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from kps.core.proof import (
     Abilities,
@@ -20,7 +20,7 @@ from kps.core.status import PrinterStatus, RealtimeAnswer, Reply, TextBlock, sen
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain
 from kps.device.address import Address, Unresolvable, addresses
 from kps.device.link import Link, LinkLost, Unreachable, open_link
-from kps.device.preparing import Debt, Disbelieved, prepare
+from kps.device.preparing import Debt, Disbelieved, Unanswered, prepare
 from kps.device.sending import Consent, Sending
 
 CONNECT_LIMIT_S = 2.0
@@ -92,6 +92,7 @@ class Device:
         self._level = ProofLevel.NONE
         self._link: Link | None = None
         self._prepared = False
+        self._owes_answer = False
         self._debt = Debt.unknown(self.abilities.level)
         self._echoes: list[bytes] = []
         self._ever_connected = False
@@ -171,10 +172,11 @@ class Device:
         return echoes
 
     def disbelieve(self, evidence: str) -> None:
-        """Its proofs cannot be trusted: from now on it gets the rung of a device that was never probed."""
-        if self.abilities.level is not None and self.abilities.level.proves_paper:
+        """It does not keep what the probe has seen: from now on it is treated as one that was never probed."""
+        level = self.abilities.level
+        if (level is not None and level.proves_paper) or self.abilities.pushes or self.abilities.clears:
             self.disproof = evidence
-            self.abilities = replace(self.abilities, level=ProofLevel.REALTIME)
+            self.abilities = Abilities(ProofLevel.NONE if level is ProofLevel.NONE else ProofLevel.REALTIME)
             self._level = level_in_force(self.abilities.level, answered=bool(self.answers))
 
     def close(self, *, abort: bool = False) -> None:
@@ -254,18 +256,25 @@ class Device:
     def _prepare(self, link: Link, questions: StatusRound, began: float) -> Ready | Unable:
         """Once per connection, before its first ticket: modes, identity, and what an earlier ticket left behind."""
         try:
-            settled = prepare(link, self.abilities, self._debt, pulse=self._pulse, limit_s=self._timeout_s)
+            prepare(link, self.abilities, self._debt, pulse=self._pulse, limit_s=self._timeout_s)
+        except Unanswered as why:
+            return self._unanswered_question(str(why), questions.status)
         except Disbelieved as why:
             self.disbelieve(str(why))
             raise LinkLost(str(why)) from why
-        if not settled:
-            self._debt = replace(self._debt, unanswered=self._debt.unanswered + 1)
-            self._drop()
-            return _unable(Reason.SILENT, questions.status)
+        self._owes_answer = False
         self._prepared = True
         self._debt = Debt()
         reason = trouble(link.pushed)
         return self._verdict(link.pushed if reason is not None else questions.status, began)
+
+    def _unanswered_question(self, what: str, status: PrinterStatus) -> Unable:
+        """It may be busy with what it holds, once; who does it again does not do what the probe has seen."""
+        if self._owes_answer:
+            self.disbelieve(f"twice {what}, and it has no trouble")
+        self._owes_answer = not self._owes_answer
+        self._drop()
+        return _unable(Reason.SILENT, status)
 
     def _all_answered(self, link: Link, questions: StatusRound) -> bool:
         """Ask `DLE EOT` 1 to 4, one at a time, within the limit for all of them."""
@@ -325,6 +334,7 @@ class Device:
     def _verdict(self, status: PrinterStatus, began: float) -> Ready | Unable:
         reason = trouble(status)
         if reason is not None:
+            self._owes_answer = False  # what it owed has found its reason
             return _unable(reason, status)
         answered = bool(self.answers) and self._unanswered_since is None
         self._level = level_in_force(self.abilities.level, answered=answered)

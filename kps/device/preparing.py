@@ -24,8 +24,12 @@ _LONGEST_COMMAND = 16
 """Bytes of the longest command but pictures: so many NULs complete whatever was torn; surplus ones are ignored."""
 
 
+class Unanswered(Exception):
+    """The printer owes an answer that it gave to the probe, and has no trouble; the message says which."""
+
+
 class Disbelieved(Exception):
-    """The printer is not what the probe saw, or no longer does what it showed then; the message is the evidence."""
+    """The printer is not what the probe saw; the message is the evidence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +42,6 @@ class Debt:
     """Asks whether the printer is done with all that is older; empty = not asked."""
     fence: bool = False
     """The same by a fence."""
-    unanswered: int = 0
-    """Times that the printer was asked for it in vain."""
 
     @staticmethod
     def unknown(level: ProofLevel | None) -> Debt:
@@ -68,48 +70,29 @@ def _longest_picture(data: bytes) -> int:
     return largest
 
 
-def prepare(link: Link, abilities: Abilities, debt: Debt, *, pulse: Callable[[], None], limit_s: float) -> bool:
-    """Make a connection fit for tickets; False = the printer owes an answer that it used to give.
-
-    Raises LinkLost, and Disbelieved if its proofs are worth nothing any more.
-    """
+def prepare(link: Link, abilities: Abilities, debt: Debt, *, pulse: Callable[[], None], limit_s: float) -> None:
+    """Make a connection fit for tickets. Raises LinkLost, Unanswered, Disbelieved."""
     asker = _Asker(link, pulse, limit_s)
-    if debt.fill and not asker.write(bytes(debt.fill)):
-        return False
-    if abilities.pushes and asker.ask(RESET + PUSH_ALL, lambda reply: isinstance(reply, AsbUnit)) is None:
-        return False
+    asker.write(bytes(debt.fill))
+    if abilities.pushes:
+        asker.ask(RESET + PUSH_ALL, lambda reply: isinstance(reply, AsbUnit), "the pushed status")
     level = abilities.level
     if level is None or not level.proves_paper:
-        return True
+        return
     if abilities.firmware:
-        answer = asker.ask(ASK_FIRMWARE, lambda reply: isinstance(reply, TextBlock))
-        if answer is None:
-            return False
-        _compare(abilities.firmware, answer)
-    return _is_done(asker, level, debt)
+        _compare(abilities.firmware, asker.ask(ASK_FIRMWARE, lambda reply: isinstance(reply, TextBlock), "its name"))
+    # Nothing older waits inside. It may still be busy with what it holds; but it has to answer some time.
+    if level is ProofLevel.PROCESS_ID and debt.process_id:
+        wanted = ProcessIdEcho(debt.process_id)
+        asker.ask(process_id_command(debt.process_id), lambda reply: reply == wanted, "the process ID")
+    elif level is ProofLevel.FENCE and debt.fence:
+        asker.ask(FENCE, lambda reply: isinstance(reply, ByteAnswer), "the fence")
 
 
 def _compare(known: str, answer: Reply) -> None:
     text = answer.body.decode("ascii", "replace").strip() if isinstance(answer, TextBlock) else ""
     if text != known:
         raise Disbelieved(f"its firmware was {known!r} at the probe and is {text!r} now")
-
-
-def _is_done(asker: _Asker, level: ProofLevel, debt: Debt) -> bool:
-    """Whether nothing older waits inside, asked for by the proof that the device has.
-
-    It may still be busy with what it holds; but it has to answer some time.
-    """
-    if level is ProofLevel.PROCESS_ID and debt.process_id:
-        wanted = ProcessIdEcho(debt.process_id)
-        answer = asker.ask(process_id_command(debt.process_id), lambda reply: reply == wanted)
-    elif level is ProofLevel.FENCE and debt.fence:
-        answer = asker.ask(FENCE, lambda reply: isinstance(reply, ByteAnswer))
-    else:
-        return True
-    if answer is None and debt.unanswered:
-        raise Disbelieved(f"no {level.value} came twice from a printer without trouble")
-    return answer is not None
 
 
 class _Asker:
@@ -120,22 +103,22 @@ class _Asker:
         self._pulse = pulse
         self._limit_s = limit_s
 
-    def write(self, data: bytes) -> bool:
-        """Hand everything to the kernel within the limit."""
+    def write(self, data: bytes) -> None:
+        """Hand everything to the kernel within the limit. Raises Unanswered if the printer does not take it."""
         rest = memoryview(data)
         until = time.monotonic() + self._limit_s
-        while rest and time.monotonic() < until:
+        while rest:
+            if time.monotonic() >= until:
+                raise Unanswered("it does not take any data")
             self._pulse()
             count = self._link.write(rest)
             rest = rest[count:]
             if not count:
                 self._link.wait(until - time.monotonic(), writable=True)
-        return not rest
 
-    def ask(self, question: bytes, fits: Callable[[Reply], bool]) -> Reply | None:
-        """The first reply that fits, within the limit; others are not for us."""
-        if not self.write(question):
-            return None
+    def ask(self, question: bytes, fits: Callable[[Reply], bool], what: str) -> Reply:
+        """The first reply that fits; others are not for us. Raises Unanswered if none comes within the limit."""
+        self.write(question)
         until = time.monotonic() + self._limit_s
         while (left := until - time.monotonic()) > 0:
             self._pulse()
@@ -143,4 +126,4 @@ class _Asker:
             for reply in self._link.read():
                 if fits(reply):
                     return reply
-        return None
+        raise Unanswered(f"{what} did not come")

@@ -177,7 +177,9 @@ class Sending:
         self._note_progress(queued, now)
         if self._held_since is not None:
             return self._leave(queued) if now - self._held_since >= self._hold_s else None
-        limit_s = self._confirm_s if self._proof.step is Step.CONFIRM else self._timeout_s
+        # What it has all of may take its time to print; what it does not take must move.
+        printing = self._proof.step is Step.CONFIRM and queued == 0
+        limit_s = self._confirm_s if printing else self._timeout_s
         stalled = patience(now - self._moved_at, timeout_s=limit_s, hold_s=self._hold_s)
         if stalled is Patience.WAITING:
             return None
@@ -185,7 +187,7 @@ class Sending:
             return Reason.CONNECTION_LOST
         if self._proof.accepted == 0:
             return self._proof.complaint
-        if self._proof.step is Step.CONFIRM and queued == 0:
+        if printing:
             if self._proof.well:
                 return self._insist(now)
             if now - self._looked_at < self._timeout_s:

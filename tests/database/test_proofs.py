@@ -273,3 +273,21 @@ def test_nothing_left_means_that_nothing_lies_anywhere(house: House, kitchen: In
 
     job = house.job(ticket)
     assert (job["sends"], job["cleared"], job["maybe_at"], job["moved_from"]) == (0, 0, [], [])
+
+
+def test_a_copy_of_a_process_that_died_is_told_of_when_the_printer_is_back(house: House, kitchen: Instance) -> None:
+    ticket = house.pos.ticket()
+    kitchen.claim_and_send(ticket, house.row("kitchen-1"))
+    kitchen.release_dead(house.row("kitchen-1"))
+
+    assert kitchen.queue.came_back([house.row("kitchen-1").id]) == [ticket]
+
+
+def test_what_else_the_probe_has_seen_goes_with_the_level(house: House, kitchen: Instance) -> None:
+    row = house.row("kitchen-1")
+    house.pos.execute("UPDATE kps.printer SET pushes = true, clears = true WHERE printer_key = %s", [row.key])
+
+    kitchen.queue.demote(row.key, kitchen.epochs[row.key], "it lies")
+
+    lease = house.lease(row)
+    assert (lease["pushes"], lease["clears"], lease["proof_level"]) == (False, False, None)

@@ -437,3 +437,16 @@ def test_a_printer_that_never_says_that_it_is_done_is_not_believed_any_more(
     assert isinstance(second, (Unable, Ready))
     assert third.level is ProofLevel.REALTIME
     assert me.device.disproof
+
+
+def test_a_printer_that_stops_pushing_is_treated_like_one_that_was_never_probed(desk: MakeDesk) -> None:
+    caps = VirtualPrinter(profile="epson-t20iii").settings.caps
+    with VirtualPrinter(profile="epson-t20iii", caps=frozenset(cap for cap in caps if cap.value != "asb")) as printer:
+        me = desk(printer, Abilities(ProofLevel.REALTIME, pushes=True))
+
+        assert isinstance(me.device.ask(), Unable)
+        assert isinstance(me.device.ask(), Unable)
+
+        assert me.ready().level is ProofLevel.REALTIME
+        assert "pushed status" in me.device.disproof
+        assert isinstance(me.send(ticket("ONE")), Printed)
