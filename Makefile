@@ -1,5 +1,7 @@
 # make demo [ARGS="--seconds 60"]   the whole service at work, in a virtual environment of its own (.venv)
-# make test | check | check-long | clean
+# make test | check | check-long | fuzz | clean
+# make receipt-client               what tests/receipt_client needs (npm); without it those tests are skipped
+# make chaos [MINUTES=30] [INSTANCES="1 3"] [SEED=...]   random faults against the whole service; the seed comes first
 #
 # The installation is editable, so a change of the source needs no new one. It is repeated only when what is
 # installed may change: setup.cfg, pyproject.toml, or this file.
@@ -8,6 +10,10 @@ PYTHON ?= python3
 ARGS ?=
 TESTS ?= tests
 WORKERS ?= 2
+FUZZ_SECONDS ?= 60
+MINUTES ?= 30
+INSTANCES ?= 1 3
+SEED ?=
 
 BIN := .venv/bin
 STAMPS := .venv/.installed
@@ -15,7 +21,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 PROPERTIES = $(shell grep -rl '^from hypothesis' tests)
 DESCRIPTION := setup.cfg pyproject.toml Makefile
 
-.PHONY: demo test check check-long clean
+.PHONY: demo test check check-long chaos fuzz receipt-client clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMPS)/demo
@@ -37,7 +43,20 @@ check: $(STAMPS)/dev
 check-long: test check
 	for seed in 1 2 3 4 5; do $(BIN)/python -m pytest -q --hypothesis-seed=$$seed $(PROPERTIES) || exit 1; done
 	$(BIN)/kps demo --plain --seconds 120 --rate 300
+	$(MAKE) fuzz
+	$(MAKE) chaos MINUTES=6
 	$(BIN)/python -m tests.image.check || [ $$? = 77 ]
+
+# 77 = the fuzzer does not exist for this Python.
+fuzz: $(STAMPS)/fuzz
+	$(BIN)/python tests/fuzz/fuzz_status.py $(FUZZ_SECONDS) || [ $$? = 77 ]
+
+receipt-client: $(STAMPS)/receipt-client
+
+# MINUTES of faults in all, shared by the numbers of instances, in rounds of two minutes.
+chaos: $(STAMPS)/test
+	$(BIN)/python -m tests.chaos --seconds $$(( $(MINUTES) * 60 / $(words $(INSTANCES)) )) --instances $(INSTANCES) \
+	  $(if $(SEED),--seed $(SEED))
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -46,10 +65,18 @@ clean:
 $(STAMPS)/demo: EXTRAS := demo
 $(STAMPS)/test: EXTRAS := demo,test
 $(STAMPS)/dev: EXTRAS := demo,test,dev
+$(STAMPS)/fuzz: EXTRAS := demo,test,fuzz
 
-$(STAMPS)/demo $(STAMPS)/test $(STAMPS)/dev: $(STAMPS)/venv $(DESCRIPTION)
+$(STAMPS)/demo $(STAMPS)/test $(STAMPS)/dev $(STAMPS)/fuzz: $(STAMPS)/venv $(DESCRIPTION)
 	@echo "installing kps[$(EXTRAS)] into .venv"
 	@$(PIP) install -e '.[$(EXTRAS)]'
+	@touch $@
+
+$(STAMPS)/receipt-client: tests/receipt_client/package.json tests/receipt_client/package-lock.json $(STAMPS)/venv
+	@command -v npm >/dev/null || { echo "npm was not found (Debian: apt install nodejs npm)"; exit 1; }
+	@mkdir -p .venv/receipt-client
+	@cp tests/receipt_client/package.json tests/receipt_client/package-lock.json .venv/receipt-client
+	@npm ci --prefix .venv/receipt-client --no-audit --no-fund --ignore-scripts
 	@touch $@
 
 $(STAMPS)/venv:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kps.core.status import (
     MAX_BLOCK,
+    REALTIME_QUERIES,
     AsbUnit,
     ByteAnswer,
     Cleared,
@@ -217,6 +220,108 @@ ANY_STATUS = st.builds(
     st.none() | st.booleans(),
     st.none() | st.booleans(),
 )
+
+
+PUSHED = st.builds(
+    lambda first, rest: AsbUnit(bytes((first, *rest))),
+    st.sampled_from([byte for byte in EVERY_BYTE if byte & 0x93 == 0x10]),
+    st.tuples(*[st.sampled_from(SENSOR_BYTES)] * 3),
+)
+HEARD = st.lists(
+    st.one_of(PUSHED, st.tuples(st.sampled_from(REALTIME_QUERIES), ANSWER.map(RealtimeAnswer))), max_size=8
+)
+ALWAYS_TOLD = {1: {"online"}, 2: {"cover_open", "error"}, 3: {"cutter_ok", "temperature_ok"}, 4: {"paper"}}
+TOLD_BY_BIT = {(2, 0x20): "paper", (3, 0x20): "error"}
+
+
+def after(status: PrinterStatus, heard: AsbUnit | tuple[int, RealtimeAnswer]) -> PrinterStatus:
+    return after_asb(status, heard) if isinstance(heard, AsbUnit) else after_realtime(status, *heard)
+
+
+def told(heard: AsbUnit | tuple[int, RealtimeAnswer]) -> set[str]:
+    """The facts of which this reply speaks, by Epson's tables."""
+    if isinstance(heard, AsbUnit):
+        return set(KNOWN_BY)
+    query, answer = heard
+    return ALWAYS_TOLD[query] | {
+        fact for (asked, bit), fact in TOLD_BY_BIT.items() if asked == query and answer.value & bit
+    }
+
+
+KNOWN_BY = {
+    "online": [Reason.OFFLINE],
+    "cover_open": [Reason.COVER_OPEN],
+    "paper": [Reason.PAPER_OUT],
+    "cutter_ok": [Reason.CUTTER_ERROR],
+    "error": [Reason.PRINTER_ERROR],
+    "temperature_ok": [Reason.PRINTER_ERROR],
+}
+"""Every fact, and the troubles that it can be."""
+
+
+def known(status: PrinterStatus) -> set[str]:
+    return {fact for fact in KNOWN_BY if getattr(status, fact) not in (None, PaperState.UNKNOWN)}
+
+
+def test_every_fact_of_a_status_is_examined_here() -> None:
+    assert set(KNOWN_BY) == {field.name for field in fields(PrinterStatus)}
+
+
+@given(HEARD)
+def test_no_fact_is_stated_of_which_no_reply_has_spoken(heard: list[AsbUnit | tuple[int, RealtimeAnswer]]) -> None:
+    status = PrinterStatus()
+    spoken: set[str] = set()
+    for reply in heard:
+        status = after(status, reply)
+        spoken |= told(reply)
+        assert known(status) <= spoken
+
+
+@given(ANY_STATUS, HEARD.filter(bool))
+def test_a_reply_leaves_alone_what_it_does_not_speak_of(
+    status: PrinterStatus, heard: list[AsbUnit | tuple[int, RealtimeAnswer]]
+) -> None:
+    for reply in heard:
+        before, status = status, after(status, reply)
+        for fact in set(KNOWN_BY) - told(reply):
+            taken_back = fact == "paper" and before.paper is PaperState.OUT and status.paper is PaperState.UNKNOWN
+            assert getattr(status, fact) == getattr(before, fact) or taken_back
+
+
+@given(ANY_STATUS)
+def test_trouble_is_named_only_by_a_fact_that_is_known(status: PrinterStatus) -> None:
+    reason = trouble(status)
+    assert reason is None or any(reason in KNOWN_BY[fact] for fact in known(status))
+
+
+@given(ANY_STATUS, st.sampled_from(sorted(KNOWN_BY)))
+def test_forgetting_a_fact_never_makes_trouble(status: PrinterStatus, fact: str) -> None:
+    unknown = PaperState.UNKNOWN if fact == "paper" else None
+    forgetful = replace(status, **{fact: unknown})
+    assert trouble(status) is not None or trouble(forgetful) is None
+
+
+@pytest.mark.parametrize(
+    ("answers", "status"),
+    [
+        ((0x1A,), PrinterStatus(online=False)),
+        ((0x12, 0x12), PrinterStatus(online=True, cover_open=False, error=False)),
+        ((0x12, 0x32), PrinterStatus(online=True, cover_open=False, error=False, paper=PaperState.OUT)),
+    ],
+)
+def test_a_round_that_breaks_off_leaves_the_rest_unknown(answers: tuple[int, ...], status: PrinterStatus) -> None:
+    heard = PrinterStatus()
+    for query, value in enumerate(answers, start=1):
+        heard = after_realtime(heard, query, RealtimeAnswer(value))
+    assert heard == status
+
+
+@given(st.lists(replies))
+def test_noise_between_replies_hides_none_of_them(sent: list[Reply]) -> None:
+    reader = ReplyReader()
+    heard = reader.feed(b"\xff".join(reply.raw for reply in sent))
+    assert heard == sent
+    assert reader.noise == max(0, len(sent) - 1)
 
 
 @given(ANY_STATUS, st.tuples(ANSWER, ANSWER, ANSWER, ANSWER))

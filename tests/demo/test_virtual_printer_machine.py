@@ -6,10 +6,11 @@ from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
+from machine_bench import Bench, Clock
 
 from kps.demo.virtual_printer import EndedBy, EventKind, Machine, settings_for
 from kps.demo.virtual_printer.buffers import Origin, RealTimeScanner, TaggedBuffer
-from kps.demo.virtual_printer.machine import Close, Send
+from kps.demo.virtual_printer.connection import Send
 
 CUT = b"\x1dV\x00"
 ID = b"\x1d(H\x06\x00\x30\x30abcd"
@@ -18,41 +19,6 @@ TICKET = (
     b"\x1dv0\x00\x02\x00\x03\x00\x10\x04\x01\xff\x00\x0a"
     b"\x1d(k\x03\x00\x31\x51\x30\x1b$\x20\x00end\n\x1bd\x02\x10\x04\x04" + CUT + ID
 )
-
-
-class Clock:
-    """Time that passes when the test says so."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Bench:
-    """A machine with one connection, and what it has answered."""
-
-    def __init__(self, **changes: object) -> None:
-        self.clock = Clock()
-        self.machine = Machine(settings_for("epson-t20iii", "real", **changes), self.clock)
-        self.connection = self.machine.connect()
-        self.answers = b""
-        self.closed = False
-
-    def send(self, data: bytes) -> None:
-        """Put bytes in, as far as there is room; the rest must fit."""
-        assert self.machine.room(self.connection) >= len(data)
-        self.machine.receive(self.connection, data)
-        self.pass_time(0)
-
-    def pass_time(self, seconds: float) -> None:
-        self.clock.now += seconds
-        self.machine.run()
-        for action in self.machine.take_actions():
-            if isinstance(action, Send):
-                self.answers += action.data
-            self.closed |= isinstance(action, Close)
 
 
 def test_lines_and_the_cut_take_their_time() -> None:

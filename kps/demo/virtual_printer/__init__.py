@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from kps.demo.virtual_printer.connection import ResetWhen
 from kps.demo.virtual_printer.console import main, picture, run
-from kps.demo.virtual_printer.machine import Machine, ResetWhen
+from kps.demo.virtual_printer.drawing import draw
+from kps.demo.virtual_printer.faults import FenceFault, IdFault, Noise
+from kps.demo.virtual_printer.machine import Machine
 from kps.demo.virtual_printer.records import Align, EndedBy, Event, EventKind, Line, Paper, Raster, Span
 from kps.demo.virtual_printer.server import PrinterStuck, VirtualPrinter
 from kps.demo.virtual_printer.settings import (
@@ -31,9 +34,12 @@ __all__ = [
     "EndedBy",
     "Event",
     "EventKind",
+    "FenceFault",
+    "IdFault",
     "Identity",
     "Line",
     "Machine",
+    "Noise",
     "Overflow",
     "Paper",
     "PrinterStuck",
@@ -45,6 +51,7 @@ __all__ = [
     "Unknown",
     "UnknownProfile",
     "VirtualPrinter",
+    "draw",
     "main",
     "picture",
     "run",

@@ -7,19 +7,24 @@ Real-time commands are executed where the receive buffer begins. What is behind 
 
 from __future__ import annotations
 
+import random
+import re
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import replace
 from typing import assert_never
 
-from kps.demo.virtual_printer.buffers import REAL_TIME, Origin, RealTimeScanner, TaggedBuffer
+from kps.demo.virtual_printer.buffers import REAL_TIME, Origin, TaggedBuffer
+from kps.demo.virtual_printer.connection import Action, Close, Connection, Reset, ResetWhen, Send
 from kps.demo.virtual_printer.decoder import Command, Decoder, Kind
+from kps.demo.virtual_printer.faults import Echo, Echoes, FenceFault, Noise, Switch, is_process_id, soiled
+from kps.demo.virtual_printer.outbox import Outbox
 from kps.demo.virtual_printer.records import EndedBy, Event, EventKind, Paper, Raster
 from kps.demo.virtual_printer.sensors import Sensors, asb_differs
 from kps.demo.virtual_printer.settings import Cap, Connections, Overflow, Settings, Unknown
 from kps.demo.virtual_printer.sheet import Answer, Cut, Feed, PrintLine, PrintRaster, Sheet, Work
 from kps.demo.virtual_printer.typesetter import LINE_ROWS, Typesetter
+from kps.demo.virtual_printer.wire import Wire
 
 LINE_QUEUE = 16
 """Pieces of work that the decoder may be ahead of the mechanism."""
@@ -27,63 +32,15 @@ COUNTER_SAVED_AFTER = 10.0
 """Seconds of rest after which the cut counter survives a power loss (Citizen CT-S2000 manual)."""
 CUT_COUNTER = 178
 EVENTS_KEPT = 50_000
+WIRE_KEPT = 32_000_000
+"""Received bytes that can be looked up; 1 MB where a demo keeps only some papers whole."""
+WIRE_KEPT_IN_DEMOS = 1_000_000
+POWER_NOTICE = b"\x3b\x31\x00"
 _INTERLEAVED_PIECE = 256
 _SHOWN_BYTES = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Write these bytes to the connection."""
-
-    connection: int
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """End the connection with FIN."""
-
-    connection: int
-
-
-@dataclass(frozen=True, slots=True)
-class Reset:
-    """End the connection with RST."""
-
-    connection: int
-
-
-Action = Send | Close | Reset
-
-
-class ResetWhen(StrEnum):
-    """When the printer breaks a connection off by RST, once."""
-
-    ACCEPT = "accept"
-    """The next connection, as soon as it is made."""
-    MID = "mid"
-    """Whoever prints next, after the first line; the rest of its data is lost."""
-    AFTER_CUT = "after_cut"
-    """Whoever printed the next paper, after its cut and before any answer that stands behind it."""
-
-
-@dataclass(slots=True)
-class _Connection:
-    number: int
-    last_in: float
-    nic: TaggedBuffer = field(default_factory=TaggedBuffer)
-    scanner: RealTimeScanner = field(default_factory=RealTimeScanner)
-    open: bool = True
-    """The peer may still send."""
-    gone: bool = False
-    """Nothing can be sent to the peer any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Reply:
-    due: float
-    connection: int
-    data: bytes
+_FENCE = re.compile(rb"\x1dr[\x01\x02\x31\x32]")
+_ALL_IS_WELL = 0x12
+_FOREIGN_PAGE = "cp437"
 
 
 _NEEDS: dict[Kind, Cap] = {
@@ -113,12 +70,24 @@ class Machine:
         self.powered = True
         self.hanging = False
         self.silent = False
+        self.swallowing = False
+        """Everything is read, nothing is printed or answered."""
+        self.unreachable = False
+        """Nothing gets through to or from the network: neither answers nor connects nor the end of a connection."""
+        self.power_notice = settings.power_notice
+        self.echoes = Echoes()
+        self.fence_fault: Switch[FenceFault] = Switch()
+        self.noise: Switch[Noise] = Switch()
         self.sensors = Sensors()
         self._clock = clock
-        self._connections: dict[int, _Connection] = {}
+        self._connections: dict[int, Connection] = {}
         self._count = 0
         self._actions: list[Action] = []
-        self._replies: list[_Reply] = []
+        self._outbox = Outbox(settings.reply_delay, settings.reply_chunk)
+        self._wire = Wire(WIRE_KEPT if settings.keep_raw is None else WIRE_KEPT_IN_DEMOS)
+        self._chance = random.Random(0)
+        self._stale_fence = b""
+        self._notice_due = False
         self._reset_when: ResetWhen | None = None
         self._jam_next_cut = False
         self._lines_left: int | None = None
@@ -139,6 +108,7 @@ class Machine:
         self._free_at = self._clock()
         self._asb = 0x0F if self.settings.asb_at_boot and Cap.ASB in self.settings.caps else 0
         self._last_asb = self.sensors.automatic()
+        self._offline_response = 0
         self._raw = bytearray()
         self._spoiled = False
         self._turn: int | None = None
@@ -160,7 +130,7 @@ class Machine:
     def connect(self) -> int:
         """A connection was accepted; returns its number."""
         self._count += 1
-        connection = _Connection(self._count, self._clock())
+        connection = Connection(self._count, self._clock())
         occupied = self.connections_open > 0
         self._connections[connection.number] = connection
         self._note(EventKind.CONNECT, connection.number, "connected")
@@ -169,9 +139,17 @@ class Machine:
             self._reset(connection)
         elif occupied and self.settings.connections is Connections.ONE_RESET:
             self._reset(connection)
-        elif self.settings.asb_at_boot and self._asb:
-            self._reply(connection.number, self.sensors.automatic())
+        elif self._served(connection):
+            self._welcome(connection)
         return connection.number
+
+    def _welcome(self, connection: Connection) -> None:
+        """What a printer says by itself to whoever connects."""
+        if self._notice_due:
+            self._notice_due = False
+            self._reply(connection.number, POWER_NOTICE)
+        if self.settings.asb_at_boot and self._asb:
+            self._reply(connection.number, self.sensors.automatic())
 
     def room(self, number: int) -> int:
         """How many bytes may be read from this connection now; 0 = its window closes."""
@@ -188,12 +166,34 @@ class Machine:
         now = self._clock()
         connection.last_in = now
         self.bytes_in += len(data)
+        self._wire.note(number, data)
         self._note(EventKind.BYTES_IN, number, f"{len(data)} bytes", size=len(data))
+        if self.swallowing:
+            self._lose(number, len(data), "swallowed")
+            return
+        self._answer_at_arrival(connection, data)
         kept = data[: max(0, self.settings.nic_buffer - len(connection.nic))]
         connection.nic.append(kept, Origin(number, now, self._stops))
         if len(kept) < len(data):
             self._lose(number, len(data) - len(kept), "buffer overflow")
             self._spoiled = True
+
+    def _answer_at_arrival(self, connection: Connection, data: bytes) -> None:
+        """What a network side that knows too much says before the printer has read anything."""
+        if self._stale_fence:
+            stale, self._stale_fence = self._stale_fence, b""
+            self._reply(connection.number, stale)
+        joined = connection.tail + data
+        connection.tail = joined[-2:]
+        if self.fence_fault.kind is FenceFault.AT_ARRIVAL and Cap.FENCE in self.settings.caps:
+            for _ in _FENCE.finditer(joined):
+                if self.fence_fault.take() is FenceFault.AT_ARRIVAL:
+                    connection.answered_at_arrival += 1
+                    self._reply(connection.number, b"\x00")
+
+    def bytes_of(self, code: str) -> list[bytes]:
+        """What arrived of the tickets with this code, printed or not: from `ESC @` to the cut, one for each copy."""
+        return self._wire.holding(code.encode("ascii"))
 
     def peer_closed(self, number: int, *, reset: bool = False) -> None:
         """The peer ended the connection by FIN, or by RST. What it sent is still printed."""
@@ -205,13 +205,13 @@ class Machine:
         connection.open = False
         connection.gone = connection.gone or reset
 
-    def _served(self, connection: _Connection) -> bool:
+    def _served(self, connection: Connection) -> bool:
         """Whether the NIC reads this connection at all."""
         if self.settings.connections is not Connections.ONE_HANG:
             return True
         return next((c for c in self._connections.values() if c.open), None) is connection
 
-    def _reset(self, connection: _Connection) -> None:
+    def _reset(self, connection: Connection) -> None:
         """Break this connection off; its data that is not decoded yet is lost."""
         if not connection.gone:
             self._actions.append(Reset(connection.number))
@@ -239,10 +239,12 @@ class Machine:
                 connection.gone = True
             if connection.gone:
                 del self._connections[connection.number]
+                self._outbox.forget(connection.number)
 
     def _owes(self, number: int) -> bool:
         answers = any(isinstance(work, Answer) and work.connection == number for _, work in self._queue)
-        return answers or self._receive.holds(number) or any(reply.connection == number for reply in self._replies)
+        on_its_way = self._outbox.owed_to(number) or self.echoes.owed_to(number)
+        return answers or on_its_way or self._receive.holds(number)
 
     def run(self) -> None:
         """Do everything that can be done by now."""
@@ -253,6 +255,12 @@ class Machine:
             printed = self._print(now)
             if not (moved or decoded or printed):
                 break
+        self._echo(self.echoes.due(now))
+        if self.powered and not self._queue and not self._receive:
+            self._echo(self.echoes.at_rest())
+        self._echo(
+            self.echoes.inherited([connection.number for connection in self._connections.values() if connection.open])
+        )
         self._close_idle(now)
         self._release_replies(now)
         self._forget_finished()
@@ -262,8 +270,9 @@ class Machine:
         times: list[float] = []
         if self._done_at is not None and not self.sensors.offline:
             times.append(self._done_at)
-        if not self.hanging:
-            times.extend(reply.due for reply in self._replies)
+        if not self.hanging and not self.unreachable:
+            times.extend(self._outbox.next_wake())
+        times.extend(self.echoes.next_wake())
         if self.settings.idle_timeout is not None:
             times.extend(
                 connection.last_in + self.settings.idle_timeout
@@ -292,7 +301,7 @@ class Machine:
             moved |= self._answer_waiting()
         return moved
 
-    def _feeding(self) -> Iterable[tuple[_Connection, int]]:
+    def _feeding(self) -> Iterable[tuple[Connection, int]]:
         """The connections whose data goes in now, each with how much at a time."""
         waiting = [connection for connection in self._connections.values() if connection.nic]
         if self.settings.connections is Connections.MANY_INTERLEAVE:
@@ -323,7 +332,7 @@ class Machine:
                 answered = True
         return answered
 
-    def _enter(self, connection: _Connection, origin: Origin, data: bytes) -> None:
+    def _enter(self, connection: Connection, origin: Origin, data: bytes) -> None:
         for part, command in connection.scanner.feed(data):
             if not self.powered:
                 return
@@ -334,12 +343,14 @@ class Machine:
                 self._receive.clear()
             self._real_time(connection, command)
 
-    def _real_time(self, connection: _Connection, command: bytes) -> None:
+    def _real_time(self, connection: Connection, command: bytes) -> None:
         self._note(EventKind.REALTIME, connection.number, command.hex(" "), command)
         match command[1], command[2]:
             case 0x04, n:
                 if Cap.REALTIME in self.settings.caps:
-                    self._reply(connection.number, self.sensors.real_time(n))
+                    well = bytes([_ALL_IS_WELL])
+                    told = well if self.settings.constant_ok else self.sensors.real_time(n)
+                    self._reply(connection.number, told)
             case 0x05, n:
                 self._recover(clear=n == 2)
             case 0x14, 0x01:
@@ -362,8 +373,11 @@ class Machine:
         self.change("cutter recovered by the host", cutter_error=False)
 
     def _clear(self) -> None:
-        """Drop the receive buffer and the print buffer, and the answers held in them."""
+        """Drop the receive buffer and the print buffer, and the answers held in them; earned ones go out first."""
+        self._echo(self.echoes.at_rest())
         self._lose(0, self._receive.clear(), "cleared")
+        for connection in self._connections.values():
+            connection.answered_at_arrival = 0
         self._decoder.reset()
         self._typesetter.discard()
         self._queue.clear()
@@ -409,6 +423,8 @@ class Machine:
         if command.kind is Kind.RASTER:
             return self.settings.raster
         cap = _NEEDS.get(command.kind)
+        if cap is Cap.PROCESS_ID and command.data[:1] == b"\x31":
+            cap = Cap.OFFLINE_RESPONSE
         return cap is None or cap in self.settings.caps
 
     def _not_understood(self, command: Command, origin: Origin) -> None:
@@ -442,6 +458,8 @@ class Machine:
                 self._note(EventKind.SENSOR, origin.connection, "drawer pulse", command.raw)
             case Kind.ASB:
                 self._switch_asb(command.params[0], origin)
+            case Kind.RESPONSE if command.data[:2] == b"\x31\x30":
+                self._offline_response = command.data[2] % 48 if len(command.data) == 3 else 0
             case Kind.FENCE | Kind.IDENTITY | Kind.COUNTER | Kind.RESPONSE:
                 self._queue.append((now, Answer(command, origin.connection)))
             case Kind.SYMBOL | Kind.BARCODE:
@@ -486,7 +504,9 @@ class Machine:
         mode, x_low, x_high, y_low, y_high = command.params[1:6]
         height = y_low + 256 * y_high
         rows = height * 2 if mode & 2 else height
-        image = Raster(x_low + 256 * x_high, height, command.data, rows)
+        image = Raster(
+            x_low + 256 * x_high, height, command.data, rows, scale=1 + (mode & 1), align=self._typesetter.align
+        )
         self._queue.append((now, PrintRaster(image, origin, self._take_raw())))
 
     def _cut(self, command: Command, origin: Origin, now: float) -> None:
@@ -541,7 +561,7 @@ class Machine:
     def _finish(self, work: Work, now: float) -> None:
         match work:
             case Answer():
-                self._answer(work)
+                self._answer(work, now)
             case Cut():
                 self._finish_cut(work, now)
             case PrintLine():
@@ -570,6 +590,7 @@ class Machine:
             self._cuts_saved = self._cuts
         self._cuts += 1
         self._last_cut = now
+        self._note(EventKind.COUNTER, 0, f"{self._cuts} cuts")
         paper = self._tear_off(EndedBy.CUT, now, work.spoiled)
         if self._reset_when is ResetWhen.AFTER_CUT and paper is not None:
             self._reset_when = None
@@ -602,27 +623,42 @@ class Machine:
             old = len(self.papers) - keep - 1
             self.papers[old] = replace(self.papers[old], raw=b"", raster=())
 
-    def _answer(self, answer: Answer) -> None:
-        data = self._answer_bytes(answer.command)
-        if data:
-            self._reply(answer.connection, data)
-
-    def _answer_bytes(self, command: Command) -> bytes:
+    def _answer(self, answer: Answer, now: float) -> None:
+        command = answer.command
         match command.kind:
             case Kind.FENCE:
-                return self.sensors.fence(command.params[0])
+                self._answer_fence(answer.connection, self.sensors.fence(command.params[0]))
             case Kind.IDENTITY:
-                return self._identity(command.params[0])
+                self._reply(answer.connection, self._identity(command.params[0]))
             case Kind.COUNTER:
-                return self._counter(command.params)
+                self._reply(answer.connection, self._counter(command.params))
             case _:
-                return self._process_id(command.data)
+                self._answer_process_id(answer.connection, command.data, now)
 
-    def _process_id(self, data: bytes) -> bytes:
-        """`GS ( H` function 48 with its four characters; other functions have no answer here."""
-        if len(data) == 6 and data[:2] == b"\x30\x30":
-            return b"\x37\x22" + data[2:] + b"\x00"
-        return b""
+    def _answer_process_id(self, number: int, data: bytes, now: float) -> None:
+        """`GS ( H` function 48 with its four characters; anything else has no answer."""
+        if data[:2] == b"\x30\x30" and is_process_id(data[2:]):
+            self._echo(self.echoes.earned(Echo(number, data[2:]), now))
+
+    def _echo(self, echoes: list[Echo]) -> None:
+        for echo in echoes:
+            self._reply(echo.connection, echo.raw)
+
+    def _answer_fence(self, number: int, answer: bytes) -> None:
+        connection = self._connections.get(number)
+        if connection is not None and connection.answered_at_arrival:
+            connection.answered_at_arrival -= 1
+            return
+        match self.fence_fault.take():
+            case FenceFault.DOUBLED:
+                answer *= 2
+            case FenceFault.STALE:
+                self._stale_fence = answer
+            case FenceFault.LOST:
+                answer = b""
+            case FenceFault.AT_ARRIVAL | None:
+                pass
+        self._reply(number, answer)
 
     def _identity(self, n: int) -> bytes:
         identity = self.settings.identity
@@ -654,26 +690,42 @@ class Machine:
         self._last_asb = status
 
     def _reply(self, number: int, data: bytes) -> None:
-        connection = self._connections.get(number)
-        mute = self.silent or (self.settings.silent_when_not_ready and self.sensors.offline)
-        if mute or connection is None or connection.gone:
-            self._note(EventKind.REPLY_LOST, number, data.hex(" "), data)
+        """Let an answer go out; empty = there is none."""
+        if not data:
             return
-        self._replies.append(_Reply(self._clock() + self.settings.reply_delay, number, data))
+        connection = self._connections.get(number)
+        not_ready = self.settings.silent_when_not_ready and self.sensors.offline
+        if self.silent or self.swallowing or not_ready or connection is None or connection.gone:
+            self.reply_lost(number, data)
+            return
+        soiled_data = soiled(data, self.noise.take(), self.sensors.automatic(), self._chance)
+        self._outbox.put(number, soiled_data, self._clock())
+
+    def reply_lost(self, number: int, data: bytes) -> None:
+        """An answer cannot be sent, or found no room among those that wait for a host that does not read."""
+        self._note(EventKind.REPLY_LOST, number, data.hex(" "), data)
+
+    def inject(self, data: bytes) -> None:
+        """Send these bytes on every connection, as they are."""
+        for connection in self._connections.values():
+            if connection.open:
+                self._outbox.put(connection.number, data, self._clock())
 
     def _release_replies(self, now: float) -> None:
         """Hand out the answers that are due. A hanging network side sends nothing."""
-        if self.hanging:
+        if self.hanging or self.unreachable:
             return
-        due = [reply for reply in self._replies if reply.due <= now]
-        self._replies = [reply for reply in self._replies if reply.due > now]
-        for reply in due:
-            connection = self._connections.get(reply.connection)
-            lost = connection is None or connection.gone
-            kind = EventKind.REPLY_LOST if lost else EventKind.REPLY
-            self._note(kind, reply.connection, reply.data.hex(" "), reply.data)
-            if not lost:
-                self._actions.append(Send(reply.connection, reply.data))
+        for piece in self._outbox.take(now):
+            connection = self._connections.get(piece.connection)
+            if connection is None or connection.gone:
+                self.reply_lost(piece.connection, piece.data)
+                continue
+            self._note(EventKind.REPLY, piece.connection, piece.data.hex(" "), piece.data)
+            self._actions.append(Send(piece.connection, piece.data))
+
+    def status_answer(self) -> bytes:
+        """What the status port answers to `ESC v`; empty = nothing. It has a computer of its own."""
+        return self.sensors.automatic(self.settings.status_cutter_bit) if self.powered else b""
 
     def change(self, what: str, **sensors: bool) -> None:
         """Set sensors by name; the printer stops or goes on accordingly, and says so if automatic status is on."""
@@ -683,9 +735,34 @@ class Machine:
         self._note(EventKind.SENSOR, 0, what)
         if self.sensors.offline and not was_offline:
             self._pause()
+            self._tell_offline()
         elif was_offline and not self.sensors.offline:
             self._resume()
         self._push_asb()
+
+    def _tell_offline(self) -> None:
+        """`GS ( H` function 49: to all, when it goes offline for a cause that it tells."""
+        causes = self.sensors.causes()
+        if not self._offline_response or not causes:
+            return
+        told = causes if self._offline_response == 2 else b""
+        for connection in self._connections.values():
+            if connection.open and self._served(connection):
+                self._reply(connection.number, b"\x37\x23" + told + b"\x00")
+
+    def foreign_print(self, lines: Iterable[str], *, initialise: bool = False) -> None:
+        """Somebody else, on another interface, prints these lines and cuts. `initialise`: with an `ESC @` before.
+
+        Like any other host's, the paper waits until the one that is being printed is cut or its sender has gone.
+        """
+        self._count += 1
+        now = self._clock()
+        foreigner = Connection(self._count, now, open=False, gone=True)
+        self._connections[foreigner.number] = foreigner
+        text = "".join(f"{line}\n" for line in lines).encode(_FOREIGN_PAGE, "replace")
+        data = b"\x1b@" * initialise + text + b"\x1dV\x00"
+        foreigner.nic.append(data, Origin(foreigner.number, now, self._stops))
+        self._note(EventKind.CONNECT, foreigner.number, "another host prints")
 
     def paper_out(self, after_lines: int = 0) -> None:
         """The roll ends now, or when so many more lines have been printed."""
@@ -718,13 +795,16 @@ class Machine:
         for connection in list(self._connections.values()):
             self._reset(connection)
         self._connections.clear()
-        self._replies.clear()
+        self._outbox.clear()
+        self.echoes.forget()
+        self._stale_fence = b""
         self.powered = False
         self._lose(0, self._receive.clear(), "power off")
         self._tear_off(EndedBy.POWER_LOSS)
         if self._clock() - self._last_cut >= COUNTER_SAVED_AFTER:
             self._cuts_saved = self._cuts
         self._cuts = self._cuts_saved
+        self._note(EventKind.COUNTER, 0, f"{self._cuts} cuts")
         self.sensors.cutter_error = self.sensors.taken_offline = False
         self._boot()
         self._note(EventKind.SENSOR, 0, "power off")
@@ -733,11 +813,24 @@ class Machine:
         """Start again with empty memory."""
         if not self.powered:
             self.powered = True
+            self._notice_due = self.power_notice
             self._boot()
             self._note(EventKind.SENSOR, 0, "power on")
 
     def _pause(self) -> None:
+        if self.sensors.cover_open and self.settings.cover_loses_line:
+            self._lose_current_line()
         self._time_left = None if self._done_at is None else max(0.0, self._done_at - self._clock())
+
+    def _lose_current_line(self) -> None:
+        """The line under the head is torn away when the cover opens."""
+        work = self._queue[0][1] if self._done_at is not None else None
+        if not isinstance(work, PrintLine):
+            return
+        self._queue.popleft()
+        self._done_at = None
+        self._sheet.damage()
+        self._note(EventKind.LOST, work.origin.connection, "line under an opened cover", size=len(work.raw))
 
     def _resume(self) -> None:
         self._stops += 1

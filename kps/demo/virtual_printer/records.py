@@ -72,6 +72,9 @@ class Raster:
     rows: int
     """Dot rows on paper; twice the height if the mode doubles it."""
     row: int = 0
+    scale: int = 1
+    """Dots on paper for one dot of a row; 2 if the mode doubles the width."""
+    align: Align = Align.LEFT
 
 
 class EndedBy(StrEnum):
@@ -108,6 +111,8 @@ class Paper:
     complete: bool
     """The cut was reached, nothing was lost on the way, and no command came out as text."""
     ended_by: EndedBy
+    rows: int = 0
+    """Its length in dot rows."""
 
     @property
     def text(self) -> str:
@@ -129,6 +134,8 @@ class EventKind(StrEnum):
     REPLY_LOST = "reply_lost"
     """An answer for which there was no connection, or which a silent printer kept to itself."""
     SENSOR = "sensor"
+    COUNTER = "counter"
+    """The counter of cuts has changed."""
     LOST = "lost"
     """Data that will never be printed."""
     PAPER = "paper"

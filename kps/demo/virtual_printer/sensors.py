@@ -22,6 +22,14 @@ class Sensors:
         """Whether nothing is printed and nothing is taken from the receive buffer."""
         return self.paper_end or self.cover_open or self.cutter_error or self.taken_offline
 
+    def causes(self) -> bytes:
+        """Why it is offline, for `GS ( H` function 49; empty = for no cause that it tells.
+
+        Epson leaves the codes to each model (40 to 7F, up to ten of them); these are our own.
+        """
+        told = ((self.cover_open, 0x41), (self.paper_end, 0x42), (self.cutter_error, 0x43))
+        return bytes(code for holds, code in told if holds)
+
     def real_time(self, n: int) -> bytes:
         """The answer to `DLE EOT n`, n = 1..4."""
         match n:
@@ -37,12 +45,12 @@ class Sensors:
                 raise ValueError(f"DLE EOT {n} does not exist")
         return bytes([0x12 | bits])
 
-    def automatic(self) -> bytes:
-        """The four bytes of automatic status back."""
+    def automatic(self, cutter_bit: int = 0x08) -> bytes:
+        """The four bytes of automatic status back; LAN boards that answer `ESC v` disagree on the cutter's bit."""
         return bytes(
             [
                 0x10 | 0x04 * self.drawer_open | 0x08 * self.offline | 0x20 * self.cover_open,
-                0x08 * self.cutter_error,
+                cutter_bit * self.cutter_error,
                 self._paper(),
                 0,
             ]

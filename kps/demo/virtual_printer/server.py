@@ -8,20 +8,25 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, assert_never
 
-from kps.demo.virtual_printer.machine import Close, Machine, Reset, ResetWhen, Send
+from kps.demo.virtual_printer import cable
+from kps.demo.virtual_printer.connection import Close, Reset, ResetWhen, Send
+from kps.demo.virtual_printer.door import Door
+from kps.demo.virtual_printer.drawing import draw
+from kps.demo.virtual_printer.faults import FenceFault, IdFault, Noise
+from kps.demo.virtual_printer.machine import Machine
 from kps.demo.virtual_printer.records import Event, Paper
 from kps.demo.virtual_printer.sensors import Sensors
 from kps.demo.virtual_printer.settings import Speed, settings_for
+from kps.demo.virtual_printer.status_port import StatusPort
 
 T = TypeVar("T")
 
-_BACKLOG = 16
 _CALL_TIMEOUT = 10.0
 _STOP_TIMEOUT = 10.0
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -58,12 +63,18 @@ class _Peer:
     outgoing: bytearray = field(default_factory=bytearray)
 
 
+def _second(status_port: int | None, port: int) -> int | None:
+    """The number to ask for: a free one beside a free one."""
+    return None if status_port is None else status_port if port else 0
+
+
 class VirtualPrinter:
     """A network printer in a thread of its own; use it as a context manager.
 
     `host` may be any address of this host, 127.x.y.z included; `port` 0 takes a free one. `profile` names one of
     PROFILES, `speed` is 'fast' (no time at all) or 'real'; `changes` are fields of Settings. All methods may be called
     from any thread; when a method returns, what it asked for is in force. The records stay readable after `stop()`.
+    If the profile has a status port, `status_port` is its number; it is a free one where `port` is.
     """
 
     def __init__(
@@ -80,26 +91,31 @@ class VirtualPrinter:
         self.port = port
         self.name = name
         self.settings = settings_for(profile, speed, **changes)
+        self.status_port = _second(self.settings.status_port, port)
         self._machine = Machine(self.settings, time.monotonic, name)
         self._calls: queue.SimpleQueue[_Call[Any]] = queue.SimpleQueue()
         self._changed = threading.Condition()  # its lock is held by whoever looks at the machine or changes it
         self._stopping = False
         self._thread: threading.Thread | None = None
-        self._door: socket.socket | None = None
-        self._door_open = False
+        self._door: Door | None = None
+        self._status: StatusPort | None = None
         self._peers: dict[int, _Peer] = {}
+        self._abandoned: dict[int, socket.socket] = {}  # of connections that ended while the cable was pulled
         self._poll = select.poll()
 
     def start(self) -> Self:
         """Listen and run. Raises OSError if the address cannot be had, RuntimeError at a second start."""
         if self._thread is not None:
             raise RuntimeError("a virtual printer is started once")
-        self._door = self._bind()
-        self.port = self._door.getsockname()[1]
+        self._door = Door(self.host, self.port, self._poll, self.settings.so_rcvbuf)
+        self.port = self._door.port
         try:
-            self._sync_door()
+            if self.status_port is not None:
+                self._status = StatusPort(self.host, self.status_port, self._poll, self._machine.status_answer)
+                self.status_port = self._status.port
+            self._sync_doors()
         except OSError:
-            self._door.close()
+            self._close_doors()
             raise
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_reader.setblocking(False)
@@ -151,7 +167,7 @@ class VirtualPrinter:
     def listening(self) -> bool:
         """Whether connects are answered now; otherwise they are refused."""
         with self._changed:
-            return self._door_open
+            return self._door is not None and self._door.open
 
     @property
     def bytes_in(self) -> int:
@@ -177,6 +193,18 @@ class VirtualPrinter:
         """The text of paper n, from 1."""
         return self.papers[n - 1].text
 
+    def png(self, n: int) -> bytes:
+        """Paper n, from 1, as a PNG, one pixel for each dot."""
+        return draw(self.papers[n - 1], self.settings.dots, self.settings.columns)
+
+    def bytes_of(self, code: str) -> list[bytes]:
+        """What arrived of the tickets with this code, printed or not: from `ESC @` to the cut, one for each copy.
+
+        The code is found where it stands in one piece in ASCII. Of very old traffic nothing is known any more.
+        """
+        with self._changed:
+            return self._machine.bytes_of(code)
+
     def texts(self) -> list[str]:
         """The text of every paper."""
         return [paper.text for paper in self.papers]
@@ -187,7 +215,7 @@ class VirtualPrinter:
 
     def wait_paper(self, n: int = 1, timeout: float = 10.0) -> Paper:
         """Paper n, from 1, as soon as it is there. Raises TimeoutError."""
-        self.wait_for(lambda: len(self.papers) >= n, timeout, f"paper {n}")
+        self.wait_for(lambda: len(self._machine.papers) >= n, timeout, f"paper {n}")
         return self.papers[n - 1]
 
     def wait_text(self, substring: str, timeout: float = 10.0) -> Paper:
@@ -247,18 +275,39 @@ class VirtualPrinter:
         """Ends `go_offline`."""
         self._call(lambda: self._machine.change("online", taken_offline=False))
 
-    def power_off(self) -> None:
-        """Connections are reset, buffers are lost, connects are refused until `power_on`. The port stays ours."""
+    def power_off(self, *, silently: bool = False) -> None:
+        """Connections are reset, buffers are lost, connects are refused until `power_on`. The port stays ours.
+
+        `silently`: as a real one without power, it says nothing on the network: no reset, no refusal.
+        """
+        if silently:
+            self.pull_cable()
         self._call(self._machine.power_off)
 
     def power_on(self) -> None:
-        """Listen again on the same port, with empty memory."""
+        """Listen again on the same port, with empty memory. Who still uses an old connection is reset."""
         self._call(self._machine.power_on)
+        self.plug_cable()
 
-    def power_cycle(self) -> None:
+    def power_cycle(self, *, silently: bool = False) -> None:
         """Off and on: buffers, modes, automatic status, unsaved counters and connections are gone."""
-        self.power_off()
+        self.power_off(silently=silently)
         self.power_on()
+
+    def power_notice(self, on: bool = True) -> None:
+        """From the next power-on, `3B 31 00` is told to whoever connects first."""
+        self._call(lambda: setattr(self._machine, "power_notice", on))
+
+    def pull_cable(self) -> None:
+        """Half-open connections: nothing is heard, acknowledged or said on the network; printing goes on.
+
+        Raises OSError where the system cannot do this (it needs Linux).
+        """
+        self._call(self._pull_cable)
+
+    def plug_cable(self) -> None:
+        """Ends `pull_cable`. Who uses a connection that has ended here meanwhile is reset."""
+        self._call(self._plug_cable)
 
     def hang(self, on: bool = True) -> None:
         """Connections are accepted, but nothing is read and nothing is answered."""
@@ -267,6 +316,34 @@ class VirtualPrinter:
     def silent(self, on: bool = True) -> None:
         """Everything is printed, nothing is answered."""
         self._call(lambda: setattr(self._machine, "silent", on))
+
+    def swallow(self, on: bool = True) -> None:
+        """Everything is read, nothing is printed, nothing is answered: half-open behind a proxy."""
+        self._call(lambda: setattr(self._machine, "swallowing", on))
+
+    def id_fault(self, kind: IdFault | str | None, times: int | None = None) -> None:
+        """What is wrong with the echoes of the next `times` process IDs (None = all); None ends it."""
+        self._call(lambda: self._machine.echoes.fault.set(None if kind is None else IdFault(kind), times))
+
+    def fence_fault(self, kind: FenceFault | str | None, times: int | None = None) -> None:
+        """What is wrong with the answers to the next `times` `GS r` (None = all); None ends it."""
+        self._call(lambda: self._machine.fence_fault.set(None if kind is None else FenceFault(kind), times))
+
+    def noise(self, kind: Noise | str | None, times: int | None = None) -> None:
+        """What comes along with the next `times` answers (None = all); None ends it."""
+        self._call(lambda: self._machine.noise.set(None if kind is None else Noise(kind), times))
+
+    def inject(self, data: bytes) -> None:
+        """Send these bytes on every connection now, as they are."""
+        self._call(lambda: self._machine.inject(data))
+
+    def foreign_print(self, lines: Iterable[str], *, initialise: bool = False) -> None:
+        """Another host prints these lines and cuts, which raises the counter of cuts.
+
+        Its paper comes when ours has been cut or its sender has gone. `initialise`: it begins with `ESC @`, as many
+        do, and so turns automatic status off for all.
+        """
+        self._call(lambda: self._machine.foreign_print(lines, initialise=initialise))
 
     def reset_next(self, when: ResetWhen | str) -> None:
         """Break one connection off by RST: at its 'accept', in the 'mid' of a ticket, or 'after_cut'."""
@@ -313,12 +390,14 @@ class VirtualPrinter:
                 case Send(number, data):
                     self._send(number, data)
                 case Close(number):
+                    self._flush_all()
                     self._drop(number)
                 case Reset(number):
                     self._drop(number, reset=True)
                 case _:
                     assert_never(action)
-        self._sync_door()
+        self._flush_all()
+        self._sync_doors()
         for peer in self._peers.values():
             self._poll.modify(peer.socket, self._interest(peer))
 
@@ -337,10 +416,14 @@ class VirtualPrinter:
     def _serve(self, descriptor: int, events: int) -> None:
         if descriptor == self._wake_reader.fileno():
             self._wake_reader.recv(4096)
-        elif self._door is not None and descriptor == self._door.fileno():
+        elif self._door is not None and self._door.owns(descriptor):
             self._accept(self._door)
         elif descriptor in self._peers:
             self._serve_peer(self._peers[descriptor], events)
+        elif descriptor in self._abandoned:
+            self._end(self._abandoned.pop(descriptor), reset=True)
+        elif self._status is not None:
+            self._status.serve(descriptor)
 
     def _serve_peer(self, peer: _Peer, events: int) -> None:
         if events & select.POLLIN and self._machine.room(peer.number):
@@ -367,9 +450,22 @@ class VirtualPrinter:
         for peer in list(self._peers.values()):
             if peer.number == number:
                 peer.outgoing += data
-                self._flush(peer)
+                if self.settings.reply_chunk is not None:
+                    self._flush(peer)
+
+    def _flush_all(self) -> None:
+        for peer in list(self._peers.values()):
+            self._flush(peer)
 
     def _flush(self, peer: _Peer) -> None:
+        if not peer.outgoing:
+            return
+        self._push(peer)
+        if overflow := bytes(peer.outgoing[self.settings.reply_buffer :]):
+            del peer.outgoing[self.settings.reply_buffer :]
+            self._machine.reply_lost(peer.number, overflow)
+
+    def _push(self, peer: _Peer) -> None:
         try:
             sent = peer.socket.send(peer.outgoing)
         except BlockingIOError:
@@ -388,12 +484,12 @@ class VirtualPrinter:
         reading = select.POLLIN if self._machine.room(peer.number) else _HOLD
         return reading | (select.POLLOUT if peer.outgoing else _HOLD)
 
-    def _accept(self, door: socket.socket) -> None:
-        try:
-            accepted, _ = door.accept()
-        except (BlockingIOError, ConnectionError):
+    def _accept(self, door: Door) -> None:
+        accepted = door.accept()
+        if accepted is None:
             return
-        accepted.setblocking(False)
+        if self._machine.unreachable:  # it had got through before the cable was pulled
+            cable.pull([accepted])
         peer = _Peer(self._machine.connect(), accepted)
         self._peers[accepted.fileno()] = peer
         self._poll.register(accepted, _HOLD)
@@ -403,45 +499,58 @@ class VirtualPrinter:
             if peer.number != number:
                 continue
             del self._peers[descriptor]
-            self._poll.unregister(descriptor)
-            if reset:
-                peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-            peer.socket.close()
+            if self._machine.unreachable:  # nobody can be told
+                self._abandoned[descriptor] = peer.socket
+                self._poll.modify(peer.socket, select.POLLIN)
+            else:
+                self._end(peer.socket, reset=reset)
 
-    def _bind(self) -> socket.socket:
-        """Our address, not listening yet: connects are refused, and nobody else gets the port."""
-        door = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            door.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.settings.so_rcvbuf)
-            door.setblocking(False)
-            door.bind((self.host, self.port))
-        except OSError:
-            door.close()
-            raise
-        return door
+    def _end(self, ended: socket.socket, *, reset: bool) -> None:
+        self._poll.unregister(ended)
+        if reset:
+            ended.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        ended.close()
 
-    def _sync_door(self) -> None:
-        """Listen, or refuse, as the machine wants."""
-        assert self._door is not None
-        if self._machine.listening == self._door_open:
+    def _pull_cable(self) -> None:
+        if not self._machine.unreachable:
+            cable.pull(self._sockets())
+            self._machine.unreachable = True
+
+    def _plug_cable(self) -> None:
+        if self._machine.unreachable:
+            cable.plug(self._sockets())
+            self._machine.unreachable = False
+
+    def _sockets(self) -> list[socket.socket]:
+        """All that hear the network."""
+        doors = [] if self._door is None else [self._door.socket]
+        status = [] if self._status is None else self._status.sockets()
+        return [*doors, *status, *(peer.socket for peer in self._peers.values()), *self._abandoned.values()]
+
+    def _sync_doors(self) -> None:
+        """Listen, or refuse, as the machine wants; without a cable nobody would hear it."""
+        if self._machine.unreachable or self._door is None:
             return
-        if self._machine.listening:
-            self._door.listen(_BACKLOG)
-            self._poll.register(self._door, select.POLLIN)
-        else:
-            self._poll.unregister(self._door)
-            self._door.close()
-            self._door = self._bind()
-        self._door_open = self._machine.listening
+        self._door.set_open(self._machine.listening)
+        if self._status is not None:
+            self._status.set_open(self._machine.powered)
 
     def _close_all(self) -> None:
         with self._changed:
+            self._plug_cable()
             for peer in list(self._peers.values()):
                 self._drop(peer.number)
-            if self._door is not None:
-                self._door.close()
+            for abandoned in self._abandoned.values():
+                self._end(abandoned, reset=True)
+            self._abandoned.clear()
+            self._close_doors()
             self._wake_reader.close()
             self._machine.finish()
             self._run_calls(and_then=lambda: None)
             self._changed.notify_all()
+
+    def _close_doors(self) -> None:
+        if self._door is not None:
+            self._door.close()
+        if self._status is not None:
+            self._status.close()

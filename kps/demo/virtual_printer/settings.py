@@ -27,6 +27,8 @@ class Cap(StrEnum):
     """`GS I n`."""
     COUNTER = "counter"
     """`GS g 2`, counter 178: cuts."""
+    OFFLINE_RESPONSE = "offline_response"
+    """`GS ( H` function 49, told when the printer goes offline."""
 
 
 class Connections(StrEnum):
@@ -127,6 +129,21 @@ class Settings:
     """Seconds without data after which the printer closes a connection; None = never."""
     connections: Connections = Connections.MANY_ONE_PRINTS
     reply_delay: float = 0.0
+    reply_chunk: int | None = None
+    """How many bytes of an answer are sent at a time, CHUNK_PAUSE apart; None = all together."""
+    reply_buffer: int = 512
+    """Bytes of answers that wait for a host that does not read; what is beyond is lost. Epson UB-E02: 512."""
+    status_port: int | None = None
+    """A second port that answers `ESC v`, also while the first is silent or hangs; 0 = any free one. Many Xprinter-type
+    boards have it on 4000."""
+    status_cutter_bit: int = 0x08
+    """The cutter's bit in the second byte of that answer: 08 or 04 (vendor notes disagree)."""
+    power_notice: bool = False
+    """Whether `3B 31 00` is told after power-on, to whoever connects first."""
+    constant_ok: bool = False
+    """Whether every `DLE EOT` is answered with "all is well", as by some clones."""
+    cover_loses_line: bool = False
+    """Whether the line that is being printed when the cover opens is lost."""
     unknown: Unknown = Unknown.SWALLOW
     asb_at_boot: bool = False
     silent_when_not_ready: bool = False
@@ -143,7 +160,7 @@ PROFILES: Mapping[str, Settings] = MappingProxyType(
             Settings("epson-t20iii", ALL_CAPS, Identity(0x63, 0x02, "1.05 ESC/POS", "EPSON", "TM-T20III", "X5FT0001")),
             Settings(
                 "epson-u220",
-                ALL_CAPS - {Cap.PROCESS_ID},
+                ALL_CAPS - {Cap.PROCESS_ID, Cap.OFFLINE_RESPONSE},
                 Identity(0x0D, 0x02, "1.00", "EPSON", "TM-U220", ""),
                 raster=False,
                 lines_per_s=5.0,
@@ -156,13 +173,14 @@ PROFILES: Mapping[str, Settings] = MappingProxyType(
                 Identity(0x27, 0x02, "1.0", "HPRT", "CAPD347", ""),
                 asb_at_boot=True,
             ),
-            Settings("xprinter-80", frozenset({Cap.REALTIME, Cap.FENCE, Cap.ASB})),
+            Settings("xprinter-80", STATUS_CAPS, status_port=4000),
             Settings("impostor", STATUS_CAPS, Identity(0x20, 0x02, "1.0", "EPOSN", "TM-T88V", "")),
             Settings("mute", frozenset()),
         )
     }
 )
-"""Models by name. `impostor` names itself like an Epson and is none; `mute` answers nothing at all."""
+"""Models by name. `xprinter-80` tells no name of its own, but takes `identity`. `impostor` names itself like an Epson
+and is none; `mute` answers nothing at all."""
 
 
 class UnknownProfile(ValueError):
@@ -172,8 +190,8 @@ class UnknownProfile(ValueError):
 def settings_for(profile: str = "generic", speed: Speed | str = Speed.FAST, **changes: Any) -> Settings:
     """The settings of a profile at a speed, with some fields changed by name.
 
-    Enums may be given as their words. Raises UnknownProfile, ValueError for an unknown word, TypeError for an
-    unknown field.
+    Enums may be given as their words. Raises UnknownProfile, ValueError for an unknown word or an impossible size,
+    TypeError for an unknown field.
     """
     if profile not in PROFILES:
         raise UnknownProfile(f"unknown printer profile {profile!r}; there are: {', '.join(PROFILES)}")
@@ -181,6 +199,10 @@ def settings_for(profile: str = "generic", speed: Speed | str = Speed.FAST, **ch
     if Speed(speed) is Speed.FAST:
         settings = replace(settings, lines_per_s=math.inf, cut_s=0.0)
     settings = replace(settings, **changes)
+    if settings.reply_chunk is not None and settings.reply_chunk < 1:
+        raise ValueError(f"an answer is sent at least one byte at a time, not {settings.reply_chunk}")
+    if settings.status_cutter_bit not in (0x04, 0x08):
+        raise ValueError(f"the cutter's bit is 04 or 08, not {settings.status_cutter_bit:02x}")
     return replace(
         settings,
         caps=frozenset(Cap(cap) for cap in settings.caps),

@@ -80,6 +80,7 @@ class Sheet:
         self._rows = 0
         self._t_first_dot: float | None = None
         self._held = False
+        self._damaged = False
 
     @property
     def blank(self) -> bool:
@@ -100,6 +101,10 @@ class Sheet:
     def hold(self) -> None:
         """Note that the printer was stopped in the middle of its work on this paper."""
         self._held = True
+
+    def damage(self) -> None:
+        """Note that something of this paper is lost."""
+        self._damaged = True
 
     def finish(self, work: PrintLine | PrintRaster | Feed | Cut) -> None:
         """Put finished work on the paper."""
@@ -128,6 +133,7 @@ class Sheet:
             t_first_dot=self._t_first_dot,
             t_cut=t_cut,
             held=self._held,
-            complete=ended_by is EndedBy.CUT and not spoiled,
+            complete=ended_by is EndedBy.CUT and not spoiled and not self._damaged,
             ended_by=ended_by,
+            rows=self._rows,
         )

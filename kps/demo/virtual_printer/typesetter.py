@@ -48,6 +48,11 @@ class Typesetter:
         self._pieces: list[tuple[Style, bytearray]] = []
 
     @property
+    def align(self) -> Align:
+        """Where the next line or bitmap stands."""
+        return self._align
+
+    @property
     def pending(self) -> bool:
         """Whether text waits for the end of its line."""
         return bool(self._pieces)

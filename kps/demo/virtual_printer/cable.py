@@ -1,0 +1,53 @@
+"""Pulling a network cable: sockets that hear nothing, while their TCP connections stay up.
+
+A socket filter drops every segment before TCP sees it, so nothing is acknowledged: for the other side the host is dead.
+Needs no rights and no network namespace, but Linux.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import platform
+import socket
+import struct
+import termios
+import time
+from collections.abc import Collection
+
+_ATTACH_FILTER, _DETACH_FILTER = 26, 27
+_KEEP_NO_BYTE = struct.pack("=HBBI", 0x06, 0, 0, 0)
+_ACKNOWLEDGED_WITHIN = 2.0
+_LOOK_EVERY = 0.001
+
+
+def pull(sockets: Collection[socket.socket]) -> None:
+    """Let these sockets hear nothing from now on. Raises OSError where the system has no socket filters."""
+    if platform.system() != "Linux":
+        raise OSError("a cable can be pulled on Linux only")
+    _wait_until_acknowledged(sockets)
+    instruction = ctypes.create_string_buffer(_KEEP_NO_BYTE)
+    program = struct.pack("HL", 1, ctypes.addressof(instruction))
+    for each in sockets:
+        each.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, program)
+
+
+def plug(sockets: Collection[socket.socket]) -> None:
+    """Undo `pull`; what the other side sends again is heard."""
+    for each in sockets:
+        each.setsockopt(socket.SOL_SOCKET, _DETACH_FILTER, 0)
+
+
+def _wait_until_acknowledged(sockets: Collection[socket.socket]) -> None:
+    """What we have sent must have arrived, or our side would send it again and so be heard."""
+    until = time.monotonic() + _ACKNOWLEDGED_WITHIN
+    while any(_unacknowledged(each) for each in sockets) and time.monotonic() < until:
+        time.sleep(_LOOK_EVERY)
+
+
+def _unacknowledged(each: socket.socket) -> int:
+    if each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        return 0
+    answer = bytearray(4)
+    fcntl.ioctl(each.fileno(), termios.TIOCOUTQ, answer)
+    return int(struct.unpack("i", answer)[0])
