@@ -22,20 +22,26 @@ _BACKUP = re.compile(r"BACKUP\s+FOR")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A printer of the demo: which station it prints for, and its rank there (1 = first choice)."""
+    """A printer of the demo: which station it prints for, its rank there (1 = first choice), and what it is."""
 
     name: str
     station: str
     priority: int = 1
+    profile: str = "epson-t20iii"
+    """Of the virtual printer."""
+    level: str = "process_id+pushes+clears"
+    """What a probe would have found; empty = nobody has probed it."""
 
 
 PLACES: Final = (
     Place("kitchen-1", "kitchen"),
     Place("kitchen-2", "kitchen", 2),
     Place("bar-1", "bar"),
-    Place("dessert-1", "dessert"),
-    Place("checker-1", "checker"),
+    Place("dessert-1", "dessert", profile="generic", level="fence+pushes"),
+    Place("checker-1", "checker", profile="generic", level=""),
 )
+PROOF_LEVELS: Final = ",".join(f"{place.name}={place.level}" for place in PLACES if place.level)
+"""The setting of that name: nobody stands at a virtual printer to probe it."""
 FRAIL: Final = "kitchen-1"
 """The printer that runs out of paper: it has a backup."""
 
@@ -87,7 +93,7 @@ class Kitchen:
         with ExitStack() as undo:
             undo.callback(self._stack.close)
             for place in PLACES:
-                printer = VirtualPrinter(name=place.name, speed=self._speed, keep_raw=RAW_KEPT)
+                printer = VirtualPrinter(name=place.name, profile=place.profile, speed=self._speed, keep_raw=RAW_KEPT)
                 self.printers[place.name] = self._stack.enter_context(printer)
             undo.pop_all()
         return self

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from kps.demo.instance import Instance, NoFreePort, reserved_port
 from kps.demo.interrupts import Interrupts
-from kps.demo.kitchen import FRAIL, PLACES, Copy, Kitchen, Place
+from kps.demo.kitchen import FRAIL, PLACES, PROOF_LEVELS, Copy, Kitchen, Place
 from kps.demo.orders import OrderBook, PosWriter
 from kps.demo.postgres import EmbeddedPostgres, NoUserForPostgres, PostgresFailed, PostgresMissing
 from kps.demo.report import TicketEnd, report, summary
@@ -185,6 +185,7 @@ class _Demo:
                 "INSTANCE_NAME": "demo",
                 "LOG_DIR": logs,
                 "RUN_DIR": self._folder / "run",
+                "PROOF_LEVELS": PROOF_LEVELS,
                 # Else python-escpos leaves its cache in the temporary folder.
                 "ESCPOS_CAPABILITIES_PICKLE_DIR": self._folder,
             },
