@@ -220,12 +220,15 @@ def _check_device(
 
 
 def _owner(database: Database, schema: PosSchema, key: PrinterKey) -> Row | None:
-    """The device's row in schema kps if a running instance holds it."""
+    """The device's row in schema kps if a running instance holds it, or a probe."""
     rows = database.run(statements(schema).printers, keys=[key])
-    return rows[0] if rows and rows[0].live else None
+    return rows[0] if rows and (rows[0].live or rows[0].borrowed) else None
 
 
 def _tell_owned(findings: _Findings, title: str, owner: Row) -> None:
+    if owner.borrowed:
+        findings.ok(f"{title}: {owner.state_text}")
+        return
     held = f"{title}: held by the running instance {owner.owner_name}"
     if owner.state in ("ready", "starting"):
         findings.ok(f"{held}, {owner.state}")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
 import kps
+
+if TYPE_CHECKING:
+    from kps.core.settings import Settings
 
 app = typer.Typer(
     add_completion=False,
@@ -18,6 +21,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="KPS, the kitchen printer service. Settings are read from the environment.",
 )
+
+printers = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What each printer has proven.")
+app.add_typer(printers, name="printers")
 
 Profile = Literal["generic", "epson-t20iii", "epson-u220", "hprt-tp80k", "xprinter-80", "impostor", "mute"]
 Policy = Literal["one_refuse", "one_hang", "one_reset", "many_one_prints", "many_interleave"]
@@ -120,6 +126,46 @@ def schema(
     typer.echo(script(after), nl=False)
 
 
+@printers.command("list")
+def printers_list() -> None:
+    """Show every printer row of the POS with what is known about its device.
+
+    Level none or realtime without a time of a probe is what the service has seen by itself.
+    """
+    from kps.cli.printers import run_list
+    from kps.database import DatabaseTrouble
+    from kps.database.schema import SchemaUnusable
+
+    try:
+        run_list(_settings(), typer.echo)
+    except (DatabaseTrouble, SchemaUnusable) as trouble:
+        _refuse(str(trouble))
+
+
+@printers.command("probe")
+def printers_probe(
+    name: Annotated[str, typer.Argument(help="A printer's name in the POS, or its ip:port.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Nobody stands there: nothing above realtime is stored.")] = False,
+    overflow: Annotated[bool, typer.Option("--overflow", help="Also send 30 KB at once: 2.5 m of paper.")] = False,
+) -> None:
+    """Find out what a printer can prove, and store it.
+
+    Stand at the printer: slips come out, its cover is opened twice, questions are asked. The running service lends the
+    printer meanwhile; its tickets go to their backup, or wait.
+
+    Exits with 0 if the result was stored, 1 if not, 2 if the name fits no printer, 78 for bad settings.
+    """
+    from kps.cli.printers import EXIT_USAGE, BadName, run_probe
+
+    if yes and overflow:
+        _refuse("--overflow needs somebody who looks at the paper, so not with --yes", code=EXIT_USAGE)
+    settings = _settings()
+    try:
+        raise typer.Exit(run_probe(settings, name, typer.echo, yes=yes, overflow=overflow))
+    except BadName as fault:
+        _refuse(str(fault), code=EXIT_USAGE)
+
+
 @app.command("virtual-printer")
 def virtual_printer(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 = any free port.")] = 9100,
@@ -176,6 +222,16 @@ def demo_pos(
         connect_timeout=5,
     )
     raise typer.Exit(run(dsn, named, rate=rate, seed=seed))
+
+
+def _settings() -> Settings:
+    """The settings, or the end with what is wrong with them."""
+    from kps.config import EXIT_BAD_CONFIGURATION, BadConfiguration, load
+
+    try:
+        return load()
+    except BadConfiguration as bad:
+        _refuse("; ".join(bad.faults), code=EXIT_BAD_CONFIGURATION)
 
 
 def _refuse(sentence: str, code: int = 1) -> NoReturn:

@@ -109,8 +109,6 @@ class Waiting:
     id: TicketId
     token: Token
     """Of its job; 0 = it has none."""
-    family: TicketId
-    """The topmost original that it is a reprint of, else itself."""
     station: str
     brand: str
     brand_code: str

@@ -119,11 +119,9 @@ class Queue:
         )
         return [Claimed(PrinterKey(row.printer_key), TicketId(row.id), Token(row.token)) for row in rows]
 
-    def sending(
-        self, ticket: TicketId, token: Token, family: TicketId, *, need_s: float, late_after_minutes: float
-    ) -> Sending:
+    def sending(self, ticket: TicketId, token: Token, *, need_s: float, late_after_minutes: float) -> Sending:
         """Promise that bytes may leave now. Raises ClaimLost, LeaseEnded or Withdrawn."""
-        rows = self.database.run(self.sql.sending, ticket=ticket, token=token, family=family, need=need_s)
+        rows = self.database.run(self.sql.sending, ticket=ticket, token=token, need=need_s)
         if rows:
             return _sending(ticket, rows[0], late_after_minutes)
         standing = self.database.run(self.sql.standing, ticket=ticket, token=token)[0]
@@ -332,7 +330,6 @@ def _waiting(row: Row) -> Waiting:
     return Waiting(
         id=TicketId(row.id),
         token=Token(row.token),
-        family=TicketId(row.family),
         station=row.station,
         brand=row.brand or "",
         brand_code=row.brand_code or "",

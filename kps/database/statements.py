@@ -161,16 +161,16 @@ _ROUND_OPEN = "(coalesce(j.round_open, false) AND coalesce(j.state, '') NOT IN (
 """Whether the ticket goes on with a round that has begun; a reset begins a new one."""
 
 
+_LEFT_BEHIND = """CASE WHEN j.state = 'sending' AND j.printer_name <> ALL (j.maybe_at)
+           THEN j.maybe_at || j.printer_name ELSE j.maybe_at END"""
+"""maybe_at, when a sending is passed over: its lease has ended, and a hand has made its ticket `new`."""
+
+
 def _look(schema: PosSchema) -> Statement:
     """The oldest tickets per station and brand that may be decided on now."""
     return Statement(
         "look",
         f"""SELECT w.*, (SELECT lower(c.code) FROM core_brand c WHERE c.id = w.brand::uuid) AS brand_code,
-       CASE WHEN w.original_ticket_id IS NULL THEN w.id ELSE (
-         WITH RECURSIVE up AS (SELECT w.id AS id, w.original_ticket_id AS above, 1 AS depth
-           UNION ALL SELECT o.id, o.original_ticket_id, up.depth + 1 FROM up JOIN {TICKET} o ON o.id = up.above
-            WHERE up.depth < 20)
-         SELECT id FROM up ORDER BY depth DESC LIMIT 1) END AS family,
        (SELECT count(*) FROM {ITEM} i WHERE i.kitchen_ticket_id = w.id) AS items,
        (SELECT count(*) FROM {ITEM} i WHERE i.kitchen_ticket_id = w.original_ticket_id) AS original_items
   FROM (SELECT t.id, lower(btrim(t.printer_target)) AS station, {_brand(schema)}::text AS brand, t.print_attempts,
@@ -239,6 +239,7 @@ def _claim(schema: PosSchema) -> Statement:
   ON CONFLICT (ticket_id) DO UPDATE
      SET state = 'claimed', token = nextval('kps.token_seq'), epoch = excluded.epoch, owner = excluded.owner,
          printer_key = excluded.printer_key, printer_id = excluded.printer_id, printer_name = excluded.printer_name,
+         maybe_at = {_LEFT_BEHIND},
          backup_for = excluded.backup_for, round_open = true, not_before = NULL, claimed_at = clock_timestamp(),
          sending_at = NULL, finished_at = NULL, unreached = false, unrouted_at = NULL,
          tried = CASE WHEN j.state IN ('printed', 'failed') OR NOT j.round_open THEN '{{}}' ELSE j.tried END,
@@ -611,6 +612,7 @@ def _end_round(schema: PosSchema) -> Statement:
          CASE WHEN {attempts} >= {budget} THEN clock_timestamp() END, {{error:text}} FROM pick
   ON CONFLICT (ticket_id) DO UPDATE
      SET state = excluded.state, token = nextval('kps.token_seq'), round_open = false, tried = '{{}}',
+         maybe_at = {_LEFT_BEHIND},
          not_before = excluded.not_before, unrouted_at = NULL,
          unreached = excluded.state = 'failed' AND j.sends = 0, failed_attempts = excluded.failed_attempts,
          rescue_from = CASE WHEN j.state IN ('printed', 'failed') THEN excluded.rescue_from
@@ -666,6 +668,7 @@ def _failed(schema: PosSchema, log: str) -> str:
      SET state = 'failed', rescue_from = CASE WHEN j.state IN ('printed', 'failed') THEN excluded.rescue_from
                                               ELSE coalesce(j.rescue_from, excluded.rescue_from) END,
          token = nextval('kps.token_seq'), round_open = false, tried = '{{}}', not_before = NULL,
+         maybe_at = {_LEFT_BEHIND},
          unrouted_at = NULL, unreached = {{rescue:boolean}} AND j.sends = 0, failed_attempts = excluded.failed_attempts,
          finished_at = clock_timestamp(), error = excluded.error
    WHERE {_AS_SEEN}

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -147,13 +147,22 @@ class EmbeddedPostgres:
     `folder` keeps the data for the next start; without it a temporary folder is made, and removed by `stop`.
     `durable=False` trades safety against a crash of the *machine* for speed; a killed server still recovers.
     `run_as` matters to root only: None tries what works, a value forces it.
+    `environment` is added to that of the server and its backends, not to that of the programs that prepare them.
 
     `kill`, `pause` and `resume` need Linux. A paused server cannot follow its owner into death: resume it.
     """
 
-    def __init__(self, folder: Path | None = None, *, durable: bool = True, run_as: RunAs | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        durable: bool = True,
+        run_as: RunAs | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._given_folder = folder
         self._durable = durable
+        self._server_environment = dict(environment or {})
         self._wanted_run_as = run_as
         self._binaries = find_binaries()
         self._folder: Path | None = None
@@ -402,6 +411,10 @@ class EmbeddedPostgres:
         log_begin = self.log_file.stat().st_size if self.log_file.exists() else 0
         data = self._place() / "data"
         command = [str(self._binaries / "postgres"), "-D", str(data), "-p", str(port), *self._settings()]
+        if self._server_environment:
+            # Only behind the change of user: what is preloaded must not meet the programs that make it.
+            given = [f"{name}={value}" for name, value in self._server_environment.items()]
+            command = [shutil.which("env") or "/usr/bin/env", *given, *command]
         with open(os.open(self.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
             self._process = subprocess.Popen(
                 self._who().wrapped(command),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from multiprocessing.connection import wait
 
 from kps.core.routing import (
@@ -73,6 +74,7 @@ class Dispatcher:
         self._rows_known = False
         self._devices: dict[PrinterKey, DeviceState] = {}
         self._devices_due = 0.0
+        self._lived_at: dict[PrinterKey, float] = {}
         self._unwhole: dict[TicketId, _Growing] = {}
         self._look_due = 0.0
         self._rescue_due = 0.0
@@ -252,8 +254,16 @@ class Dispatcher:
         if monotonic() < self._devices_due and self._devices:
             return
         keys = {row.key for row in self._rows if row.key}
-        self._devices = {key: state for key, (state, _, _) in self._queue.devices(keys).items()}
+        self._devices = {key: self._as_we_saw_it(state) for key, (state, _, _) in self._queue.devices(keys).items()}
         self._devices_due = monotonic() + DEVICES_EVERY_S
+
+    def _as_we_saw_it(self, state: DeviceState) -> DeviceState:
+        """A lease that we saw alive has ended no longer ago than that, whatever the database's clock has done."""
+        if state.live:
+            self._lived_at[state.key] = monotonic()
+        if state.key not in self._lived_at:
+            return state
+        return replace(state, lapsed_s=min(state.lapsed_s, monotonic() - self._lived_at[state.key]))
 
     def _fail_stale(self) -> None:
         settings = self._settings
@@ -333,29 +343,29 @@ class Dispatcher:
         batch = wanted[: self._settings.max_tickets_per_poll]
         if not batch:
             return None
-        decided = {ticket.id: (ticket, claim) for ticket, claim, _ in batch}
+        decided = {ticket.id: claim for ticket, claim, _ in batch}
         claimed = self._queue.claim(batch)
         crash_point(Point.CLAIMED)
         for one in claimed:
-            ticket, claim = decided[one.ticket]
+            claim = decided[one.ticket]
             self._slot.add(Cell.CLAIMED)
             if claim.backup_for:
                 self._slot.add(Cell.FAILOVERS)
                 self._control.send(("failover", claim.backup_for, claim.row.name))
-            self._hand_over(one, ticket.family)
+            self._hand_over(one)
         if len(wanted) > len(batch):
             return 0.0
         # A ticket that somebody has locked, or that changed since the look, is looked at again soon.
         return LOCKED_AGAIN_S if len(claimed) < len(batch) else None
 
-    def _hand_over(self, claimed: Claimed, family: TicketId) -> None:
+    def _hand_over(self, claimed: Claimed) -> None:
         box = self._mailboxes.get(claimed.key)
         try:
             if box is None:
                 raise PeerGone
             box.room -= 1
             crash_point(Point.HAND_OVER)
-            box.hand_over(claimed.ticket, claimed.token, family)
+            box.hand_over(claimed.ticket, claimed.token)
             crash_point(Point.HANDED_OVER)
         except PeerGone:
             self._close_mailbox(claimed.key)

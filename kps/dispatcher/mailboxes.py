@@ -23,9 +23,9 @@ class Mailbox:
     greeted: bool = False
     reconciled: bool = False
 
-    def hand_over(self, ticket: TicketId, token: Token, family: TicketId) -> None:
+    def hand_over(self, ticket: TicketId, token: Token) -> None:
         """Give a claimed ticket to the printer. Raises PeerGone."""
-        self.channel.send(("ticket", ticket, token, family))
+        self.channel.send(("ticket", ticket, token))
         self.held.add(token)
 
     def read(self) -> bool:

@@ -50,7 +50,6 @@ class Claim:
 
     ticket: TicketId
     token: Token
-    family: TicketId
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +178,8 @@ class PrinterProcess:
 
     def _take(self, message: tuple[object, ...]) -> None:
         match message:
-            case ("ticket", int(ticket), int(token), int(family)):
-                self._claims.append(Claim(TicketId(ticket), Token(token), TicketId(family)))
+            case ("ticket", int(ticket), int(token)):
+                self._claims.append(Claim(TicketId(ticket), Token(token)))
                 self._slot.set(Cell.HELD, len(self._claims))
             case _:
                 log.error("unknown message", extra={"text": str(message[0])})
@@ -232,7 +231,6 @@ class PrinterProcess:
             sending = self._queue.sending(
                 claim.ticket,
                 claim.token,
-                claim.family,
                 need_s=LEASE_NEED_S,
                 late_after_minutes=self._settings.late_after_minutes,
             )

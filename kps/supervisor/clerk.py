@@ -308,15 +308,15 @@ class Clerk:
             log.info("migration applied", extra={"text": name})
         schema = self._ensure_trigger(schema)
         log.info("database schema", extra={"text": schema.describe()})
-        self._queue = Queue(self._database, schema, self._owner, self._settings.instance_name)
-        self.schema = schema
+        queue = Queue(self._database, schema, self._owner, self._settings.instance_name)
         if self._dead_owner:
-            self._database.run(self._queue.sql.expire_owner, owner=self._dead_owner)
+            self._database.run(queue.sql.expire_owner, owner=self._dead_owner)
             self._dead_owner = ""
         now = monotonic()
         self._due = dict.fromkeys(("renew", "rows", "devices", "counts", "orphans", "sweep"), now)
         self._due["introspect"] = now + INTROSPECT_EVERY_S
-        self._renew()
+        # Known only now, and told at once: what fails before is done again as a whole, what fails later is due again.
+        self._queue, self.schema = queue, schema
         self._post(SchemaKnown(schema))
 
     def _ensure_trigger(self, schema: PosSchema) -> PosSchema:

@@ -51,7 +51,7 @@ def device(
 
 def ticket(**changes: object) -> Waiting:
     made = Waiting(
-        id=TicketId(1), token=Token(0), family=TicketId(1), station="kitchen", brand="b", brand_code="dapur", items=1,
+        id=TicketId(1), token=Token(0), station="kitchen", brand="b", brand_code="dapur", items=1,
         original_items=None, round_open=False, tried=frozenset(),
     )  # fmt: skip
     return replace(made, **changes)  # type: ignore[arg-type]
@@ -185,6 +185,8 @@ CASES: list[Case] = [
     ("tried and the next busy", TWO, BOTH, {1: 2}, tried(1), FAIL, WaitFor.BUSY),
     ("all tried", TWO, BOTH, ROOM, tried(1, 2), FAIL, EndRound),
     ("all down", TWO, [device(1, "down"), device(2, "down")], {}, ticket(), FAIL, EndRound),
+    ("held for a probe", [row(1)], [device(1, "held")], {}, ticket(), FAIL, WaitFor.HELD),
+    ("held for a probe, a backup is there", TWO, [device(1, "held"), device(2)], ROOM, ticket(), FAIL, (2, "P1")),
     ("all down, hold", TWO, [device(1, "down"), device(2, "down")], {}, ticket(), HOLD, WaitFor.HELD),
     ("tried and down, hold", [row(1)], [device(1, "down")], {}, tried(1), HOLD, WaitFor.HELD),
     ("tried and able, hold", [row(1)], [device(1)], {1: 2}, tried(1), HOLD, EndRound),

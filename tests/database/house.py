@@ -12,7 +12,7 @@ from psycopg2.extensions import connection as Connection
 
 from kps.core.routing import ClaimFor, PrinterRow, Waiting, printer_key
 from kps.core.settings import DatabaseSettings
-from kps.core.tickets import PrinterKey, TicketId
+from kps.core.tickets import PrinterKey
 from kps.database.connection import Database, Row
 from kps.database.migrations import install_trigger, migrate
 from kps.database.queue import Claimed, Queue, Sending, printer_rows
@@ -85,15 +85,14 @@ class Instance:
         (claimed,) = self.try_claim(ticket, on=on, backup_for=backup_for)
         return claimed
 
-    def send(self, claimed: Claimed, family: int = 0, need_s: float = 2.0) -> Sending:
+    def send(self, claimed: Claimed, need_s: float = 2.0) -> Sending:
         """Promise that bytes may leave."""
-        root = TicketId(family or claimed.ticket)
-        return self.queue.sending(claimed.ticket, claimed.token, root, need_s=need_s, late_after_minutes=5.0)
+        return self.queue.sending(claimed.ticket, claimed.token, need_s=need_s, late_after_minutes=5.0)
 
-    def claim_and_send(self, ticket: int, on: PrinterRow, family: int = 0) -> tuple[Claimed, Sending]:
+    def claim_and_send(self, ticket: int, on: PrinterRow) -> tuple[Claimed, Sending]:
         """Both steps up to the first byte."""
         claimed = self.claim(ticket, on)
-        return claimed, self.send(claimed, family)
+        return claimed, self.send(claimed)
 
     def settle(self, claimed: Claimed, outcome: Any, *, duration_ms: int = 40, asked: bool = True) -> str:
         """Write what became of it."""

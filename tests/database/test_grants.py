@@ -20,6 +20,7 @@ from kps.core.settings import DatabaseSettings
 from kps.database import Database as Access
 from kps.database.connection import Statement
 from kps.database.migrations import install_trigger, migrate
+from kps.database.probes import PROBE_STATEMENTS
 from kps.database.schema import SchemaUnusable, introspect
 from kps.database.statements import Statements, statements
 from kps.demo.orders import PosWriter
@@ -95,7 +96,7 @@ def role_exists(admin: Connection, role: str) -> bool:
 
 
 def all_statements(of: Statements) -> list[Statement]:
-    return [getattr(of, field.name) for field in fields(of)]
+    return [getattr(group, field.name) for group in (of, PROBE_STATEMENTS) for field in fields(group)]
 
 
 def prepare(worker: Connection, chosen: list[Statement]) -> None:

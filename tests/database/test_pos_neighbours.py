@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import psycopg2
 import pytest
 
-from kps.core.tickets import Printed, ProofLevel
+from kps.core.tickets import Printed, ProofLevel, Reason, Uncertain
 from kps.database.connection import DatabaseTrouble
 from kps.database.migrations import (
     MigrationNeeded,
@@ -16,6 +17,7 @@ from kps.database.migrations import (
     install_trigger,
     migrate,
 )
+from kps.database.queue import Withdrawn
 from kps.database.schema import introspect
 from tests.conftest import eventually
 from tests.database.house import House, Instance
@@ -75,6 +77,59 @@ def test_the_pos_can_migrate_its_ticket_table_and_write_tickets_with_the_trigger
     house.pos.execute("UPDATE kitchen_kitchenticket SET error_message = 'x' WHERE id = %s", [ticket])
 
 
+@pytest.mark.parametrize(
+    ("migration", "way_back"),
+    [
+        (
+            "ALTER TABLE kitchen_kitchenticket ALTER COLUMN status TYPE varchar(30)",
+            "ALTER TABLE kitchen_kitchenticket ALTER COLUMN status TYPE varchar(20)",
+        ),
+        (
+            "ALTER TABLE kitchen_kitchenticket RENAME COLUMN status TO state",
+            "ALTER TABLE kitchen_kitchenticket RENAME COLUMN state TO status",
+        ),
+        (
+            "ALTER TABLE kitchen_kitchenticket RENAME COLUMN printer_target TO station",
+            "ALTER TABLE kitchen_kitchenticket RENAME COLUMN station TO printer_target",
+        ),
+    ],
+    ids=["type of status", "name of status", "another name"],
+)
+def test_a_migration_there_and_back_while_we_hold_tickets_loses_neither_a_ticket_nor_a_wake_up(
+    house: House, one: Instance, migration: str, way_back: str
+) -> None:
+    """One ticket is being sent, one is claimed, one waits, and the lease lives."""
+    kitchen = house.row("kitchen-1")
+    sent, _ = one.claim_and_send(house.pos.ticket(), kitchen)
+    held = one.claim(house.pos.ticket(), kitchen)
+    waiting = house.pos.ticket()
+    house.pos.execute(migration)
+    assert one.renew() == {row.key for row in house.rows()}, "a lease is ours alone"
+    house.pos.execute(way_back)
+    ears = listener(house)
+    later = house.pos.ticket()
+    eventually(lambda: heard(ears) == 1, what="the wake-up of an insert")
+    one.database.close()  # a statement prepared before is a trouble once, and then the connection is new
+    assert one.settle(sent, PROVEN) == "printed"
+    assert one.send(held).sends == 1
+    assert one.settle(held, PROVEN) == "printed"
+    for ticket in (waiting, later):
+        claimed, _ = one.claim_and_send(ticket, kitchen)
+        assert one.settle(claimed, PROVEN) == "printed"
+
+
+def test_a_column_that_is_away_is_a_trouble_and_changes_nothing(house: House, one: Instance) -> None:
+    claimed, _ = one.claim_and_send(house.pos.ticket(), house.row("kitchen-1"))
+    before = house.job(claimed.ticket)
+    house.pos.execute("ALTER TABLE kitchen_kitchenticket RENAME COLUMN status TO state")
+    with pytest.raises(DatabaseTrouble) as trouble:
+        one.settle(claimed, PROVEN)
+    assert trouble.value.sqlstate == "42703"
+    assert house.job(claimed.ticket) == before
+    house.pos.execute("ALTER TABLE kitchen_kitchenticket RENAME COLUMN state TO status")
+    assert one.settle(claimed, PROVEN) == "printed"
+
+
 def test_a_changed_type_is_a_trouble_once_and_then_works(house: House, one: Instance) -> None:
     one.queue.look(5)
     house.pos.execute("ALTER TABLE core_brand ALTER COLUMN code TYPE varchar(40)")
@@ -95,6 +150,64 @@ def test_the_pos_can_delete_and_purge_tickets_that_we_know(house: House, one: In
     for table in ("kitchen_kitchenticketlog", "kitchen_kitchenticketitem", "kitchen_kitchenticket"):
         house.pos.execute(f"DELETE FROM {table}")
     assert one.queue.look(5) == []
+
+
+def test_the_nightly_purge_of_everything_succeeds_while_leases_live_and_tickets_are_in_every_state(
+    house: House, one: Instance
+) -> None:
+    kitchen, backup = house.row("kitchen-1"), house.row("kitchen-2")
+    printed, _ = one.claim_and_send(house.pos.ticket(), kitchen)
+    one.settle(printed, PROVEN)
+    lost, _ = one.claim_and_send(house.pos.ticket(), kitchen)
+    one.settle(lost, Uncertain(Reason.CONNECTION_LOST, "lost", 120, False))
+    sent, _ = one.claim_and_send(house.pos.ticket(), kitchen)
+    held = one.claim(house.pos.ticket(), backup)
+    failed, new = house.pos.ticket(status="failed"), house.pos.ticket()
+    write_health(one, house, [kitchen.id, backup.id])
+    jobs = len(house.pos.rows("SELECT 1 FROM kps.job"))
+    assert jobs == 4
+    for table in (
+        "kitchen_kitchenticketlog",
+        "kitchen_kitchenticketitem",
+        "kitchen_kitchenticket",
+        "kitchen_printerhealthcheck",
+        "kitchen_stationprinter",
+    ):
+        house.pos.execute(f"DELETE FROM {table}")
+    assert one.settle(sent, PROVEN) == "gone"
+    with pytest.raises(Withdrawn, match="gone"):
+        one.send(held)
+    assert [house.pos.ticket_row(ticket) for ticket in (failed, new)] == [None, None]
+    assert one.renew() == {kitchen.key, backup.key}
+    assert one.queue.look(5) == []
+    one.database.run(one.queue.sql.sweep, me=one.me)
+    assert house.pos.rows("SELECT 1 FROM kps.job") == []
+
+
+def test_a_purge_that_meets_a_claim_waits_and_succeeds_when_it_is_begun_again(house: House, one: Instance) -> None:
+    ticket = house.pos.ticket()
+    purger = house.target.connect()
+
+    def purge() -> None:
+        for table in ("kitchen_kitchenticketlog", "kitchen_kitchenticketitem", "kitchen_kitchenticket"):
+            purger.cursor().execute(f"DELETE FROM {table}")
+
+    with one.transaction():
+        claimed = one.claim(ticket, house.row("kitchen-1"))
+        purging = house.in_background(purge)
+        eventually(
+            lambda: house.pos.rows(
+                "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'", [purger.info.backend_pid]
+            ),
+            what="the purge to wait",
+        )
+    # The claim's own log row came behind the purge's look at that table: the POS has to begin its purge again.
+    with pytest.raises(psycopg2.errors.ForeignKeyViolation):
+        purging.result(20)
+    purge()
+    assert house.pos.ticket_row(ticket) is None
+    with pytest.raises(Withdrawn, match="gone"):
+        one.send(claimed)
 
 
 def test_the_trigger_is_seen_and_its_absence_too(house: House) -> None:
@@ -133,7 +246,8 @@ def test_two_instances_that_start_together_migrate_once(house: House) -> None:
     house.pos.execute("DROP SCHEMA kps CASCADE")
     starters = [house.instance(name) for name in ("one", "two")]
     running = [house.in_background(partial(migrate, one.database, automatic=True)) for one in starters]
-    applied = [name for future in running for name in future.result(20)]
+    # Each migration is a transaction of its own: they may take turns.
+    applied = sorted(name for future in running for name in future.result(20))
     assert applied == [name for _, name, _ in available()]
 
 

@@ -92,7 +92,7 @@ def test_a_reprint_of_a_cleared_ticket_says_moved(house: House, kitchen: Instanc
     house.pos.execute("UPDATE kitchen_kitchenticket SET status = 'failed' WHERE id = %s", [ticket])
     reprint = house.pos.reprint(ticket)
 
-    _, sending = kitchen.claim_and_send(reprint, house.row("kitchen-2"), family=ticket)
+    _, sending = kitchen.claim_and_send(reprint, house.row("kitchen-2"))
 
     assert (sending.ticket.marks.moved_from, sending.ticket.marks.possible_duplicate) == (("kitchen-1",), False)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
-from kps.core.routing import ClaimFor
-from kps.core.tickets import Printed, ProofLevel, Reason, Uncertain
+from kps.core.routing import ClaimFor, Waiting
+from kps.core.tickets import Outcome, Printed, ProofLevel, Reason, Uncertain
 from kps.database.connection import DatabaseTrouble
 from kps.database.queue import ClaimLost, LeaseEnded, Withdrawn
+from tests.conftest import eventually
 from tests.database.house import House, Instance
 
 PROVEN = Printed(ProofLevel.FENCE, 300)
@@ -17,18 +19,45 @@ LOST = Uncertain(Reason.CONNECTION_LOST, "lost", 120, False)
 PATIENCE_S = 20
 
 
-def test_two_claims_of_one_ticket_the_second_skips_it_and_does_not_wait(house: House, one: Instance) -> None:
+@pytest.mark.parametrize("first", ["one", "two"])
+def test_two_claims_of_one_ticket_the_second_skips_it_and_does_not_wait(
+    house: House, one: Instance, two: Instance, first: str
+) -> None:
     ticket = house.pos.ticket()
-    two = house.instance("two")
     house.let_lease_end(house.row("kitchen-2"))
     two.acquire(house.row("kitchen-2"))
-    wanted = [(two.seen(ticket), ClaimFor(house.row("kitchen-2"), ""), two.epochs[house.row("kitchen-2").key])]
-    with one.transaction():
-        one.claim(ticket, house.row("kitchen-1"))
-        assert two.queue.claim(wanted) == []
-    assert two.queue.claim(wanted) == []
-    assert house.job(ticket)["owner"] == one.me
+    earlier, later = ((one, "kitchen-1"), (two, "kitchen-2"))[:: 1 if first == "one" else -1]
+    wanted = _wanted(house, later[0], ticket, later[1])
+    with earlier[0].transaction():
+        earlier[0].claim(ticket, house.row(earlier[1]))
+        assert later[0].queue.claim(wanted) == []
+    assert later[0].queue.claim(wanted) == []
+    assert house.job(ticket)["owner"] == earlier[0].me
     assert house.log(ticket) == [("print_start", "new", "printing")]
+
+
+def test_two_claims_for_one_printer_the_second_waits_for_its_lease_and_takes_nothing(
+    house: House, one: Instance
+) -> None:
+    """A dispatcher that is dying and its successor: the same owner, the same lease, two connections."""
+    ticket, other = house.pos.ticket(), house.pos.ticket()
+    successor = house.instance("one")
+    successor.me = successor.queue.me = one.me
+    successor.epochs = dict(one.epochs)
+    wanted = _wanted(house, successor, ticket, "kitchen-1") + _wanted(house, successor, other, "kitchen-1")
+    with one.transaction():
+        claimed = one.claim(ticket, house.row("kitchen-1"))
+        claiming = house.in_background(lambda: successor.queue.claim(wanted))
+        house.wait_until_blocked(successor)
+    assert [found.ticket for found in claiming.result(PATIENCE_S)] == [other]
+    assert house.job(ticket)["token"] == claimed.token
+    assert house.log(ticket) == [("print_start", "new", "printing")]
+
+
+def _wanted(house: House, instance: Instance, ticket: int, name: str) -> list[tuple[Waiting, ClaimFor, int]]:
+    """What a claim of this instance asks for, decided on a look of now."""
+    row = house.row(name)
+    return [(instance.seen(ticket), ClaimFor(row, ""), instance.epochs[row.key])]
 
 
 def test_a_claim_that_rolls_back_leaves_the_ticket_to_the_other(house: House, one: Instance) -> None:
@@ -179,6 +208,24 @@ def test_a_take_over_that_waited_for_a_settle_leaves_the_ticket_settled(
     assert (house.status(claimed.ticket), house.job(claimed.ticket)["state"]) == ("printed", "printed")
 
 
+def test_a_take_over_that_waited_for_a_settle_that_is_undone_marks_the_ticket(
+    house: House, one: Instance, two: Instance
+) -> None:
+    kitchen = house.row("kitchen-1")
+    claimed, _ = one.claim_and_send(house.pos.ticket(), kitchen)
+    with one.transaction() as raw:
+        one.settle(claimed, PROVEN)
+        house.let_lease_end(kitchen)
+        taking = house.in_background(lambda: two.acquire(kitchen))
+        house.wait_until_blocked(two)
+        raw.rollback()
+    (taken,) = taking.result(PATIENCE_S)
+    assert taken.released == 1
+    _, second = two.claim_and_send(claimed.ticket, kitchen)
+    assert second.ticket.marks.possible_duplicate
+    assert second.ticket.marks.check_printers == ("kitchen-1",)
+
+
 def test_a_settle_that_waited_for_a_take_over_has_lost_its_claim(house: House, one: Instance, two: Instance) -> None:
     kitchen = house.row("kitchen-1")
     claimed, _ = one.claim_and_send(house.pos.ticket(), kitchen)
@@ -207,14 +254,50 @@ def test_a_settle_that_waited_for_an_operator_goes_by_what_the_operator_wrote(
     assert house.log(claimed.ticket)[-1] == ("print_success", written, expected)
 
 
-def test_an_operators_reset_that_waited_for_a_settle_prints_again_with_a_mark(house: House, one: Instance) -> None:
+@pytest.mark.parametrize("outcome", [PROVEN, LOST], ids=["proven", "lost"])
+def test_an_operators_reset_that_waited_for_a_settle_prints_again_with_a_mark(
+    house: House, one: Instance, outcome: Outcome
+) -> None:
     claimed, _ = one.claim_and_send(house.pos.ticket(), house.row("kitchen-1"))
     with one.transaction():
-        one.settle(claimed, PROVEN)
-        resetting = house.in_background(lambda: house.pos.reset_to_new(claimed.ticket))
+        one.settle(claimed, outcome)
+        resetting = _in_the_pos(
+            house, "UPDATE kitchen_kitchenticket SET status = 'new' WHERE id = %s", [claimed.ticket]
+        )
     resetting.result(PATIENCE_S)
+    assert house.status(claimed.ticket) == "new"
     _, second = one.claim_and_send(claimed.ticket, house.row("kitchen-1"))
-    assert second.ticket.marks.reprint is not None
+    assert (second.ticket.marks.reprint is not None) == (outcome is PROVEN)
+    assert second.ticket.marks.possible_duplicate == (outcome is LOST)
+
+
+def test_an_operators_reset_before_a_settle_leaves_the_ticket_to_be_printed_again_with_a_mark(
+    house: House, one: Instance
+) -> None:
+    """The copy that was under way has been proven meanwhile; the next one says so."""
+    claimed, _ = one.claim_and_send(house.pos.ticket(), house.row("kitchen-1"))
+    admin = house.target.connect(autocommit=False)
+    admin.cursor().execute("UPDATE kitchen_kitchenticket SET status = 'new' WHERE id = %s", [claimed.ticket])
+    settling = house.in_background(lambda: one.settle(claimed, PROVEN))
+    house.wait_until_blocked(one)
+    admin.commit()
+    assert settling.result(PATIENCE_S) == "new"
+    _, second = one.claim_and_send(claimed.ticket, house.row("kitchen-1"))
+    assert second.sends == 2
+    assert second.ticket.marks.possible_duplicate or second.ticket.marks.reprint is not None
+
+
+def _in_the_pos(house: House, statement: str, values: list[Any]) -> Future[Any]:
+    """Run a statement of the POS on a connection of its own; returns once it waits for a lock of ours."""
+    connection = house.target.connect()
+    running = house.in_background(lambda: connection.cursor().execute(statement, values))
+    eventually(
+        lambda: house.pos.rows(
+            "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'", [connection.info.backend_pid]
+        ),
+        what="the POS to wait for a lock",
+    )
+    return running
 
 
 def test_a_promise_that_waited_for_mark_as_failed_is_refused(house: House, one: Instance) -> None:
@@ -258,6 +341,19 @@ def test_a_ticket_whose_items_are_just_being_written_is_left_for_the_next_look(h
     assert one.try_claim(copy, on=house.row("kitchen-1")) != []
 
 
+def test_an_item_that_is_written_while_its_ticket_is_claimed_waits_and_is_printed(house: House, one: Instance) -> None:
+    original = house.pos.ticket(status="printed", items=[("Dish1", 1), ("Dish2", 1)])
+    copy = house.pos.begin_reprint(original)
+    first, second = (item["bill_item_id"] for item in house.pos.ticket_items(original))
+    item = "INSERT INTO kitchen_kitchenticketitem (quantity, bill_item_id, kitchen_ticket_id) VALUES (1, %s, %s)"
+    house.pos.execute(item, [first, copy])
+    with one.transaction():
+        claimed = one.claim(copy, house.row("kitchen-1"))
+        writing = _in_the_pos(house, item, [second, copy])
+    writing.result(PATIENCE_S)
+    assert [line.name for line in one.send(claimed).ticket.items] == ["Dish1", "Dish2"]
+
+
 def test_an_open_transaction_on_a_brand_or_a_bill_hides_no_ticket(house: House, one: Instance) -> None:
     ticket = house.pos.ticket()
     admin = house.target.connect(autocommit=False)
@@ -279,12 +375,57 @@ def test_an_original_and_its_reprint_at_the_same_moment_one_of_them_is_marked(
     if first == "reprint":
         claims.reverse()
     with one.transaction():
-        earlier = one.send(claims[0], original)
-        promising = house.in_background(lambda: other.send(claims[1], original))
+        earlier = one.send(claims[0])
+        promising = house.in_background(lambda: other.send(claims[1]))
         house.wait_until_blocked(other)
     later = promising.result(PATIENCE_S)
     assert not earlier.ticket.marks.possible_duplicate
     assert later.ticket.marks.possible_duplicate
+
+
+def test_a_reprint_of_a_reprint_is_marked_although_the_original_was_deleted_behind_its_claim(
+    house: House, one: Instance
+) -> None:
+    original = house.pos.ticket()
+    reprint = house.pos.reprint(original)
+    again = house.pos.reprint(reprint)
+    printed, _ = one.claim_and_send(reprint, house.row("kitchen-1"))
+    one.settle(printed, LOST)
+    claimed = one.claim(again, house.row("kitchen-1"))
+    house.pos.delete_ticket(original)
+    sending = one.send(claimed)
+    assert sending.ticket.marks.possible_duplicate
+
+
+@pytest.mark.parametrize("first", ["reprint", "again"])
+def test_two_reprints_at_the_same_moment_one_of_them_is_marked_although_their_original_is_gone(
+    house: House, one: Instance, first: str
+) -> None:
+    """One was claimed before the original was deleted, the other behind it."""
+    original = house.pos.ticket()
+    reprint = house.pos.reprint(original)
+    again = house.pos.reprint(reprint)
+    early = one.claim(again, house.row("kitchen-2"))
+    house.pos.delete_ticket(original)
+    late = one.claim(reprint, house.row("kitchen-1"))
+    other = house.instance("one")
+    pairs = [late, early]
+    if first == "again":
+        pairs.reverse()
+    with one.transaction():
+        earlier = one.send(pairs[0])
+        promising = house.in_background(lambda: other.send(pairs[1]))
+        house.wait_until_blocked(other)
+    assert not earlier.ticket.marks.possible_duplicate
+    assert promising.result(PATIENCE_S).ticket.marks.possible_duplicate
+
+
+def test_a_claim_over_a_sending_whose_lease_has_ended_says_where_that_copy_may_lie(house: House, one: Instance) -> None:
+    claimed, _ = one.claim_and_send(house.pos.ticket(), house.row("kitchen-1"))
+    house.pos.reset_to_new(claimed.ticket)
+    house.let_lease_end(house.row("kitchen-1"))
+    _, second = one.claim_and_send(claimed.ticket, house.row("kitchen-2"))
+    assert second.ticket.marks.check_printers == ("kitchen-1",)
 
 
 def test_a_round_does_not_end_for_a_ticket_that_is_just_being_claimed(house: House, one: Instance) -> None:

@@ -133,7 +133,7 @@ def test_a_reprint_of_what_came_out_says_when_and_where(house: House, one: Insta
     claimed, _ = one.claim_and_send(original, house.row("kitchen-1"))
     one.settle(claimed, PROVEN)
     copy = house.pos.reprint(original)
-    _, sending = one.claim_and_send(copy, house.row("kitchen-2"), original)
+    _, sending = one.claim_and_send(copy, house.row("kitchen-2"))
     reprint = sending.ticket.marks.reprint
     assert reprint is not None
     assert (reprint.printed_at, reprint.printer) == (house.ticket(original)["printed_at"], "kitchen-1")
@@ -143,14 +143,14 @@ def test_a_reprint_of_what_came_out_says_when_and_where(house: House, one: Insta
 def test_a_reprint_of_what_another_service_printed_is_a_reprint_too(house: House, one: Instance) -> None:
     printed_at = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
     original = house.pos.ticket(status="printed", printed_at=printed_at)
-    _, sending = one.claim_and_send(house.pos.reprint(original), house.row("kitchen-1"), original)
+    _, sending = one.claim_and_send(house.pos.reprint(original), house.row("kitchen-1"))
     assert sending.ticket.marks.reprint is not None
     assert sending.ticket.marks.reprint.printed_at == printed_at
 
 
 def test_a_reprint_of_what_never_printed_is_a_first_print(house: House, one: Instance) -> None:
     original = house.pos.ticket(status="failed")
-    _, sending = one.claim_and_send(house.pos.reprint(original), house.row("kitchen-1"), original)
+    _, sending = one.claim_and_send(house.pos.reprint(original), house.row("kitchen-1"))
     assert (sending.ticket.marks.reprint, sending.ticket.marks.possible_duplicate) == (None, False)
 
 
@@ -159,7 +159,7 @@ def test_a_reprint_of_what_may_be_on_paper_is_a_possible_duplicate(house: House,
     claimed, _ = one.claim_and_send(original, house.row("kitchen-1"))
     one.settle(claimed, LOST)
     house.pos.mark_failed(original)
-    _, sending = one.claim_and_send(house.pos.reprint(original), house.row("kitchen-2"), original)
+    _, sending = one.claim_and_send(house.pos.reprint(original), house.row("kitchen-2"))
     assert sending.ticket.marks.possible_duplicate
     assert sending.ticket.marks.check_printers == ("kitchen-1",)
 
@@ -167,8 +167,8 @@ def test_a_reprint_of_what_may_be_on_paper_is_a_possible_duplicate(house: House,
 def test_an_original_is_marked_when_its_reprint_may_be_on_paper(house: House, one: Instance) -> None:
     original = house.pos.ticket()
     copy = house.pos.reprint(original)
-    one.claim_and_send(copy, house.row("kitchen-1"), original)
-    _, sending = one.claim_and_send(original, house.row("kitchen-2"), original)
+    one.claim_and_send(copy, house.row("kitchen-1"))
+    _, sending = one.claim_and_send(original, house.row("kitchen-2"))
     assert sending.ticket.marks.possible_duplicate
 
 
@@ -177,8 +177,8 @@ def test_a_cousin_in_the_family_marks_too(house: House, one: Instance) -> None:
     first = house.pos.reprint(original)
     second = house.pos.reprint(original)
     third = house.pos.reprint(first)
-    one.claim_and_send(third, house.row("kitchen-1"), one.seen(third).family)
-    _, sending = one.claim_and_send(second, house.row("kitchen-2"), one.seen(second).family)
+    one.claim_and_send(third, house.row("kitchen-1"))
+    _, sending = one.claim_and_send(second, house.row("kitchen-2"))
     assert sending.ticket.marks.possible_duplicate
 
 

@@ -1,0 +1,149 @@
+"""Every statement about a printer that a person has for a probe: borrow it, keep it, store what it has shown.
+
+A loan is two columns of `kps.printer`: who, and until when by the database's clock. It needs no owner and no epoch;
+while it is live nobody acquires the device, and its owner lets it go. Who does not renew it has lost it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from kps.core.proof import Abilities
+from kps.core.tickets import PrinterKey
+from kps.database.connection import Database, Row, Statement
+from kps.database.statements import CHANNEL_PRINTER
+
+LOAN_S = 30.0
+"""A loan that is not renewed for so long is over."""
+
+_TOLD = f"(SELECT count(pg_notify('{CHANNEL_PRINTER}', ''))) AS told"
+_MINE = """p.printer_key = {key:text} AND p.borrowed_by = {by:text} AND p.borrowed_until > clock_timestamp()"""
+
+
+class AlreadyBorrowed(Exception):
+    """Somebody else has the printer for a probe; the message is who."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeStatements:
+    """Every statement of a probe, by verb."""
+
+    borrow: Statement
+    borrower: Statement
+    renew: Statement
+    give_back: Statement
+    owner: Statement
+    store: Statement
+    process_id: Statement
+    shown: Statement
+
+
+PROBE_STATEMENTS = ProbeStatements(
+    borrow=Statement(
+        "borrow",
+        f"""WITH p AS (
+  INSERT INTO kps.printer AS p (printer_key, name, borrowed_by, borrowed_until)
+  VALUES ({{key:text}}, {{name:text}}, {{by:text}}, clock_timestamp() + {{for_s:float8}} * interval '1 second')
+  ON CONFLICT (printer_key) DO UPDATE SET borrowed_by = excluded.borrowed_by, borrowed_until = excluded.borrowed_until
+   WHERE p.borrowed_until <= clock_timestamp()
+  RETURNING p.printer_key
+)
+SELECT printer_key, {_TOLD} FROM p""",
+    ),
+    borrower=Statement(
+        "borrower",
+        """SELECT borrowed_by FROM kps.printer p
+ WHERE p.printer_key = {key:text} AND p.borrowed_until > clock_timestamp()""",
+    ),
+    renew=Statement(
+        "renew_loan",
+        f"""UPDATE kps.printer p SET borrowed_until = clock_timestamp() + {{for_s:float8}} * interval '1 second'
+ WHERE {_MINE} RETURNING p.printer_key""",
+    ),
+    give_back=Statement(
+        "give_back",
+        f"""WITH p AS (
+  UPDATE kps.printer p SET borrowed_until = clock_timestamp() WHERE {_MINE} RETURNING p.printer_key
+)
+SELECT printer_key, {_TOLD} FROM p""",
+    ),
+    owner=Statement(
+        "owner",
+        """SELECT p.owner_name, p.state_text,
+       EXISTS (SELECT 1 FROM kps.job j WHERE j.printer_key = p.printer_key AND j.state = 'sending') AS sending
+  FROM kps.printer p WHERE p.printer_key = {key:text} AND p.expires_at > clock_timestamp()""",
+    ),
+    # The end of the loan and the time of the probe are one: so it can be told later who has probed.
+    store=Statement(
+        "store",
+        f"""WITH now AS MATERIALIZED (SELECT clock_timestamp() AS t), p AS (
+  UPDATE kps.printer p
+     SET proof_level = {{level:text}}, pushes = {{pushes:boolean}}, clears = {{clears:boolean}},
+         firmware = {{firmware:text}}, model = {{model:text}}, serial = {{serial:text}}, answers = {{answers:boolean}},
+         demoted_at = NULL, demoted_text = '', probed_at = now.t, borrowed_until = now.t
+    FROM now WHERE {_MINE}
+  RETURNING p.printer_key
+)
+SELECT printer_key, {_TOLD} FROM p""",
+    ),
+    process_id=Statement("process_id", "SELECT nextval('kps.process_id_seq') AS number"),
+    shown=Statement(
+        "shown",
+        """SELECT p.printer_key, p.state, p.expires_at > clock_timestamp() AS live,
+       p.borrowed_until > clock_timestamp() AS borrowed, p.proof_level, p.answers, p.pushes, p.clears,
+       coalesce(p.model, '') AS model, p.firmware, p.serial, p.probed_at, p.demoted_at, p.demoted_text,
+       CASE WHEN p.probed_at = p.borrowed_until OR p.borrowed_until > clock_timestamp() THEN p.borrowed_by ELSE '' END
+         AS borrowed_by
+  FROM kps.printer p WHERE p.printer_key = ANY ({keys:text[]})""",
+    ),
+)
+
+
+class Probes:
+    """The statements of one person's probe. Every verb may raise DatabaseTrouble."""
+
+    def __init__(self, database: Database, by: str) -> None:
+        self._database = database
+        self._sql = PROBE_STATEMENTS
+        self.by = by
+        """Who probes; no two living processes say the same."""
+
+    def borrow(self, key: PrinterKey, name: str) -> None:
+        """From now on the device is ours, once its owner has let it go. Raises AlreadyBorrowed."""
+        if not self._database.run(self._sql.borrow, key=key, name=name, by=self.by, for_s=LOAN_S):
+            rows = self._database.run(self._sql.borrower, key=key)
+            raise AlreadyBorrowed(rows[0].borrowed_by if rows else "somebody who is just giving it back")
+
+    def renew(self, key: PrinterKey) -> bool:
+        """Keep it for LOAN_S more; False = it is not ours any more."""
+        return bool(self._database.run(self._sql.renew, key=key, by=self.by, for_s=LOAN_S))
+
+    def give_back(self, key: PrinterKey) -> bool:
+        """Its owner may have it again; False = it was not ours."""
+        return bool(self._database.run(self._sql.give_back, key=key, by=self.by))
+
+    def owner(self, key: PrinterKey) -> Row | None:
+        """The instance that has not let it go yet (owner_name, state_text, sending); None = nobody holds it."""
+        rows = self._database.run(self._sql.owner, key=key)
+        return rows[0] if rows else None
+
+    def store(self, key: PrinterKey, abilities: Abilities, *, answers: bool, model: str, serial: str) -> bool:
+        """Write what it has shown, and give it back; False = it was not ours any more, and nothing is written."""
+        assert abilities.level is not None
+        return bool(
+            self._database.run(
+                self._sql.store, key=key, by=self.by, level=abilities.level.value, pushes=abilities.pushes,
+                clears=abilities.clears, firmware=abilities.firmware, model=model, serial=serial, answers=answers,
+            )
+        )  # fmt: skip
+
+    def process_id(self) -> int:
+        """A number that no ticket's process ID has."""
+        return int(self._database.run(self._sql.process_id)[0].number)
+
+
+def shown(database: Database, keys: Iterable[PrinterKey]) -> dict[PrinterKey, Row]:
+    """What is known about devices, for people; devices that nobody has ever owned are missing."""
+    rows = database.run(PROBE_STATEMENTS.shown, keys=sorted(set(keys)))
+    return {PrinterKey(row.printer_key): row for row in rows}
