@@ -8,12 +8,13 @@ The clock starts when the POS's COMMIT has returned, and stops when the printer 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import random
 import threading
 import time
+from collections.abc import Iterator
 
-import psycopg2
-
+from bench.naive import NaiveLoop
 from bench.shop import Shop, open_shop, percentile, service, wait_until
 
 
@@ -38,30 +39,18 @@ def commit_ticket(shop: Shop) -> float:
     return time.monotonic()
 
 
-class Naive(threading.Thread):
-    """The usual design: poll, connect, send, close, mark printed."""
-
-    def __init__(self, shop: Shop, every_s: float) -> None:
-        super().__init__(daemon=True)
-        self._shop = shop
-        self._every_s = every_s
-        self.stopping = threading.Event()
-
-    def run(self) -> None:
-        import socket
-
-        printer = self._shop.printers["kitchen"]
-        connection = psycopg2.connect(self._shop.server.dsn("pos"))
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            while not self.stopping.is_set():
-                cursor.execute("SELECT id FROM kitchen_kitchenticket WHERE status = 'new' ORDER BY id LIMIT 10")
-                for (ticket,) in cursor.fetchall():
-                    with socket.create_connection((printer.host, printer.port), timeout=5) as wire:
-                        wire.sendall(b"\x1b@ticket #%d\n\n\n\x1dV\x00" % ticket)
-                    cursor.execute("UPDATE kitchen_kitchenticket SET status = 'printed' WHERE id = %s", (ticket,))
-                self.stopping.wait(self._every_s)
-        connection.close()
+@contextlib.contextmanager
+def naive_loop(shop: Shop, every_s: float) -> Iterator[None]:
+    """The usual design at work, looking every `every_s` seconds."""
+    stopping = threading.Event()
+    loop = NaiveLoop(shop.server.dsn("pos"), every_s)
+    thread = threading.Thread(target=loop.run, args=(stopping,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join()
 
 
 def main() -> None:
@@ -76,12 +65,9 @@ def main() -> None:
             measure(shop, 20, pause)
             rows.append(("KPS", measure(shop, chosen.samples, pause)))
         for every_s in (0.1, 2.0):
-            naive = Naive(shop, every_s)
-            naive.start()
             samples = chosen.samples if every_s < 1 else max(10, chosen.samples // 10)
-            rows.append((f"polling every {every_s:g} s", measure(shop, samples, pause)))
-            naive.stopping.set()
-            naive.join()
+            with naive_loop(shop, every_s):
+                rows.append((f"polling every {every_s:g} s", measure(shop, samples, pause)))
     base = percentile(rows[0][1], 0.5)
     print(f"{'commit to first byte':24} {'p50 ms':>9} {'p99 ms':>9} {'x KPS':>8} {'n':>5}")
     for name, found in rows:
