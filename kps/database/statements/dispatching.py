@@ -1,0 +1,335 @@
+"""What the dispatcher decides: look, claim, end rounds, give up, wait, rescue."""
+
+from __future__ import annotations
+
+from kps.database.connection import Statement
+from kps.database.schema import ITEM, PRINTER, TICKET, PosSchema
+from kps.database.statements.parts import (
+    AS_SEEN,
+    CHANNEL_TICKET,
+    LEFT_BEHIND,
+    LIVE,
+    RESET,
+    ROUND_OPEN,
+    SEEN,
+    WOKEN,
+    brand_of,
+    ip_text,
+    ip_value,
+    log_rows,
+    requeue,
+    row_ip,
+)
+
+
+def look(schema: PosSchema) -> Statement:
+    """The oldest tickets per station and brand that may be decided on now."""
+    return Statement(
+        "look",
+        f"""SELECT w.*, (SELECT lower(c.code) FROM core_brand c WHERE c.id = w.brand::uuid) AS brand_code,
+       (SELECT count(*) FROM {ITEM} i WHERE i.kitchen_ticket_id = w.id) AS items,
+       (SELECT count(*) FROM {ITEM} i WHERE i.kitchen_ticket_id = w.original_ticket_id) AS original_items
+  FROM (SELECT t.id, lower(btrim(t.printer_target)) AS station, {brand_of(schema)}::text AS brand, t.print_attempts,
+               t.max_retries, t.original_ticket_id,
+               extract(epoch FROM clock_timestamp() - t.created_at)::float8 AS age_s,
+               coalesce(j.token, 0) AS token, coalesce(j.state, '') AS state, {ROUND_OPEN} AS round_open,
+               coalesce(j.tried, '{{}}') AS tried, j.forced_printer, j.unrouted_at IS NOT NULL AS unrouted,
+               coalesce(extract(epoch FROM clock_timestamp() - j.unrouted_at), 0)::float8 AS waited_s,
+               row_number() OVER (PARTITION BY lower(btrim(t.printer_target)), {brand_of(schema)}
+                                  ORDER BY t.id) AS place
+          FROM {TICKET} t LEFT JOIN pos_bill b ON b.id = t.bill_id LEFT JOIN kps.job j ON j.ticket_id = t.id
+         WHERE t.status = 'new' AND (j.not_before IS NULL OR j.not_before <= clock_timestamp()
+             -- the clock has gone back since the round ended: nobody waits for it to catch up
+             OR j.finished_at > clock_timestamp())
+           AND NOT (coalesce(j.state, '') IN ('claimed', 'sending') AND {LIVE})) w
+ WHERE w.place <= {{depth:int}} ORDER BY w.id""",
+    )
+
+
+def claim(schema: PosSchema) -> Statement:
+    """new -> printing for the tickets decided on, if printer, lease, ticket and job are still as they were seen."""
+    start = log_rows(
+        schema,
+        # The reset is written first: a reader of the log meets it before the start.
+        "tick JOIN job ON job.ticket_id = tick.id JOIN want w ON w.id = tick.id "
+        "WHERE (SELECT count(*) FROM reset_log) >= 0",
+        ticket_id="tick.id",
+        action="'print_start'",
+        new_status="'printing'",
+        printer_ip=row_ip(schema, "w.row_id"),
+        metadata="""jsonb_build_object('instance', {instance:text}, 'printer_id', w.row_id, 'printer_name', w.name,
+          'attempt', tick.print_attempts, 'token', job.token, 'failover_from', nullif(w.backup_for, ''))""",
+    )
+    reset = log_rows(
+        schema,
+        "tick JOIN pick ON pick.id = tick.id JOIN want w ON w.id = tick.id WHERE pick.reset",
+        ticket_id="tick.id",
+        action="'manual_reset'",
+        old_status="coalesce(pick.job_state, 'failed')",
+        printer_ip=row_ip(schema, "w.row_id"),
+        metadata="jsonb_build_object('instance', {instance:text}, 'attempt', tick.print_attempts)",
+    )
+    return Statement(
+        "claim",
+        f"""WITH want AS MATERIALIZED (
+  SELECT * FROM unnest({{ids:bigint[]}}, {{tokens:bigint[]}}, {{keys:text[]}}, {{epochs:bigint[]}}, {{rows:bigint[]}},
+                       {{names:text[]}}, {{backups:text[]}})
+       AS w(id, token, printer_key, epoch, row_id, name, backup_for)
+), mine AS MATERIALIZED (
+  SELECT p.printer_key, p.epoch FROM kps.printer p
+   WHERE p.owner = {{me:uuid}} AND p.expires_at > clock_timestamp()
+     AND (p.printer_key, p.epoch) IN (SELECT printer_key, epoch FROM want)
+   ORDER BY p.printer_key FOR NO KEY UPDATE
+), pick AS MATERIALIZED (
+  SELECT t.id, {RESET} AS reset, j.state AS job_state, {ROUND_OPEN} AS round_open, t.print_attempts
+    FROM want w JOIN mine m ON m.printer_key = w.printer_key AND m.epoch = w.epoch
+    JOIN {TICKET} t ON t.id = w.id LEFT JOIN kps.job j ON j.ticket_id = t.id
+   WHERE t.status = 'new' AND coalesce(j.token, 0) = w.token
+   ORDER BY t.id FOR UPDATE OF t SKIP LOCKED
+), job AS (
+  INSERT INTO kps.job AS j (ticket_id, state, epoch, owner, printer_key, printer_id, printer_name, backup_for, sends,
+                            round_open, claimed_at)
+  SELECT w.id, 'claimed', w.epoch, {{me:uuid}}, w.printer_key, w.row_id, w.name, w.backup_for,
+         -- somebody else has tried this ticket before we knew it: bytes may have left
+         CASE WHEN pick.print_attempts > 0 THEN 1 ELSE 0 END, true, clock_timestamp()
+    FROM want w JOIN pick ON pick.id = w.id ORDER BY w.id
+  ON CONFLICT (ticket_id) DO UPDATE
+     SET state = 'claimed', token = nextval('kps.token_seq'), epoch = excluded.epoch, owner = excluded.owner,
+         printer_key = excluded.printer_key, printer_id = excluded.printer_id, printer_name = excluded.printer_name,
+         maybe_at = {LEFT_BEHIND},
+         backup_for = excluded.backup_for, round_open = true, not_before = NULL, claimed_at = clock_timestamp(),
+         sending_at = NULL, finished_at = NULL, unreached = false, unrouted_at = NULL,
+         tried = CASE WHEN j.state IN ('printed', 'failed') OR NOT j.round_open THEN '{{}}' ELSE j.tried END,
+         deaths = CASE WHEN j.state IN ('printed', 'failed') THEN 0 ELSE j.deaths END,
+         rescue_from = CASE WHEN j.state IN ('printed', 'failed') THEN NULL ELSE j.rescue_from END
+   WHERE j.token = (SELECT w.token FROM want w WHERE w.id = excluded.ticket_id)
+     AND NOT (j.state IN ('claimed', 'sending') AND {LIVE})
+  RETURNING ticket_id, token, printer_key
+), tick AS (
+  UPDATE {TICKET} t
+     SET status = 'printing', printer_ip = {ip_value(schema.ticket_ip_type, row_ip(schema, "w.row_id"))},
+         print_attempts = CASE WHEN pick.reset THEN 1 WHEN pick.round_open THEN greatest(t.print_attempts, 1)
+                               ELSE t.print_attempts + 1 END
+    FROM job JOIN pick ON pick.id = job.ticket_id JOIN want w ON w.id = job.ticket_id
+   WHERE t.id = job.ticket_id AND t.status = 'new'
+  RETURNING t.id, t.print_attempts
+), reset_log AS ({reset}), start_log AS ({start})
+SELECT job.printer_key, tick.id, job.token FROM tick JOIN job ON job.ticket_id = tick.id ORDER BY tick.id""",
+    )
+
+
+def reconcile(schema: PosSchema) -> Statement:
+    """Give back what is claimed for a printer of mine and held by nobody: the reply to its claim was lost."""
+    held = """SELECT j.ticket_id, j.printer_key, j.token FROM kps.job j
+   WHERE j.owner = {me:uuid} AND j.printer_key = {key:text} AND j.state = 'claimed'
+     AND j.token <> ALL ({held:bigint[]})"""
+    body = requeue(schema, held, "'reclaimed'", text="'claimed, but held by no process'")
+    return Statement("reconcile", f"WITH {body} SELECT (SELECT count(*) FROM job) AS released, {WOKEN}")
+
+
+def end_round(schema: PosSchema) -> Statement:
+    """No printer is left in this round: the next round after a delay, or `failed` after the last."""
+    reset = log_rows(
+        schema,
+        "k JOIN pick ON pick.id = k.id WHERE pick.reset",
+        ticket_id="k.id",
+        action="'manual_reset'",
+        old_status="coalesce(pick.job_state, 'failed')",
+        printer_ip="{ip:text}",
+        metadata="jsonb_build_object('instance', {instance:text}, 'attempt', k.print_attempts)",
+    )
+    log = log_rows(
+        schema,
+        "k JOIN pick ON pick.id = k.id WHERE (SELECT count(*) FROM reset_log) >= 0",
+        ticket_id="k.id",
+        new_status="k.status",
+        action="CASE WHEN k.status = 'failed' THEN 'print_failed' ELSE 'retry' END",
+        printer_ip="{ip:text}",
+        error_code="{code:text}",
+        error_message="k.error_message",
+        metadata="jsonb_build_object('instance', {instance:text}, 'attempt', k.print_attempts)",
+    )
+    attempts = """CASE WHEN pick.reset THEN 1 WHEN pick.round_open THEN greatest(pick.print_attempts, 1)
+         ELSE pick.print_attempts + 1 END"""
+    budget = "CASE WHEN pick.max_retries > 0 THEN pick.max_retries ELSE {budget:int} END"
+    return Statement(
+        "end_round",
+        f"""WITH {SEEN}, job AS (
+  INSERT INTO kps.job AS j (ticket_id, state, sends, not_before, unreached, failed_attempts, finished_at,
+                            rescue_from, error)
+  SELECT pick.id, CASE WHEN {attempts} >= {budget} THEN 'failed' ELSE 'requeued' END,
+         CASE WHEN pick.print_attempts > 0 THEN 1 ELSE 0 END,
+         CASE WHEN {attempts} < {budget} THEN clock_timestamp() + {{delay:float8}} * interval '1 second' END,
+         {attempts} >= {budget} AND pick.print_attempts = 0, {attempts}, clock_timestamp(),
+         CASE WHEN {attempts} >= {budget} THEN clock_timestamp() END, {{error:text}} FROM pick
+  ON CONFLICT (ticket_id) DO UPDATE
+     SET state = excluded.state, token = nextval('kps.token_seq'), round_open = false, tried = '{{}}',
+         maybe_at = {LEFT_BEHIND},
+         not_before = excluded.not_before, unrouted_at = NULL,
+         unreached = excluded.state = 'failed' AND j.sends = 0, failed_attempts = excluded.failed_attempts,
+         rescue_from = CASE WHEN j.state IN ('printed', 'failed') THEN excluded.rescue_from
+                            ELSE coalesce(j.rescue_from, excluded.rescue_from) END,
+         finished_at = excluded.finished_at, error = excluded.error
+   WHERE {AS_SEEN}
+  RETURNING j.ticket_id, j.state, j.failed_attempts
+), k AS (
+  UPDATE {TICKET} k
+     SET status = CASE WHEN job.state = 'failed' THEN 'failed' ELSE 'new' END, print_attempts = job.failed_attempts,
+         error_message = CASE WHEN pick.round_open AND k.error_message <> '' THEN k.error_message
+           ELSE {{error:text}} END,
+         last_error_at = clock_timestamp(),
+         printer_ip = CASE WHEN pick.round_open AND k.printer_ip IS NOT NULL THEN k.printer_ip
+                           ELSE {ip_value(schema.ticket_ip_type, "{ip:text}")} END
+    FROM job JOIN pick ON pick.id = job.ticket_id WHERE k.id = job.ticket_id AND k.status = 'new'
+  RETURNING k.id, k.status, k.print_attempts, k.error_message
+), reset_log AS ({reset}), log AS ({log})
+SELECT id, status, print_attempts FROM k ORDER BY id""",
+    )
+
+
+def give_up(schema: PosSchema) -> Statement:
+    """`failed` at once, for a reason that another try would not mend; `rescue` lets a later printer row save it."""
+    log = log_rows(
+        schema,
+        "k",
+        ticket_id="k.id",
+        new_status="'failed'",
+        action="'print_failed'",
+        printer_ip=ip_text(schema.ticket_ip_type, "k.printer_ip"),
+        error_code="{code:text}",
+        error_message="{error:text}",
+        metadata="jsonb_build_object('instance', {instance:text}, 'attempt', k.print_attempts)",
+    )
+    return Statement("give_up", f"WITH {SEEN}, {_failed(schema, log)}\nSELECT id FROM k ORDER BY id")
+
+
+def _failed(schema: PosSchema, log: str) -> str:
+    """CTEs job, k, log that fail the tickets of `pick`."""
+    brand = "k.brand_id, " if schema.ticket_has_brand else ""
+    ip = ip_text(schema.printer_ip_type, "sp.printer_ip")
+    first = f"""(SELECT {ip} FROM {PRINTER} sp WHERE lower(btrim(sp.station_code)) = lower(btrim(k.printer_target))
+       AND sp.brand_id = coalesce({brand}(SELECT b.brand_id FROM pos_bill b WHERE b.id = k.bill_id))
+     ORDER BY sp.priority, sp.id LIMIT 1)"""
+    return f"""job AS (
+  INSERT INTO kps.job AS j (ticket_id, state, sends, unreached, failed_attempts, finished_at, rescue_from, error)
+  SELECT pick.id, 'failed', CASE WHEN pick.print_attempts > 0 THEN 1 ELSE 0 END,
+         {{rescue:boolean}} AND pick.print_attempts = 0, pick.print_attempts, clock_timestamp(), clock_timestamp(),
+           {{error:text}}
+    FROM pick
+  ON CONFLICT (ticket_id) DO UPDATE
+     SET state = 'failed', rescue_from = CASE WHEN j.state IN ('printed', 'failed') THEN excluded.rescue_from
+                                              ELSE coalesce(j.rescue_from, excluded.rescue_from) END,
+         token = nextval('kps.token_seq'), round_open = false, tried = '{{}}', not_before = NULL,
+         maybe_at = {LEFT_BEHIND},
+         unrouted_at = NULL, unreached = {{rescue:boolean}} AND j.sends = 0, failed_attempts = excluded.failed_attempts,
+         finished_at = clock_timestamp(), error = excluded.error
+   WHERE {AS_SEEN}
+  RETURNING j.ticket_id
+), k AS (
+  UPDATE {TICKET} k SET status = 'failed', error_message = {{error:text}}, last_error_at = clock_timestamp(),
+         printer_ip = coalesce(k.printer_ip, {ip_value(schema.ticket_ip_type, first)})
+    FROM job WHERE k.id = job.ticket_id AND k.status = 'new' RETURNING k.id, k.print_attempts, k.printer_ip
+), log AS ({log})"""
+
+
+WAIT = Statement(
+    "wait",
+    f"""WITH {SEEN}
+INSERT INTO kps.job AS j (ticket_id, state, sends, unrouted_at)
+SELECT id, CASE WHEN reset THEN 'failed' ELSE 'waiting' END, CASE WHEN print_attempts > 0 THEN 1 ELSE 0 END,
+       clock_timestamp() FROM pick
+ON CONFLICT (ticket_id) DO UPDATE SET unrouted_at = coalesce(j.unrouted_at, excluded.unrouted_at) WHERE {AS_SEEN}
+RETURNING ticket_id""",
+)
+"""Remember in the database since when a ticket has been waiting for a printer row; what it was before stays known."""
+
+
+def stale(schema: PosSchema) -> Statement:
+    """Backlog of another day, found by the first look: failed with a clear text, but for the operator's resets."""
+    log = log_rows(
+        schema,
+        "k",
+        ticket_id="k.id",
+        new_status="'failed'",
+        action="'print_failed'",
+        printer_ip=ip_text(schema.ticket_ip_type, "k.printer_ip"),
+        error_code="'stale'",
+        error_message="{error:text}",
+        metadata="jsonb_build_object('instance', {instance:text}, 'attempt', k.print_attempts)",
+    )
+    seen = f"""want AS MATERIALIZED (
+  SELECT t.id, coalesce(j.token, 0) AS token FROM {TICKET} t LEFT JOIN kps.job j ON j.ticket_id = t.id
+    LEFT JOIN pos_bill b ON b.id = t.bill_id LEFT JOIN core_brand br ON br.id = {brand_of(schema)}
+   WHERE t.status = 'new' AND t.created_at < clock_timestamp() - {{minutes:float8}} * interval '1 minute'
+     AND NOT {RESET} AND NOT (coalesce(j.state, '') IN ('claimed', 'sending') AND {LIVE})
+     AND (cardinality({{stations:text[]}}) = 0 OR lower(btrim(t.printer_target)) = ANY ({{stations:text[]}}))
+     AND (cardinality({{brands:text[]}}) = 0 OR br.id::text = ANY ({{brands:text[]}})
+       OR lower(br.code) = ANY ({{brands:text[]}}))
+), pick AS MATERIALIZED (
+  SELECT t.id, t.print_attempts FROM want w JOIN {TICKET} t ON t.id = w.id
+   WHERE t.status = 'new' ORDER BY t.id FOR UPDATE OF t SKIP LOCKED
+)"""
+    return Statement(
+        "stale",
+        f"WITH {seen}, {_failed(schema, log).replace('{rescue:boolean}', 'false')}\nSELECT id FROM k ORDER BY id",
+    )
+
+
+def rescuable(schema: PosSchema) -> Statement:
+    """Tickets that failed only because no printer could be reached, and that nobody has touched since."""
+    return Statement(
+        "rescuable",
+        f"""SELECT t.id, lower(btrim(t.printer_target)) AS station, {brand_of(schema)}::text AS brand, j.token
+  FROM kps.job j JOIN {TICKET} t ON t.id = j.ticket_id LEFT JOIN pos_bill b ON b.id = t.bill_id
+ WHERE j.unreached AND j.state = 'failed'
+   AND j.rescue_from > clock_timestamp() - {{minutes:float8}} * interval '1 minute'
+   AND t.status = 'failed' AND t.print_attempts = j.failed_attempts AND j.sends = 0
+   AND NOT EXISTS (SELECT 1 FROM {TICKET} r WHERE r.original_ticket_id = t.id)
+ ORDER BY t.id LIMIT 1000""",
+    )
+
+
+def rescue(schema: PosSchema) -> Statement:
+    """failed -> new for one more round."""
+    log = log_rows(
+        schema,
+        "k",
+        ticket_id="k.id",
+        old_status="'failed'",
+        new_status="'new'",
+        action="'retry'",
+        printer_ip=ip_text(schema.ticket_ip_type, "k.printer_ip"),
+        error_message="'a printer of its route is able again'",
+        metadata="jsonb_build_object('instance', {instance:text}, 'attempt', k.print_attempts, 'rescue', true)",
+    )
+    return Statement(
+        "rescue",
+        f"""WITH want AS MATERIALIZED (
+  SELECT * FROM unnest({{ids:bigint[]}}, {{tokens:bigint[]}}) AS w(id, token)
+), pick AS MATERIALIZED (
+  SELECT t.id FROM want w JOIN {TICKET} t ON t.id = w.id JOIN kps.job j ON j.ticket_id = t.id
+   WHERE t.status = 'failed' AND t.print_attempts = j.failed_attempts AND j.token = w.token AND j.unreached
+     AND NOT EXISTS (SELECT 1 FROM {TICKET} r WHERE r.original_ticket_id = t.id)
+   ORDER BY t.id FOR UPDATE OF t SKIP LOCKED
+), job AS (
+  UPDATE kps.job j SET state = 'requeued', token = nextval('kps.token_seq'), unreached = false, round_open = false,
+         tried = '{{}}', not_before = NULL
+    FROM pick, want w WHERE j.ticket_id = pick.id AND w.id = pick.id AND j.token = w.token AND j.unreached
+  RETURNING j.ticket_id
+), k AS (
+  UPDATE {TICKET} k SET status = 'new' FROM job WHERE k.id = job.ticket_id AND k.status = 'failed'
+  RETURNING k.id, k.print_attempts, k.printer_ip
+), log AS ({log})
+SELECT id, (SELECT count(pg_notify('{CHANNEL_TICKET}', ''))) AS woken FROM k ORDER BY id""",
+    )
+
+
+def next_due() -> Statement:
+    """Seconds until the next waiting ticket may begin its next round; no row if none waits."""
+    return Statement(
+        "next_due",
+        f"""SELECT extract(epoch FROM min(j.not_before) - clock_timestamp())::float8 AS due_s
+  FROM kps.job j JOIN {TICKET} t ON t.id = j.ticket_id
+ WHERE j.not_before IS NOT NULL AND j.state = 'requeued' AND t.status = 'new' AND j.not_before > clock_timestamp()
+HAVING min(j.not_before) IS NOT NULL""",
+    )

@@ -1,0 +1,312 @@
+"""What the supervisor keeps in order: leases, the dead, orphans, and what is shown of it all."""
+
+from __future__ import annotations
+
+from kps.database.connection import Statement
+from kps.database.schema import PRINTER, TICKET, PosSchema
+from kps.database.statements.parts import (
+    AS_SEEN,
+    CHANNEL_PRINTER,
+    CHANNEL_TICKET,
+    LIVE,
+    WOKEN,
+    ip_text,
+    log_rows,
+    requeue,
+)
+
+_STATE_KNOWN = "(p.owner = excluded.owner OR (p.owner IS NULL AND p.yielded_until > clock_timestamp()))"
+
+
+def acquire(schema: PosSchema) -> Statement:
+    """Take the printers whose lease has ended; what an earlier epoch of somebody else left open is given back.
+
+    `contested`: its last owner did not let go, its lease ran out; it may still hold the device's only connection.
+    """
+    before = """before AS MATERIALIZED (
+  SELECT p.printer_key, p.owner FROM kps.printer p WHERE p.printer_key = ANY ({keys:text[]})
+), a AS (
+  INSERT INTO kps.printer AS p (printer_key, name, owner, owner_name, epoch, expires_at)
+  SELECT k, n, {me:uuid}, {instance:text}, 1, clock_timestamp() + {ttl:float8} * interval '1 second'
+    FROM unnest({keys:text[]}, {names:text[]}) AS w(k, n) ORDER BY k
+  ON CONFLICT (printer_key) DO UPDATE
+     SET owner = excluded.owner, owner_name = excluded.owner_name, name = excluded.name, epoch = p.epoch + 1,
+         expires_at = excluded.expires_at,
+         -- What the last owner found wrong is not known to be so any more: tickets wait for the new owner's hello.
+         -- The same owner's process may hold a blocked ticket, and cannot say so again.
+         -- And one that was just given up because it cannot be reached is not waited for.
+         -- What a probe has left behind nobody knows yet.
+         state = CASE WHEN p.borrowed_until < p.expires_at AND (p.state = 'ready' OR {known}) THEN p.state
+                      ELSE 'starting' END,
+         state_text = CASE WHEN p.borrowed_until < p.expires_at AND {known} THEN p.state_text ELSE '' END,
+         state_since = CASE WHEN p.borrowed_until < p.expires_at AND (p.state = 'ready' OR {known}) THEN p.state_since
+                            ELSE clock_timestamp() END
+   WHERE p.expires_at <= clock_timestamp() AND p.borrowed_until <= clock_timestamp()
+     AND NOT (p.yielded_by IS NOT DISTINCT FROM excluded.owner AND p.yielded_until > clock_timestamp()
+              -- after this long without a taker nobody else wants it
+              AND p.expires_at > clock_timestamp() - interval '6 seconds'
+              AND EXISTS (SELECT 1 FROM kps.instance i WHERE i.owner <> excluded.owner
+                             AND i.seen_at > clock_timestamp() - interval '6 seconds'))
+  RETURNING p.printer_key, p.epoch, p.state, p.answers, p.proof_level, p.pushes, p.clears, p.firmware
+), carried AS (
+  -- my own lapsed lease: what my processes hold goes on under the new epoch
+  UPDATE kps.job j SET epoch = a.epoch FROM a
+   WHERE j.printer_key = a.printer_key AND j.owner = {me:uuid} AND j.state IN ('claimed', 'sending')
+     AND j.epoch < a.epoch
+  RETURNING j.printer_key
+),""".replace("{known}", _STATE_KNOWN)
+    held = """SELECT j.ticket_id, j.printer_key, j.token FROM kps.job j JOIN a ON a.printer_key = j.printer_key
+   WHERE j.state IN ('claimed', 'sending') AND j.epoch < a.epoch AND j.owner IS DISTINCT FROM {me:uuid}"""
+    body = requeue(schema, held, "'reclaimed'", text="'its printer has a new owner'", before=before)
+    return Statement(
+        "acquire",
+        f"WITH {body} "
+        f"SELECT a.*, EXISTS (SELECT 1 FROM before b WHERE b.printer_key = a.printer_key AND b.owner <> {{me:uuid}}) "
+        f"AS contested, (SELECT count(*) FROM carried c WHERE c.printer_key = a.printer_key) AS carried, "
+        f"(SELECT count(*) FROM job JOIN held ON held.ticket_id = job.ticket_id "
+        f"WHERE held.printer_key = a.printer_key) AS released, "
+        f"(SELECT count(pg_notify('{CHANNEL_PRINTER}', ''))) AS told, {WOKEN} FROM a",
+        prelude=_LOCK_LEASES,
+    )
+
+
+RENEW = Statement(
+    "renew",
+    """WITH here AS (
+  INSERT INTO kps.instance AS i (owner, name, host) VALUES ({me:uuid}, {instance:text}, {host:text})
+  ON CONFLICT (owner) DO UPDATE SET seen_at = clock_timestamp() RETURNING 1
+), cut AS (
+  -- The clock has gone back since these were given: whoever lives renews in time, whoever does not may be followed.
+  UPDATE kps.printer p
+     SET expires_at = clock_timestamp() + CASE WHEN p.owner IS NULL THEN 0 ELSE {ttl:float8} END * interval '1 second'
+   WHERE p.printer_key IN (
+     SELECT o.printer_key FROM kps.printer o WHERE o.owner IS DISTINCT FROM {me:uuid}
+        AND o.expires_at > clock_timestamp() + CASE WHEN o.owner IS NULL THEN 0 ELSE 120 END * interval '1 second'
+      ORDER BY o.printer_key FOR NO KEY UPDATE SKIP LOCKED)
+  RETURNING 1
+), mine AS MATERIALIZED (
+  SELECT p.printer_key, p.epoch FROM kps.printer p
+    JOIN unnest({keys:text[]}, {epochs:bigint[]}) AS m(printer_key, epoch) USING (printer_key)
+   WHERE p.epoch = m.epoch AND p.owner = {me:uuid} AND p.expires_at > clock_timestamp()
+   ORDER BY p.printer_key FOR NO KEY UPDATE OF p
+)
+UPDATE kps.printer p SET expires_at = clock_timestamp() + {ttl:float8} * interval '1 second'
+  FROM mine WHERE p.printer_key = mine.printer_key AND p.epoch = mine.epoch AND (SELECT count(*) FROM here) >= 0
+RETURNING p.printer_key, p.epoch""",
+)
+"""Keep the leases of the printers whose process is well, and say that this instance lives.
+
+An ended lease stays ended. A lease of somebody else that seems to last for minutes is cut to its length.
+"""
+
+
+_LOCK_LEASES = "SELECT 1 FROM kps.printer WHERE printer_key = ANY (%(keys)s) ORDER BY printer_key FOR NO KEY UPDATE"
+
+
+_LOCK_LEASE = "SELECT 1 FROM kps.printer WHERE printer_key = %(key)s FOR NO KEY UPDATE"
+"""Preludes of what ends a lease or an epoch: a claim holds the lease until it is committed, and only a snapshot
+taken after that sees the job which it has made."""
+
+
+YIELD = Statement(
+    "yield_lease",
+    f"""WITH other AS (
+  SELECT 1 FROM kps.instance i
+   WHERE i.owner <> {{me:uuid}} AND i.seen_at > clock_timestamp() - interval '6 seconds' LIMIT 1
+), p AS (
+  UPDATE kps.printer p SET expires_at = clock_timestamp(), owner = NULL, yielded_by = {{me:uuid}},
+         yielded_until = clock_timestamp() + {{away:float8}} * interval '1 second'
+   WHERE p.printer_key = {{key:text}} AND p.owner = {{me:uuid}} AND p.epoch = {{epoch:bigint}}
+     AND EXISTS (SELECT 1 FROM other)
+     AND NOT EXISTS (SELECT 1 FROM kps.job j WHERE j.printer_key = p.printer_key AND j.state IN ('claimed', 'sending'))
+  RETURNING p.printer_key
+)
+SELECT printer_key, (SELECT count(pg_notify('{CHANNEL_PRINTER}', ''))) AS told FROM p""",
+    prelude=_LOCK_LEASE,
+)
+"""Give up a printer that this instance cannot reach, if another instance lives."""
+
+
+EXPIRE_OWNER = Statement(
+    "expire_owner",
+    f"""WITH p AS (
+  UPDATE kps.printer p SET expires_at = clock_timestamp(), owner = NULL
+   WHERE p.owner = {{owner:uuid}} AND p.expires_at > clock_timestamp() RETURNING p.printer_key
+), i AS (DELETE FROM kps.instance WHERE owner = {{owner:uuid}} RETURNING 1)
+SELECT printer_key, (SELECT count(pg_notify('{CHANNEL_PRINTER}', ''))) AS told FROM p""",
+)
+"""End the leases of a generation whose processes are proven gone."""
+
+
+LAPSE = Statement(
+    "lapse",
+    f"""WITH p AS (
+  UPDATE kps.printer p SET expires_at = clock_timestamp(), owner = NULL
+   WHERE p.owner = {{me:uuid}} AND p.printer_key = ANY ({{keys:text[]}})
+     AND NOT EXISTS (SELECT 1 FROM kps.job j WHERE j.printer_key = p.printer_key AND j.owner = p.owner
+                        AND j.state IN ('claimed', 'sending'))
+  RETURNING p.printer_key
+)
+SELECT printer_key, (SELECT count(pg_notify('{CHANNEL_PRINTER}', ''))) AS told FROM p""",
+    prelude=_LOCK_LEASES,
+)
+"""End leases at once, so that another instance may take over; never while something is held under them."""
+
+
+def release_dead(schema: PosSchema) -> Statement:
+    """A printer process has been reaped: a new epoch, and all it held is given back.
+
+    `blamed` is the token of a ticket that the process was preparing when it died of its own (0 = none).
+    """
+    before = """a AS (
+  UPDATE kps.printer p SET epoch = p.epoch + 1
+   WHERE p.printer_key = {key:text} AND p.owner = {me:uuid} AND p.epoch = {epoch:bigint}
+  RETURNING p.printer_key, p.epoch
+),"""
+    held = """SELECT j.ticket_id, j.printer_key, j.token FROM kps.job j JOIN a ON a.printer_key = j.printer_key
+   WHERE j.state IN ('claimed', 'sending') AND j.epoch < a.epoch"""
+    body = requeue(
+        schema,
+        held,
+        "'reclaimed'",
+        text="'the printer process died'",
+        before=before,
+        death="j.token = {blamed:bigint}",
+    )
+    return Statement(
+        "release_dead",
+        f"WITH {body} SELECT a.epoch, (SELECT count(*) FROM job) AS released, {WOKEN} FROM a",
+        prelude=_LOCK_LEASE,
+    )
+
+
+def orphans() -> Statement:
+    """`printing` tickets that no job under a live lease accounts for."""
+    return Statement(
+        "orphans",
+        f"""SELECT t.id, coalesce(j.token, 0) AS token FROM {TICKET} t LEFT JOIN kps.job j ON j.ticket_id = t.id
+ WHERE t.status = 'printing' AND NOT (coalesce(j.state, '') IN ('claimed', 'sending') AND {LIVE})
+ ORDER BY t.id LIMIT 500""",
+    )
+
+
+def adopt(schema: PosSchema) -> Statement:
+    """Take over `printing` tickets that nobody accounts for; all but the only claimed ones are marked."""
+    log = log_rows(
+        schema,
+        "k JOIN pick ON pick.id = k.id",
+        ticket_id="k.id",
+        old_status="'printing'",
+        new_status="'new'",
+        action="'retry'",
+        printer_ip=ip_text(schema.ticket_ip_type, "k.printer_ip"),
+        error_code="'reclaimed'",
+        error_message="'printing for too long without a live owner'",
+        metadata="""jsonb_build_object('instance', {instance:text},
+          'possible_duplicate', pick.job_state IS DISTINCT FROM 'claimed')""",
+    )
+    return Statement(
+        "adopt",
+        f"""WITH want AS MATERIALIZED (
+  SELECT * FROM unnest({{ids:bigint[]}}, {{tokens:bigint[]}}) AS w(id, token)
+), pick AS MATERIALIZED (
+  SELECT t.id, j.state AS job_state FROM want w JOIN {TICKET} t ON t.id = w.id LEFT JOIN kps.job j ON j.ticket_id = t.id
+   WHERE t.status = 'printing' AND coalesce(j.token, 0) = w.token
+     AND NOT (coalesce(j.state, '') IN ('claimed', 'sending') AND {LIVE})
+   ORDER BY t.id FOR UPDATE OF t SKIP LOCKED
+), job AS (
+  INSERT INTO kps.job AS j (ticket_id, state, sends, round_open) SELECT pick.id, 'requeued', 1, true FROM pick
+  ON CONFLICT (ticket_id) DO UPDATE
+     SET state = 'requeued', token = nextval('kps.token_seq'), round_open = true,
+         tried = CASE WHEN j.state IN ('printed', 'failed') THEN '{{}}' ELSE j.tried END,
+         sends = CASE WHEN j.state = 'claimed' THEN j.sends ELSE greatest(j.sends, 1) END,
+         maybe_at = CASE WHEN j.state = 'sending' AND j.printer_name <> ALL (j.maybe_at)
+           THEN j.maybe_at || j.printer_name
+                         ELSE j.maybe_at END
+   WHERE {AS_SEEN}
+  RETURNING j.ticket_id
+), k AS (
+  UPDATE {TICKET} k SET status = 'new' FROM job WHERE k.id = job.ticket_id AND k.status = 'printing'
+  RETURNING k.id, k.printer_ip
+), log AS ({log})
+SELECT id, (SELECT count(pg_notify('{CHANNEL_TICKET}', ''))) AS woken FROM k ORDER BY id""",
+    )
+
+
+def sweep() -> Statement:
+    """Forget the jobs of tickets that the POS has deleted, and instances long gone."""
+    return Statement(
+        "sweep",
+        f"""WITH gone AS (
+  DELETE FROM kps.job j WHERE j.ticket_id IN (
+    SELECT o.ticket_id FROM kps.job o LEFT JOIN {TICKET} t ON t.id = o.ticket_id
+     WHERE t.id IS NULL AND NOT (o.state IN ('claimed', 'sending')) LIMIT 1000)
+  RETURNING 1
+), old AS (
+  DELETE FROM kps.instance i WHERE i.seen_at < clock_timestamp() - interval '1 day'
+    AND i.owner <> {{me:uuid}} RETURNING 1
+)
+SELECT (SELECT count(*) FROM gone) AS jobs, (SELECT count(*) FROM old) AS instances""",
+    )
+
+
+def rows(schema: PosSchema) -> Statement:
+    """All printer rows of the POS, in routing order."""
+    return Statement(
+        "rows",
+        f"""SELECT sp.id, lower(btrim(sp.station_code)) AS station, btrim(sp.printer_name) AS name,
+       btrim({ip_text(schema.printer_ip_type, "sp.printer_ip")}) AS host, sp.printer_port AS port,
+       lower(btrim(sp.printer_type)) AS kind, sp.timeout_seconds AS timeout_s, sp.priority, sp.is_active AS active,
+       sp.brand_id::text AS brand, lower(coalesce(br.code, '')) AS brand_code, coalesce(br.name, '') AS brand_name,
+       sp.total_prints, sp.failed_prints
+  FROM {PRINTER} sp LEFT JOIN core_brand br ON br.id = sp.brand_id
+ ORDER BY sp.priority, sp.id""",
+    )
+
+
+PRINTERS = Statement(
+    "printers",
+    """SELECT printer_key, owner::text AS owner, owner_name, epoch,
+       CASE WHEN borrowed_until > clock_timestamp() THEN 'held'
+            -- nobody has taken it back yet, so what was wrong before the probe is not known to be so any more
+            WHEN expires_at <= clock_timestamp() AND borrowed_until >= expires_at AND isfinite(borrowed_until)
+              THEN 'starting' ELSE state END AS state,
+       state_since,
+       CASE WHEN borrowed_until > clock_timestamp() THEN 'borrowed for a probe by ' || borrowed_by
+            ELSE state_text END AS state_text,
+       borrowed_until > clock_timestamp() AS borrowed, borrowed_by, held_by, paper, response_ms,
+       checked_at, coalesce(proof_level, CASE WHEN answers THEN 'realtime' ELSE 'none' END) AS proof, answers,
+       proof_level, cover_open, cutter_ok, demoted_text, expires_at > clock_timestamp() AS live,
+       -- a borrowed device has had no owner on purpose: whoever may take it back gets as long as after a lease
+       CASE WHEN isfinite(greatest(expires_at, borrowed_until))
+            THEN extract(epoch FROM clock_timestamp() - greatest(expires_at, borrowed_until))::float8 ELSE 1e9 END
+         AS lapsed_s,
+       extract(epoch FROM clock_timestamp() - state_since)::float8 AS state_age_s
+  FROM kps.printer WHERE printer_key = ANY ({keys:text[]})""",
+)
+"""What is known about devices, whoever owns them."""
+
+
+UNPROVEN = Statement(
+    "unproven",
+    """SELECT ticket_id, maybe_at FROM kps.job
+ WHERE maybe_at <> '{}' AND greatest(claimed_at, finished_at) > clock_timestamp() - interval '1 day'
+ ORDER BY ticket_id DESC LIMIT 200""",
+)
+"""Tickets of the last day of which a copy may lie at a printer, newest first."""
+
+
+def counts() -> Statement:
+    """The queue in numbers, for /health and /metrics; `today` is the database's day."""
+    return Statement(
+        "counts",
+        f"""SELECT count(*) FILTER (WHERE t.status = 'new') AS new, count(*) FILTER (WHERE t.status = 'printing')
+       AS printing,
+       (SELECT count(*) FROM {TICKET} f WHERE f.status = 'failed'
+           AND f.created_at >= date_trunc('day', clock_timestamp())) AS failed_today,
+       (SELECT count(*) FROM kps.job j WHERE j.state = 'printed'
+           AND j.finished_at >= date_trunc('day', clock_timestamp())) AS printed_today,
+       coalesce(extract(epoch FROM clock_timestamp() - min(t.created_at) FILTER (WHERE t.status = 'new')),
+         0)::float8 AS oldest_new_age_s
+  FROM {TICKET} t WHERE t.status IN ('new', 'printing')""",
+    )

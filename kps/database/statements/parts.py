@@ -1,0 +1,158 @@
+"""What the statements have in common: locks, conditions, log rows, and giving jobs back."""
+
+from __future__ import annotations
+
+from kps.database.schema import PRINTER, TICKET, PosSchema
+
+CHANNEL_TICKET = "kps_ticket_new"
+"""Notified by the wake-up trigger and whenever KPS gives a ticket back."""
+CHANNEL_PRINTER = "kps_printer"
+"""Notified when a printer's state or owner changes."""
+
+FAMILY_LOCK = 1_263_557_185
+"""First key of the advisory lock that serialises the sending of an original and its reprints."""
+
+
+def brand_of(schema: PosSchema) -> str:
+    """The brand of ticket t with bill b."""
+    return "coalesce(t.brand_id, b.brand_id)" if schema.ticket_has_brand else "b.brand_id"
+
+
+def ip_text(kind: str, expression: str) -> str:
+    """A column of that type as text."""
+    return f"host({expression})" if kind == "inet" else f"{expression}::text"
+
+
+def ip_value(kind: str, expression: str) -> str:
+    """A text expression as a value of the column; a host name does not fit an inet column and becomes NULL."""
+    if kind != "inet":
+        return expression
+    return f"CASE WHEN {expression} ~ '^[0-9a-fA-F.:]+$' THEN {expression}::inet END"
+
+
+def log_rows(schema: PosSchema, source: str, **values: str) -> str:
+    """An INSERT into the audit table from `source`; columns that the POS lacks are left out."""
+    given = {
+        "timestamp": "clock_timestamp()",
+        "old_status": "'new'",
+        "new_status": "'new'",
+        "action": "'retry'",
+        "actor": "'printer_service'",
+        "printer_ip": "NULL",
+        "error_code": "''",
+        "error_message": "''",
+        "duration_ms": "NULL::int",
+        "metadata": "'{}'::jsonb",
+    } | values
+    given["printer_ip"] = ip_value(schema.log_ip_type, f"({given['printer_ip']})::text")
+    columns = [name for name in schema.log_columns if name in given]
+    names = ", ".join(f'"{name}"' for name in columns)
+    picked = ", ".join(f"({given[name]})" for name in columns)
+    return f"INSERT INTO {schema.log_table} ({names}) SELECT {picked} FROM {source} RETURNING 1"
+
+
+_ROW_IP = "(SELECT {text} FROM " + PRINTER + " sp WHERE sp.id = {id})"
+
+
+def row_ip(schema: PosSchema, row_id: str) -> str:
+    """The printer row's own text of its address."""
+    return _ROW_IP.format(text=ip_text(schema.printer_ip_type, "sp.printer_ip"), id=row_id)
+
+
+LIVE = """EXISTS (SELECT 1 FROM kps.printer p WHERE p.printer_key = j.printer_key AND p.owner = j.owner
+                    AND p.epoch = j.epoch AND p.expires_at > clock_timestamp())"""
+
+
+RESET = """(coalesce(j.state, '') IN ('printed', 'failed')
+       OR (j.ticket_id IS NULL AND t.max_retries > 0 AND t.print_attempts >= t.max_retries))"""
+"""An operator's reset of a `new` ticket; true or false, never NULL, so that NOT means what it says."""
+
+
+ROUND_OPEN = "(coalesce(j.round_open, false) AND coalesce(j.state, '') NOT IN ('printed', 'failed'))"
+"""Whether the ticket goes on with a round that has begun; a reset begins a new one."""
+
+
+LEFT_BEHIND = """CASE WHEN j.state = 'sending' AND j.printer_name <> ALL (j.maybe_at)
+           THEN j.maybe_at || j.printer_name ELSE j.maybe_at END"""
+"""maybe_at, when a sending is passed over: its lease has ended, and a hand has made its ticket `new`."""
+
+
+def requeue(
+    schema: PosSchema,
+    held: str,
+    reason: str,
+    *,
+    text: str,
+    tail: str = "",
+    before: str = "",
+    death: str = "false",
+    sent: bool = True,
+) -> str:
+    """CTEs that give the jobs of `held` (ticket_id, printer_key, token) back; a sending one may be on paper.
+
+    `sent=False` is for a holder who knows that no byte has left.
+    """
+    unsent = "- CASE WHEN given.state = 'sending' THEN 1 ELSE 0 END" if not sent else ""
+    may_lie = "given.state = 'sending'" if sent else "false"
+    log = log_rows(
+        schema,
+        "given JOIN back ON back.id = given.ticket_id",
+        ticket_id="given.ticket_id",
+        old_status="'printing'",
+        new_status="back.status",
+        action="CASE WHEN back.status = 'failed' THEN 'print_failed' ELSE 'retry' END",
+        printer_ip=row_ip(schema, "given.printer_id"),
+        error_code="CASE WHEN back.status = 'failed' THEN 'poison' ELSE " + reason + " END",
+        error_message="CASE WHEN back.status = 'failed' THEN back.error_message ELSE " + text + " END",
+        metadata="""jsonb_build_object('instance', {instance:text}, 'printer_id', given.printer_id,
+          'printer_name', given.printer_name, 'token', given.token, 'possible_duplicate', """
+        + may_lie
+        + ")",
+    )
+    return f"""{before} held AS MATERIALIZED ({held}),
+locked AS MATERIALIZED (
+  SELECT t.id, t.status FROM {TICKET} t JOIN held ON held.ticket_id = t.id ORDER BY t.id FOR UPDATE OF t
+), given AS MATERIALIZED (
+  SELECT j.ticket_id, j.state, j.printer_id, j.printer_name, j.token, ({death}) AS death, j.deaths
+    FROM kps.job j JOIN held ON held.ticket_id = j.ticket_id AND held.token = j.token
+   WHERE j.state IN ('claimed', 'sending') AND (SELECT count(*) FROM locked) >= 0
+   ORDER BY j.ticket_id FOR UPDATE OF j
+), job AS (
+  UPDATE kps.job j
+     SET state = CASE WHEN l.status IN ('new', 'printing') THEN
+                        CASE WHEN given.death AND given.deaths >= 1 AND l.status = 'printing' THEN 'failed'
+                          ELSE 'requeued' END
+                      WHEN l.status = 'printed' THEN 'printed' ELSE 'failed' END,
+         token = nextval('kps.token_seq'), sends = j.sends {unsent},
+         deaths = j.deaths + CASE WHEN given.death THEN 1 ELSE 0 END,
+         maybe_at = CASE WHEN {may_lie} AND j.printer_name <> ALL (j.maybe_at)
+                         THEN j.maybe_at || j.printer_name ELSE j.maybe_at END
+    FROM given LEFT JOIN locked l ON l.id = given.ticket_id
+   WHERE j.ticket_id = given.ticket_id AND j.token = given.token
+  RETURNING j.ticket_id, j.state
+), back AS (
+  UPDATE {TICKET} k SET status = CASE WHEN job.state = 'failed' THEN 'failed' ELSE 'new' END,
+         error_message = CASE WHEN job.state = 'failed'
+           THEN 'the printer process died twice while preparing this ticket' ELSE k.error_message END,
+         last_error_at = CASE WHEN job.state = 'failed' THEN clock_timestamp() ELSE k.last_error_at END
+    FROM job WHERE k.id = job.ticket_id AND k.status = 'printing'
+  RETURNING k.id, k.status, k.error_message
+), log AS ({log}) {tail}"""
+
+
+WOKEN = f"(SELECT count(pg_notify('{CHANNEL_TICKET}', '')) FROM back) AS woken"
+
+
+SEEN = f"""want AS MATERIALIZED (
+  SELECT * FROM unnest({{ids:bigint[]}}, {{tokens:bigint[]}}) AS w(id, token)
+), pick AS MATERIALIZED (
+  SELECT t.id, t.print_attempts, t.max_retries, {RESET} AS reset, {ROUND_OPEN} AS round_open, j.state AS job_state
+    FROM want w JOIN {TICKET} t ON t.id = w.id LEFT JOIN kps.job j ON j.ticket_id = t.id
+   WHERE t.status = 'new' AND coalesce(j.token, 0) = w.token
+     AND NOT (coalesce(j.state, '') IN ('claimed', 'sending') AND {LIVE})
+   ORDER BY t.id FOR UPDATE OF t SKIP LOCKED
+)"""
+"""Tickets that are still as a look saw them, locked."""
+
+
+AS_SEEN = "j.token = (SELECT w.token FROM want w WHERE w.id = excluded.ticket_id)"

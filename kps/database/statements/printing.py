@@ -1,0 +1,422 @@
+"""What a printer process does with its device and its tickets: promise, settle, prove late, tell of itself."""
+
+from __future__ import annotations
+
+from kps.database.connection import Statement
+from kps.database.schema import CHECKER_TEMPLATE, HEALTH, ITEM, KITCHEN_TEMPLATE, PRINTER, TICKET, PosSchema
+from kps.database.statements.parts import (
+    CHANNEL_PRINTER,
+    CHANNEL_TICKET,
+    FAMILY_LOCK,
+    LIVE,
+    WOKEN,
+    brand_of,
+    ip_text,
+    log_rows,
+    requeue,
+    row_ip,
+)
+
+
+def _template_json(schema: PosSchema, table: str, columns: tuple[str, ...]) -> str:
+    """The template that applies: the brand's own active one, else one without brand, newest first.
+
+    One without brand counts for its company's brands only, and one of a store for that store only.
+    """
+    if not columns:
+        return "NULL::json"
+    brand = brand_of(schema)
+    company = " AND x.company_id = br.company_id" if "company_id" in columns else ""
+    store = "AND (x.store_id IS NULL OR x.store_id = b.store_id)" if "store_id" in columns else ""
+    return f"""(SELECT row_to_json(x) FROM {table} x
+        WHERE x.is_active AND (x.brand_id = {brand} OR (x.brand_id IS NULL{company})) {store}
+        ORDER BY (x.brand_id IS NULL), x.updated_at DESC, x.id DESC LIMIT 1)"""
+
+
+def sending(schema: PosSchema) -> Statement:
+    """The promise before the first byte: sends + 1, committed; returns what the paper must say."""
+    template = (
+        "CASE WHEN lower(btrim(t.printer_target)) = 'checker' "
+        f"THEN {_template_json(schema, CHECKER_TEMPLATE, schema.checker_template)} "
+        f"ELSE {_template_json(schema, KITCHEN_TEMPLATE, schema.kitchen_template)} END"
+    )
+    return Statement(
+        "sending",
+        f"""WITH RECURSIVE t AS MATERIALIZED (
+  SELECT t.* FROM {TICKET} t WHERE t.id = {{ticket:bigint}} FOR UPDATE
+), job AS (
+  UPDATE kps.job j SET state = 'sending', sends = j.sends + 1, sending_at = clock_timestamp(),
+         process_ids = j.process_ids || nextval('kps.process_id_seq')
+    FROM t, kps.printer p
+   WHERE j.ticket_id = {{ticket:bigint}} AND j.token = {{token:bigint}} AND j.state = 'claimed'
+     AND t.id = j.ticket_id AND t.status = 'printing'
+     AND p.printer_key = j.printer_key AND p.owner = j.owner AND p.epoch = j.epoch
+     AND p.expires_at > clock_timestamp() + {{need:float8}} * interval '1 second'
+  RETURNING j.sends, j.cleared, j.maybe_at, j.moved_from, j.printer_id, j.printer_name, j.backup_for, j.printed_on,
+            j.process_ids[cardinality(j.process_ids)] AS process_id
+), up AS (
+  -- from the ticket itself: the original that the claim saw may have been deleted meanwhile
+  SELECT t.id, t.original_ticket_id AS above, 1 AS depth FROM t
+  UNION ALL
+  SELECT o.id, o.original_ticket_id, up.depth + 1 FROM up JOIN {TICKET} o ON o.id = up.above WHERE up.depth < 20
+), family AS (
+  SELECT root.id, 1 AS depth FROM (SELECT id FROM up ORDER BY depth DESC LIMIT 1) root
+  UNION ALL
+  SELECT c.id, family.depth + 1 FROM {TICKET} c JOIN family ON c.original_ticket_id = family.id WHERE family.depth < 20
+), kin AS (
+  SELECT max(k.printed_at) AS printed_at, bool_or(coalesce(fj.sends, 0) > coalesce(fj.cleared, 0)
+           OR k.printed_at IS NOT NULL OR k.status = 'printed') AS on_paper,
+         (array_agg(fj.printed_on ORDER BY k.printed_at DESC NULLS LAST))[1] AS printed_on,
+         array_remove(array_agg(DISTINCT m.maybe_at), NULL) AS maybe_at,
+         array_remove(array_agg(DISTINCT m.moved_from), NULL) AS moved_from
+    FROM family JOIN {TICKET} k ON k.id = family.id LEFT JOIN kps.job fj ON fj.ticket_id = k.id
+    LEFT JOIN LATERAL unnest(fj.maybe_at, fj.moved_from) AS m(maybe_at, moved_from) ON true
+   WHERE k.id <> {{ticket:bigint}}
+)
+SELECT job.sends, job.cleared, job.maybe_at, job.moved_from, job.printer_id, job.printer_name, job.backup_for,
+       job.printed_on, job.process_id, kin.moved_from AS kin_moved_from, t.printed_at,
+       kin.on_paper AS kin_on_paper, kin.printed_at AS kin_printed_at, kin.printed_on AS kin_printed_on,
+       kin.maybe_at AS kin_maybe_at, t.print_attempts, t.created_at, clock_timestamp() AS printed_now,
+       btrim(t.printer_target) AS station, coalesce(b.bill_number, '') AS bill_number, coalesce(b.bill_type, '')
+         AS bill_type,
+       coalesce(tb.number, '') AS table_number, b.queue_number, coalesce(b.customer_name, '') AS customer_name,
+       coalesce(b.guest_count, 0) AS guest_count, coalesce(b.notes, '') AS bill_notes,
+       coalesce(nullif(btrim(concat_ws(' ', u.first_name, u.last_name)), ''), u.username, '') AS waiter,
+       coalesce(nullif(st.timezone, ''), co.timezone, 'UTC') AS timezone,
+       sp.chars_per_line, sp.paper_width_mm, sp.printer_brand, {ip_text(schema.printer_ip_type, "sp.printer_ip")}
+         AS printer_ip,
+       {template} AS template,
+       (SELECT json_agg(json_build_object('quantity', i.quantity, 'name', coalesce(pr.name, ''), 'notes',
+         coalesce(bi.notes, ''),
+                 'modifiers', bi.modifiers, 'station', coalesce(bi.printer_target, ''), 'void', coalesce(bi.is_void,
+                   false))
+                 ORDER BY i.id)
+          FROM {ITEM} i LEFT JOIN pos_billitem bi ON bi.id = i.bill_item_id
+            LEFT JOIN core_product pr ON pr.id = bi.product_id
+         WHERE i.kitchen_ticket_id = t.id) AS items
+  FROM job CROSS JOIN t CROSS JOIN kin
+  LEFT JOIN pos_bill b ON b.id = t.bill_id
+  LEFT JOIN tables_table tb ON tb.id = b.table_id
+  LEFT JOIN core_user u ON u.id = b.created_by_id
+  LEFT JOIN core_store st ON st.id = b.store_id
+  LEFT JOIN core_brand br ON br.id = {brand_of(schema)} LEFT JOIN core_company co ON co.id = br.company_id
+  LEFT JOIN {PRINTER} sp ON sp.id = job.printer_id""",
+        prelude=f"""WITH RECURSIVE up AS (
+  SELECT t.id, t.original_ticket_id AS above, 1 AS depth FROM {TICKET} t WHERE t.id = %(ticket)s
+  UNION ALL
+  SELECT o.id, o.original_ticket_id, up.depth + 1 FROM up JOIN {TICKET} o ON o.id = up.above WHERE up.depth < 20
+)
+SELECT pg_advisory_xact_lock({FAMILY_LOCK}, (id %% 2147483647)::int) FROM (
+  SELECT id FROM up ORDER BY depth DESC LIMIT 1) root""",
+    )
+
+
+def standing() -> Statement:
+    """Why a sending was refused: what token, ticket and lease look like."""
+    return Statement(
+        "standing",
+        f"""SELECT t.status, j.state, coalesce(j.token = {{token:bigint}}, false) AS mine,
+       coalesce(j.settled_token = {{token:bigint}}, false) AS settled, coalesce({LIVE}, false) AS live
+  FROM (SELECT {{ticket:bigint}} AS id) x LEFT JOIN {TICKET} t ON t.id = x.id
+  LEFT JOIN kps.job j ON j.ticket_id = x.id""",
+    )
+
+
+def withdraw() -> Statement:
+    """A claimed ticket that somebody took out of `printing`: the job follows the ticket."""
+    return Statement(
+        "withdraw",
+        f"""WITH t AS MATERIALIZED (SELECT id, status FROM {TICKET} WHERE id = {{ticket:bigint}} FOR UPDATE)
+UPDATE kps.job j
+   SET state = CASE coalesce((SELECT status FROM t), 'gone') WHEN 'new' THEN 'requeued' WHEN 'printed' THEN 'printed'
+                 ELSE 'failed' END,
+       settled_token = j.token, token = nextval('kps.token_seq'), finished_at = clock_timestamp(),
+       round_open = coalesce((SELECT status FROM t), 'gone') = 'new', error = 'withdrawn'
+ WHERE j.ticket_id = {{ticket:bigint}} AND j.token = {{token:bigint}} AND j.state = 'claimed'
+   AND coalesce((SELECT status FROM t), 'gone') <> 'printing'
+RETURNING coalesce((SELECT status FROM t), 'gone') AS status""",
+    )
+
+
+def settle(schema: PosSchema) -> Statement:
+    """What became of a ticket at a printer, with its log row and its statistics.
+
+    `outcome` is printed, retry (the next printer, please) or failed (unprintable).
+    """
+    log = log_rows(
+        schema,
+        "old CROSS JOIN t JOIN k ON k.id = t.id",
+        ticket_id="t.id",
+        old_status="t.status",
+        new_status="k.status",
+        action="CASE WHEN {outcome:text} = 'printed' THEN 'print_success' ELSE 'print_failed' END",
+        printer_ip=row_ip(schema, "old.printer_id"),
+        error_code="{code:text}",
+        error_message="{error:text}",
+        duration_ms="CASE WHEN {outcome:text} = 'printed' THEN greatest(1, {duration:int}) END",
+        metadata="""jsonb_build_object('instance', {instance:text}, 'printer_id', old.printer_id,
+          'printer_name', old.printer_name, 'attempt', k.print_attempts, 'token', old.token,
+          'failover_from', nullif(old.backup_for, '')) || {metadata:jsonb}""",
+    )
+    status = """CASE WHEN {outcome:text} = 'printed' AND t.status IN ('printing', 'failed') THEN 'printed'
+        WHEN {outcome:text} = 'failed' AND t.status = 'printing' THEN 'failed'
+        WHEN {outcome:text} = 'retry' AND t.status = 'printing' THEN 'new' ELSE t.status END"""
+    return Statement(
+        "settle",
+        f"""WITH t AS MATERIALIZED (
+  SELECT id, status FROM {TICKET} WHERE id = {{ticket:bigint}} FOR UPDATE
+), old AS MATERIALIZED (
+  SELECT j.* FROM kps.job j
+   WHERE j.ticket_id = {{ticket:bigint}} AND j.token = {{token:bigint}} AND j.state IN ('claimed', 'sending')
+     AND (SELECT count(*) FROM t) >= 0 FOR UPDATE
+), job AS (
+  UPDATE kps.job j
+     SET state = CASE WHEN {{outcome:text}} = 'printed' THEN 'printed' WHEN {{outcome:text}} = 'failed' THEN 'failed'
+                      WHEN (SELECT status FROM t) IN ('printing', 'new') THEN 'requeued'
+                      WHEN (SELECT status FROM t) = 'printed' THEN 'printed' ELSE 'failed' END,
+         settled_token = j.token, token = nextval('kps.token_seq'), finished_at = clock_timestamp(),
+         sends = j.sends - CASE WHEN j.state = 'sending' AND NOT {{sent:boolean}} THEN 1 ELSE 0 END,
+         maybe_at = CASE WHEN {{outcome:text}} <> 'printed' AND {{sent:boolean}} AND NOT {{cleared:boolean}}
+                          AND j.printer_name <> ALL (j.maybe_at)
+                         THEN j.maybe_at || j.printer_name ELSE j.maybe_at END,
+         told_back = CASE WHEN {{outcome:text}} <> 'printed' AND {{sent:boolean}}
+                          THEN array_remove(j.told_back, j.printer_name) ELSE j.told_back END,
+         cleared = j.cleared + CASE WHEN {{cleared:boolean}} THEN 1 ELSE 0 END,
+         moved_from = CASE WHEN {{cleared:boolean}} AND j.printer_name <> ALL (j.moved_from)
+                           THEN j.moved_from || j.printer_name ELSE j.moved_from END,
+         tried = CASE WHEN {{outcome:text}} = 'retry' THEN j.tried || j.printer_key ELSE j.tried END,
+         round_open = {{outcome:text}} = 'retry', proof = CASE WHEN {{outcome:text}} = 'printed'
+           THEN {{proof:text}} END,
+         printed_on = CASE WHEN {{outcome:text}} = 'printed' THEN j.printer_name ELSE j.printed_on END,
+         forced_printer = CASE WHEN {{outcome:text}} = 'printed' THEN NULL ELSE j.forced_printer END,
+         deaths = 0, unreached = false, failed_attempts = NULL, rescue_from = NULL, error = {{error:text}}
+    FROM old WHERE j.ticket_id = old.ticket_id AND j.token = old.token
+  RETURNING j.ticket_id, j.state
+), k AS (
+  UPDATE {TICKET} k
+     SET status = {status},
+         printed_at = CASE WHEN {{outcome:text}} = 'printed' AND t.status <> 'new' THEN clock_timestamp()
+           ELSE k.printed_at END,
+         error_message = CASE WHEN {{outcome:text}} = 'printed' THEN '' WHEN t.status = 'printing' THEN {{error:text}}
+                              ELSE k.error_message END,
+         last_error_at = CASE WHEN {{outcome:text}} <> 'printed' AND t.status = 'printing' THEN clock_timestamp()
+                              ELSE k.last_error_at END
+    FROM t, job WHERE k.id = t.id AND t.id = job.ticket_id
+  RETURNING k.id, k.status, k.print_attempts
+), log AS ({log}), stats AS (
+  UPDATE {PRINTER} sp
+     SET total_prints = sp.total_prints + 1,
+         failed_prints = sp.failed_prints + CASE WHEN {{outcome:text}} = 'printed' THEN 0 ELSE 1 END,
+         last_print_at = CASE WHEN {{outcome:text}} = 'printed' THEN clock_timestamp() ELSE sp.last_print_at END,
+         last_error_at = CASE WHEN {{outcome:text}} = 'printed' THEN sp.last_error_at ELSE clock_timestamp() END,
+         last_error_message = CASE WHEN {{outcome:text}} = 'printed' THEN sp.last_error_message ELSE {{error:text}} END
+    FROM old WHERE sp.id = old.printer_id AND {{asked:boolean}}
+  RETURNING 1
+)
+SELECT (SELECT count(*) FROM job) AS settled, (SELECT max(status) FROM k) AS status,
+       (SELECT count(pg_notify('{CHANNEL_TICKET}', '')) FROM k WHERE k.status = 'new') AS woken""",
+    )
+
+
+def settled() -> Statement:
+    """What the ticket is now, if an outcome whose reply was lost has been written after all."""
+    return Statement(
+        "settled",
+        f"""SELECT coalesce(t.status, 'gone') AS status FROM kps.job j LEFT JOIN {TICKET} t ON t.id = j.ticket_id
+ WHERE j.ticket_id = {{ticket:bigint}} AND j.settled_token = {{token:bigint}}""",
+    )
+
+
+def release(schema: PosSchema) -> Statement:
+    """The holder gives claimed tickets back, unmarked: no byte of them has left."""
+    held = """SELECT j.ticket_id, j.printer_key, j.token FROM kps.job j
+   WHERE j.token = ANY ({tokens:bigint[]}) AND j.ticket_id = ANY ({tickets:bigint[]}) AND j.state = 'claimed'"""
+    body = requeue(schema, held, "'released'", text="{text:text}")
+    return Statement("release", f"WITH {body} SELECT (SELECT count(*) FROM job) AS released, {WOKEN}")
+
+
+def unsent(schema: PosSchema) -> Statement:
+    """The holder gives a ticket back of which no byte has left, although the promise may have been committed."""
+    held = """SELECT j.ticket_id, j.printer_key, j.token FROM kps.job j
+   WHERE j.ticket_id = {ticket:bigint} AND j.token = {token:bigint} AND j.state IN ('claimed', 'sending')"""
+    body = requeue(schema, held, "'released'", text="'the database was away before the first byte'", sent=False)
+    return Statement("unsent", f"WITH {body} SELECT (SELECT count(*) FROM job) AS released, {WOKEN}")
+
+
+SET_STATE = Statement(
+    "set_state",
+    f"""WITH p AS (
+  UPDATE kps.printer p
+     SET state = {{state:text}}, state_text = {{text:text}}, paper = {{paper:text}}, checked_at = clock_timestamp(),
+         state_since = CASE WHEN p.state = {{state:text}} THEN p.state_since ELSE clock_timestamp() END,
+         response_ms = {{response:int}}, answers = coalesce({{answers:boolean}}, p.answers),
+         cover_open = {{cover_open:boolean}}, cutter_ok = {{cutter_ok:boolean}}
+   WHERE p.printer_key = {{key:text}} AND p.owner = {{me:uuid}} AND p.epoch = {{epoch:bigint}}
+  RETURNING p.printer_key
+)
+SELECT printer_key, (SELECT count(pg_notify('{CHANNEL_PRINTER}', ''))) AS told FROM p""",
+)
+"""The owner's process says what its device is like."""
+
+
+DEMOTE = Statement(
+    "demote",
+    f"""WITH p AS (
+  UPDATE kps.printer p
+     SET proof_level = CASE WHEN p.proof_level IN ('process_id', 'fence') THEN 'realtime' ELSE p.proof_level END,
+         pushes = false, clears = false, demoted_at = clock_timestamp(), demoted_text = {{text:text}}
+   WHERE p.printer_key = {{key:text}} AND p.owner = {{me:uuid}} AND p.epoch = {{epoch:bigint}}
+     AND (p.proof_level IN ('process_id', 'fence') OR p.pushes OR p.clears)
+  RETURNING p.printer_key
+)
+SELECT printer_key, (SELECT count(pg_notify('{CHANNEL_PRINTER}', ''))) AS told FROM p""",
+)
+"""Contrary evidence: what the probe has proven is not believed until the next probe."""
+
+
+def late_proof(schema: PosSchema) -> Statement:
+    """A printer of mine has said the process ID of a sending that was given up: that copy did come out.
+
+    If no other copy is under way the ticket is printed by that. `rows` are the ids of the device's printer rows,
+    `value` the number of the process ID modulo `ids`.
+    """
+    log = log_rows(
+        schema,
+        "done",
+        ticket_id="done.id",
+        old_status="done.before",
+        new_status="done.status",
+        action="'print_success'",
+        printer_ip=row_ip(schema, "done.row_id"),
+        error_message="CASE WHEN done.twice THEN 'it came out twice: on ' || done.name || ' too' ELSE '' END",
+        duration_ms="greatest(1, extract(epoch FROM clock_timestamp() - done.sending_at) * 1000)::int",
+        metadata="""jsonb_build_object('instance', {instance:text}, 'printer_id', done.row_id,
+          'printer_name', done.name, 'attempt', done.print_attempts, 'proof', 'process_id', 'proven', true,
+          'late', true, 'twice', done.twice)""",
+    )
+    # Only what KPS itself gave up, or a person cancelled, becomes printed; a reset by the operator wants a new copy.
+    finished = """(j.state = 'requeued' AND t.status = 'new') OR (j.state = 'failed' AND t.status = 'failed')
+          OR (j.state = 'claimed' AND t.status = 'printing')"""
+    return Statement(
+        "late_proof",
+        f"""WITH mine AS MATERIALIZED (
+  SELECT sp.id, btrim(sp.printer_name) AS name FROM {PRINTER} sp WHERE sp.id = ANY ({{rows:bigint[]}})
+), named AS MATERIALIZED (
+  SELECT j.ticket_id, (SELECT m.id FROM mine m WHERE m.name = ANY (j.maybe_at) ORDER BY m.id LIMIT 1) AS row_id
+    FROM kps.job j
+   WHERE j.maybe_at <> '{{}}' AND j.maybe_at && ARRAY(SELECT name FROM mine)
+     AND EXISTS (SELECT 1 FROM unnest(j.process_ids) AS s(number)
+                  WHERE {{value:bigint}} IN (s.number % {{ids:bigint}}, (s.number + 1) % {{ids:bigint}}))
+   ORDER BY j.ticket_id DESC LIMIT 1
+), t AS MATERIALIZED (
+  SELECT t.id, t.status, n.row_id FROM {TICKET} t JOIN named n ON n.ticket_id = t.id FOR UPDATE OF t
+), old AS MATERIALIZED (
+  SELECT j.ticket_id, j.token, j.state, j.sending_at, t.status, m.id AS row_id, m.name,
+         ({finished}) AS finishes, j.state = 'sending' OR j.state = 'printed' AS twice
+    FROM kps.job j JOIN t ON t.id = j.ticket_id JOIN mine m ON m.id = t.row_id FOR UPDATE OF j
+), job AS (
+  UPDATE kps.job j
+     SET maybe_at = array_remove(j.maybe_at, old.name), late_proof = j.late_proof || old.name,
+         told_back = array_remove(j.told_back, old.name),
+         proof = CASE WHEN old.finishes THEN 'process_id' ELSE j.proof END,
+         printed_on = CASE WHEN old.finishes THEN old.name ELSE j.printed_on END,
+         -- a claimed one is withdrawn by its holder, who finds the ticket printed
+         state = CASE WHEN old.finishes AND old.state <> 'claimed' THEN 'printed' ELSE j.state END,
+         token = CASE WHEN old.finishes AND old.state <> 'claimed' THEN nextval('kps.token_seq') ELSE j.token END,
+         finished_at = CASE WHEN old.finishes THEN clock_timestamp() ELSE j.finished_at END,
+         not_before = CASE WHEN old.finishes THEN NULL ELSE j.not_before END,
+         round_open = j.round_open AND NOT old.finishes,
+         unreached = false, rescue_from = NULL
+    FROM old WHERE j.ticket_id = old.ticket_id
+  RETURNING j.ticket_id
+), k AS (
+  UPDATE {TICKET} k SET status = 'printed', printed_at = clock_timestamp(), error_message = ''
+    FROM old WHERE k.id = old.ticket_id AND old.finishes
+  RETURNING k.id
+), done AS MATERIALIZED (
+  SELECT old.ticket_id AS id, old.status AS before, CASE WHEN old.finishes THEN 'printed' ELSE old.status END AS status,
+         old.row_id, old.name, old.twice, old.sending_at, t2.print_attempts
+    FROM old JOIN job ON job.ticket_id = old.ticket_id JOIN {TICKET} t2 ON t2.id = old.ticket_id
+), log AS ({log})
+SELECT id, status, twice, (SELECT count(*) FROM k) AS finished FROM done""",
+    )
+
+
+def came_back(schema: PosSchema) -> Statement:
+    """A printer of mine can print again: what it may have printed from its memory goes on record, once per ticket."""
+    log = log_rows(
+        schema,
+        "told JOIN " + TICKET + " t ON t.id = told.ticket_id",
+        ticket_id="t.id",
+        old_status="t.status",
+        new_status="t.status",
+        action="'retry'",
+        printer_ip=row_ip(schema, "told.row_id"),
+        error_code="'may_have_printed'",
+        error_message="told.name || ' can print again: a copy of this ticket may have come out there'",
+        metadata="""jsonb_build_object('instance', {instance:text}, 'printer_id', told.row_id,
+          'printer_name', told.name, 'possible_duplicate', true)""",
+    )
+    return Statement(
+        "came_back",
+        f"""WITH mine AS MATERIALIZED (
+  SELECT sp.id, btrim(sp.printer_name) AS name FROM {PRINTER} sp WHERE sp.id = ANY ({{rows:bigint[]}})
+), found AS MATERIALIZED (
+  SELECT j.ticket_id, m.id AS row_id, m.name FROM kps.job j JOIN mine m ON m.name = ANY (j.maybe_at)
+   WHERE j.maybe_at <> '{{}}' AND m.name <> ALL (j.told_back)
+     AND greatest(j.claimed_at, j.finished_at) > clock_timestamp() - interval '1 day'
+   ORDER BY j.ticket_id FOR UPDATE OF j
+), told AS (
+  UPDATE kps.job j SET told_back = j.told_back || found.name FROM found WHERE j.ticket_id = found.ticket_id
+  RETURNING j.ticket_id, found.row_id, found.name
+), log AS ({log})
+SELECT ticket_id FROM told ORDER BY ticket_id""",
+    )
+
+
+def health(schema: PosSchema) -> Statement:
+    """One health row for each printer row of a device, written by its lease owner."""
+    given = {
+        "checked_at": "clock_timestamp()",
+        "is_online": "{online:boolean}",
+        "response_time_ms": "CASE WHEN {online:boolean} THEN greatest(1, {response:int}) END",
+        "paper_status": "{paper:text}",
+        "error_code": "{code:text}",
+        "error_message": "{error:text}",
+        "temperature_ok": "{temperature:boolean}",
+        "cutter_ok": "{cutter:boolean}",
+        "printer_id": "sp.id",
+    }
+    used = [name for name in schema.health_columns if name in given]
+    if not used:
+        return Statement("health", "SELECT 1 WHERE false")
+    # Parameters that are not in the column list would leave the statement's signature: name them all once.
+    all_parameters = " AND ".join(
+        f"({{{name}}} IS NOT NULL OR true)"
+        for name in (
+            "online:boolean", "response:int", "paper:text", "code:text", "error:text",
+            "temperature:boolean", "cutter:boolean",
+        )
+    )  # fmt: skip
+    return Statement(
+        "health",
+        f"""INSERT INTO {HEALTH} ({", ".join(used)})
+SELECT {", ".join(given[name] for name in used)} FROM {PRINTER} sp
+ WHERE sp.id = ANY ({{rows:bigint[]}}) AND {all_parameters}
+   AND EXISTS (SELECT 1 FROM kps.printer p WHERE p.printer_key = {{key:text}} AND p.owner = {{me:uuid}}
+                  AND p.expires_at > clock_timestamp())
+RETURNING 1""",
+    )
+
+
+def prune_health(schema: PosSchema) -> Statement:
+    """Delete the old health rows of the printer rows of one device, some at a time."""
+    if not schema.health_columns:
+        return Statement("prune_health", "SELECT 1 WHERE false")
+    return Statement(
+        "prune_health",
+        f"""DELETE FROM {HEALTH} WHERE id IN (
+  SELECT h.id FROM {HEALTH} h WHERE h.printer_id = ANY ({{rows:bigint[]}})
+     AND h.checked_at < clock_timestamp() - {{days:float8}} * interval '1 day' ORDER BY h.id LIMIT 5000)
+RETURNING 1""",
+    )
