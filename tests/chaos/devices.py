@@ -1,0 +1,71 @@
+"""The printers of the chaos shop: what each can prove, and which troubles its promise outlives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class Trouble(StrEnum):
+    """What happens to a printer."""
+
+    REFUSES = "printer refuses"
+    """Power off for a while: connects are refused, its buffers are lost."""
+    HANGS = "printer hangs"
+    SILENT = "printer goes silent"
+    POWER_CYCLE = "printer power-cycles"
+    PAPER_OUT = "printer out of paper"
+    COVER_OPEN = "printer cover open"
+    CUTTER_JAM = "printer cutter jams"
+    RESET = "printer resets a connection"
+    WRONG_ID = "printer returns wrong ids"
+
+
+KEEPS_DATA: Final = frozenset(
+    {Trouble.HANGS, Trouble.SILENT, Trouble.PAPER_OUT, Trouble.COVER_OPEN, Trouble.CUTTER_JAM}
+)
+"""The printer has the data still, and prints it when the trouble is over."""
+LOSES_DATA: Final = frozenset({Trouble.REFUSES, Trouble.POWER_CYCLE, Trouble.RESET})
+"""What the printer had accepted and not printed is gone. Only a proof of paper outlives that: at `realtime` a ticket
+that was closed as sent may vanish with the power, and nobody can know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One machine. `level`, `pushes` and `clears` are what a person's probe is taken to have found."""
+
+    name: str
+    level: str
+    profile: str
+    troubles: frozenset[Trouble]
+    pushes: bool = False
+    """It tells changes of its state by itself."""
+    clears: bool = False
+    """It throws away what it holds when told to."""
+
+
+PROVEN: Final = KEEPS_DATA | LOSES_DATA
+DEVICES: Final = (
+    Device("kitchen-1", "process_id", "epson-t20iii", PROVEN, pushes=True, clears=True),
+    Device("kitchen-2", "fence", "xprinter-80", PROVEN),
+    Device("bar-1", "process_id", "epson-t20iii", PROVEN, pushes=True),
+    Device("bar-2", "process_id", "epson-t20iii", PROVEN),
+    # A liar loses its level for it, and is then one that proves nothing.
+    Device("dessert-1", "process_id", "epson-t20iii", KEEPS_DATA | {Trouble.WRONG_ID}),
+    Device("checker-1", "process_id", "epson-t20iii", PROVEN),
+    Device("pass-1", "realtime", "xprinter-80", KEEPS_DATA),
+)
+ROUTES: Final = (
+    ("kitchen", "kitchen-1"),
+    ("kitchen", "kitchen-2"),
+    ("bar", "bar-1"),
+    ("bar", "bar-2"),
+    ("dessert", "dessert-1"),
+    ("dessert", "pass-1"),
+    ("checker", "checker-1"),
+    ("checker", "pass-1"),
+)
+"""(station, printer), the first of a station is its primary. One machine is the backup of two stations."""
+SHARES: Final = {"kitchen": 0.3, "bar": 0.25, "dessert": 0.25, "checker": 0.2}
+"""Which part of the tickets a station gets."""

@@ -1,0 +1,262 @@
+"""Carries out a plan of faults against a running house."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Final, assert_never
+
+import psycopg2
+
+from kps.demo.virtual_printer import VirtualPrinter
+from tests.chaos.devices import Trouble
+from tests.chaos.house import Design, House
+from tests.chaos.plan import Fault, Harm
+from tests.chaos.proxy import Proxy, Ruin
+
+LOOK_S: Final = 0.05
+"""How often the keeper looks after the instances."""
+
+Undo = Callable[[], None]
+
+
+class Missed(Exception):
+    """There was nothing to hit: the process was just being replaced, say."""
+
+
+class Injector:
+    """Runs in the main thread; `hit` counts the faults that found their target, by kind."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._instances = {instance.name: instance for instance in house.instances}
+        self.hit: Counter[str] = Counter()
+        self.missed = 0
+        self._frozen = False
+        self._jammed: set[str] = set()
+
+    def carry_out(self, faults: Iterable[Fault], seconds: float) -> None:
+        """Start and end each fault at its time, keep the instances running, and return after `seconds`."""
+        began = time.monotonic()
+        order = itertools.count()
+        due: list[tuple[float, int, Undo]] = []
+        for fault in faults:
+            heapq.heappush(due, (fault.at_s, next(order), lambda fault=fault: self._begin(fault, due, order)))  # type: ignore[misc]
+        while (now := time.monotonic() - began) < seconds or due:
+            while due and due[0][0] <= time.monotonic() - began:
+                heapq.heappop(due)[2]()
+            self._house.keep()
+            self._house.tend(spare=self._jammed)
+            time.sleep(min(LOOK_S, max(0.0, due[0][0] - now)) if due else LOOK_S)
+
+    def _begin(self, fault: Fault, due: list[tuple[float, int, Undo]], order: itertools.count[int]) -> None:
+        try:
+            undo = self._do(fault)
+        except Missed:
+            self.missed += 1
+            return
+        self.hit[fault.kind] += 1
+        if undo is not None:
+            heapq.heappush(due, (fault.at_s + fault.seconds, next(order), undo))
+
+    def _do(self, fault: Fault) -> Undo | None:
+        """Do it; returns how it is undone."""
+        if isinstance(fault.kind, Trouble):
+            return self._trouble(self._house.printers[fault.target], fault.kind, fault.detail)
+        return self._harm(fault.kind, fault.target, fault.detail)
+
+    # -- processes, the database, the way there --------------------------------------------------------------------
+
+    def _harm(self, kind: Harm, target: str, detail: str) -> Undo | None:
+        match kind:
+            case Harm.KILL_SUPERVISOR | Harm.KILL_DISPATCHER | Harm.KILL_PRINTER_PROCESS | Harm.KILL_INSTANCE:
+                _signal(self._victims(kind, target), signal.SIGKILL)
+                return None
+            case Harm.STOP_SUPERVISOR | Harm.STOP_DISPATCHER | Harm.STOP_PRINTER_PROCESS | Harm.STOP_INSTANCE:
+                return _stop(self._victims(kind, target))
+            case Harm.BACKEND_TERMINATED:
+                self._terminate_a_backend()
+                return None
+            case Harm.DATABASE_RESTART:
+                self._house.server.restart(immediate=True)
+                return None
+            case Harm.DATABASE_FROZEN:
+                return self._freeze_database()
+            case Harm.WAY_CUT | Harm.WAY_SLOW:
+                return _block_the_way(self._instances[target].proxy, kind, detail)
+            case Harm.REPLY_CUT | Harm.REPLY_DROPPED:
+                return self._ruin_a_reply(kind, detail)
+            case _:
+                assert_never(kind)
+
+    def _victims(self, kind: Harm, target: str) -> list[int]:
+        """The processes meant. The naive loop is supervisor, dispatcher and printer process in one."""
+        match kind:
+            case Harm.KILL_SUPERVISOR | Harm.STOP_SUPERVISOR:
+                return self._instances[target].find("supervisor")
+            case Harm.KILL_DISPATCHER | Harm.STOP_DISPATCHER:
+                return self._instances[target].find("dispatcher")
+            case Harm.KILL_INSTANCE | Harm.STOP_INSTANCE:
+                return list(self._instances[target].processes())
+        found = [pid for instance in self._house.instances for pid in instance.find(target)]
+        naive = self._house.design is Design.NAIVE
+        return [found[sum(map(ord, target)) % len(found)]] if naive and found else found
+
+    def _freeze_database(self) -> Undo:
+        self._house.server.pause()
+        self._frozen = True
+
+        def thaw() -> None:
+            self._house.server.resume()
+            self._frozen = False
+
+        return thaw
+
+    def _terminate_a_backend(self) -> None:
+        try:
+            hit = self._terminated()
+        except psycopg2.Error:
+            hit = self._terminated_again()  # our own connection had not survived the last restart
+        if not hit:
+            raise Missed
+
+    def _terminated_again(self) -> list[dict[str, object]]:
+        try:
+            return self._terminated()
+        except psycopg2.Error as error:
+            raise Missed from error
+
+    def _terminated(self) -> list[dict[str, object]]:
+        return self._house.pos.rows(
+            "SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity"
+            " WHERE application_name LIKE 'kps:%%' OR application_name = 'naive' ORDER BY random() LIMIT 1) x"
+        )
+
+    def _ruin_a_reply(self, kind: Harm, statement: str) -> Undo:
+        """The next such statement of each instance. Whether there was one is known only in the end."""
+        kps = self._house.design is Design.KPS
+        words = f"EXECUTE kps_{statement} ".encode() if kps else _NAIVE_WORDS.get(statement, b"'new'")
+        proxies = [instance.proxy for instance in self._house.instances]
+        before = sum(proxy.ruined for proxy in proxies)
+        for proxy in proxies:
+            proxy.ruin_reply(words, Ruin.CUT if kind is Harm.REPLY_CUT else Ruin.DROPPED)
+
+        def spare() -> None:
+            for proxy in proxies:
+                proxy.spare_replies()
+            if sum(proxy.ruined for proxy in proxies) == before:
+                self.hit[kind] -= 1
+                self.missed += 1
+
+        return spare
+
+    # -- printers --------------------------------------------------------------------------------------------------
+
+    def _trouble(self, printer: VirtualPrinter, kind: Trouble, detail: str) -> Undo | None:
+        match kind:
+            case Trouble.REFUSES:
+                printer.power_off()
+                return printer.power_on
+            case Trouble.POWER_CYCLE:
+                return _power_cycle(printer, detail)
+            case Trouble.HANGS:
+                printer.hang()
+                return lambda: printer.hang(False)
+            case Trouble.SILENT:
+                printer.silent()
+                return lambda: printer.silent(False)
+            case Trouble.PAPER_OUT:
+                printer.paper_out(after_lines=int(detail))
+                return printer.load_paper
+            case Trouble.COVER_OPEN:
+                printer.open_cover()
+                return printer.close_cover
+            case Trouble.CUTTER_JAM:
+                return self._jam(printer)
+            case Trouble.RESET:
+                printer.reset_next(detail)
+                return None
+            case Trouble.WRONG_ID:
+                return self._lie(printer, detail)
+            case _:
+                assert_never(kind)
+
+    def _jam(self, printer: VirtualPrinter) -> Undo:
+        printer.cutter_error(at_next_cut=True)
+        self._jammed.add(printer.name)
+        return lambda: self._jammed.discard(printer.name)
+
+    def _lie(self, printer: VirtualPrinter, how: str) -> Undo:
+        fault = getattr(printer, "id_fault", None)
+        if fault is None or self._house.design is Design.NAIVE:
+            raise Missed
+        fault(how, times=3)
+
+        def mended() -> None:
+            if not self._frozen:  # or we would wait for the thaw that we ourselves must bring
+                with contextlib.suppress(psycopg2.Error):
+                    self._house.probe(printer.name)
+
+        return mended
+
+
+_NAIVE_WORDS: Final = {"claim": b"'printing'", "sending": b"'printing'", "settle": b"'printed'"}
+
+
+def _block_the_way(proxy: Proxy, kind: Harm, detail: str) -> Undo:
+    if kind is Harm.WAY_CUT:
+        proxy.cut()
+        return proxy.mend
+    proxy.slow(float(detail))
+    return lambda: proxy.slow(0.0)
+
+
+def _power_cycle(printer: VirtualPrinter, detail: str) -> Undo | None:
+    """Off and on; or, as people do with a printer that does not print, only after a while of standing still."""
+    if not detail:
+        printer.power_cycle()
+        return None
+    printer.open_cover()
+
+    def off_and_on() -> None:
+        printer.power_cycle()
+        printer.close_cover()
+
+    return off_and_on
+
+
+def _signal(pids: list[int], number: signal.Signals) -> None:
+    """Raises Missed if there is none."""
+    hit = 0
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+            hit += 1
+    if not hit:
+        raise Missed
+
+
+def _stop(pids: list[int]) -> Undo:
+    """SIGSTOP; undone by descriptor, because a process id may be somebody else's by then."""
+    descriptors = []
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            descriptor = os.pidfd_open(pid)
+            signal.pidfd_send_signal(descriptor, signal.SIGSTOP)
+            descriptors.append(descriptor)
+    if not descriptors:
+        raise Missed
+
+    def go_on() -> None:
+        for descriptor in descriptors:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(descriptor, signal.SIGCONT)
+            os.close(descriptor)
+
+    return go_on
