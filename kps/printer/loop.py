@@ -92,7 +92,6 @@ class PrinterProcess:
         self._settle_due = 0.0
         self._gone_at: float | None = None
         self._stopping = False
-        self._draining = False
         self._in_hold = False
         self._turn_away_due = 0.0
 
@@ -117,13 +116,13 @@ class PrinterProcess:
         if self._result is not None:
             self._settle()
         elif self._claims and self._trusted():
-            self._hear_echoes()
+            self._catch_up()
             self._print_next()
             self._count()
             return
         elif not self._claims:
             self._watch.keep_up()
-            self._hear_echoes()
+            self._catch_up()
         self._count()
         self._wait()
 
@@ -146,12 +145,10 @@ class PrinterProcess:
                 self._watch.new_epoch(epoch)
             case ("device", DeviceConfig() as config):
                 self._watch.reconfigure(config)
-            case ("drain",):
-                self._draining = True
             case ("reopen",):
                 self._log_handle.reopen()
             case ("stop",):
-                self._draining = self._stopping = True
+                self._stopping = True
             case _:
                 log.error("unknown message", extra={"text": str(message[0])})
 
@@ -195,17 +192,16 @@ class PrinterProcess:
 
     def _end_if_asked(self) -> None:
         gone = self._gone_at is not None
-        if not (gone or self._draining):
+        if not (gone or self._stopping):
             return
         if self._claims and self._result is None:
-            self._give_back(list(self._claims), "the service is stopping")
+            self._give_back(list(self._claims), "its printer process ends")
         if self._result is not None:
             if gone and monotonic() - (self._gone_at or 0.0) > LAST_WORDS_S:
                 log.error("outcome not recorded", extra={"ticket": self._result.claim.ticket})
                 raise Stopped
             return
-        if gone or self._stopping:
-            raise Stopped
+        raise Stopped
 
     # -- printing --------------------------------------------------------------------------------------------------
 
@@ -402,10 +398,11 @@ class PrinterProcess:
             self._post(("room", claim.token))
         self._slot.set(Cell.HELD, len(self._claims))
 
-    def _hear_echoes(self) -> None:
-        """What the printer has said about earlier tickets, now that all outcomes are on record."""
+    def _catch_up(self) -> None:
+        """What the printer has shown and said about earlier tickets, now that all outcomes are on record."""
         try:
             self._echoes.listen()
+            self._watch.tell_news()
         except DatabaseTrouble as trouble:
             log.warning("database trouble", extra={"cause": trouble.sentence})
 

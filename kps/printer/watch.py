@@ -213,8 +213,6 @@ class DeviceWatch:
             self.ask()
         self.publish_wanted()
         try:
-            self._tell_disproof()
-            self._tell_return()
             self._write_health()
             self._prune_health()
         except DatabaseTrouble as trouble:
@@ -230,6 +228,11 @@ class DeviceWatch:
             self.device.close()
             self._let_go_at = monotonic()
             self.due = self._let_go_at + HEALTH_EVERY_S
+
+    def tell_news(self) -> None:
+        """What happened to it, besides its state, and is not on record yet. Raises DatabaseTrouble."""
+        self._tell_disproof()
+        self._tell_return()
 
     def _tell_disproof(self) -> None:
         """It lost its proof level by contrary evidence: that is stored, until the next probe."""
