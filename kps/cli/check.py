@@ -19,7 +19,7 @@ from kps.database import Database, DatabaseTrouble
 from kps.database.connection import Row
 from kps.database.migrations import applied, available
 from kps.database.queue import printer_rows
-from kps.database.schema import TICKET, PosSchema, SchemaUnusable, introspect
+from kps.database.schema import TICKET, PosSchema, SchemaUnusable, introspect, refuse_missing_rights
 from kps.database.statements import statements
 from kps.device import Device
 from kps.device.address import Unresolvable, addresses
@@ -118,7 +118,8 @@ def _check_migrations(database: Database, settings: Settings, findings: _Finding
         findings.ok(f"schema kps: version {present}, the next start brings it to {newest}")
     else:
         findings.problem(
-            f"schema kps: version {present} of {newest}, and AUTO_MIGRATE is off: run `kps schema --after {present}`"
+            f"schema kps: version {present} of {newest}, and AUTO_MIGRATE is off: run what"
+            f" `kps schema --after {present}` prints, then block C of the README again"
         )
     return present > 0 and _may_write(database, settings, findings)
 
@@ -136,19 +137,12 @@ def _tell_missing(database: Database, settings: Settings, findings: _Findings) -
 
 
 def _may_write(database: Database, settings: Settings, findings: _Findings) -> bool:
-    rows = database.query(
-        """SELECT c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-            WHERE n.nspname = 'kps' AND c.relkind IN ('r', 'p') AND c.relname <> 'schema_version'
-              AND NOT (has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
-                       AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE'))
-            ORDER BY c.relname"""
-    )
-    if rows:
-        tables = ", ".join(f"kps.{row.name}" for row in rows)
-        findings.problem(
-            f"schema kps: user {settings.database.user} lacks SELECT, INSERT, UPDATE or DELETE on {tables}"
-        )
-    return not rows
+    try:
+        refuse_missing_rights(database)
+    except SchemaUnusable as fault:
+        findings.problem(f"schema kps, user {settings.database.user}: {fault}")
+        return False
+    return True
 
 
 def _check_trigger(

@@ -49,7 +49,7 @@ def demo(
     plain: Annotated[bool, typer.Option("--plain", help="Lines of text instead of the live view.")] = False,
     calm: Annotated[bool, typer.Option("--calm", help="No printer runs out of paper.")] = False,
     keep: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="A new folder for database, logs and papers; kept afterwards.")
+        Path | None, typer.Option(metavar="DIR", help="A new folder for database, logs, papers, env; kept afterwards.")
     ] = None,
 ) -> None:
     """Show the whole service at work.

@@ -9,15 +9,15 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import FrameType
 
 import typer
 
-from kps.core.proof import process_id_text
+from kps.core.proof import Abilities, process_id_text
 from kps.core.routing import PrinterRow, printer_key
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey, ProofLevel
@@ -31,6 +31,7 @@ from kps.database.statements import statements
 from kps.device.address import Unresolvable, addresses
 from kps.device.probe import Card, Findings, Person, ProbeFailed, probe
 from kps.process.clocks import boottime, monotonic
+from kps.supervisor.devices import vouched_for, wanted_devices
 
 EXIT_STORED, EXIT_NOT_STORED, EXIT_USAGE = 0, 1, 2
 RENEW_EVERY_S = 5.0
@@ -115,7 +116,8 @@ def run_list(settings: Settings, say: Say) -> None:
         rows = _rows(database)
         keys = {row.id: _key(settings, row) for row in rows if not row.fault}
         known = shown(database, keys.values()) if applied(database) == available()[-1][0] else {}
-        table = [_HEAD, *(_line(row, keys.get(row.id), known) for row in rows)]
+        given = _vouched(settings, rows, keys)
+        table = [_HEAD, *(_line(row, keys.get(row.id), known, given) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for line in table:
         say("  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip())
@@ -124,19 +126,44 @@ def run_list(settings: Settings, say: Say) -> None:
             say(f"{key} lost its level at {_time(device.demoted_at)}: {device.demoted_text}")
 
 
-def _line(row: PrinterRow, key: PrinterKey | None, known: dict[PrinterKey, Row]) -> tuple[str, ...]:
+def _line(
+    row: PrinterRow, key: PrinterKey | None, known: Mapping[PrinterKey, Row], given: Mapping[PrinterKey, Abilities]
+) -> tuple[str, ...]:
     if key is None:
         return (row.name, "-", row.fault, "-", "-", "-", "-", "-", "-")
     device = known.get(key)
     if device is None:
-        return (row.name, key, "unknown", "-", "-", "-", "-", "never", "-")
+        return (row.name, key, "unknown", *_in_force(None, given.get(key)), "-", "never", "-")
     state = "held" if device.borrowed else device.state if device.live else "not served"
+    level = _in_force(device, given.get(key))
+    probed = _time(device.probed_at) if device.probed_at is not None else "never"
+    return (row.name, key, state, *level, device.model or "-", probed, device.borrowed_by or "-")
+
+
+def _in_force(device: Row | None, given: Abilities | None) -> tuple[str, str, str]:
+    """Level, pushes, clears: as the service works with them."""
+    if given is not None and given.level is not None:
+        return (f"{given.level.value} (set)", _yes(given.pushes), _yes(given.clears))
+    if device is None:
+        return ("-", "-", "-")
     level = device.proof_level or (ProofLevel.REALTIME if device.answers else ProofLevel.NONE).value
     if device.probed_at is None:
-        return (row.name, key, state, level, "-", "-", "-", "never", device.borrowed_by or "-")
-    pushes, clears = ("yes" if able else "no" for able in (device.pushes, device.clears))
-    by = device.borrowed_by or "-"
-    return (row.name, key, state, level, pushes, clears, device.model or "-", _time(device.probed_at), by)
+        return (level, "-", "-")
+    return (level, _yes(device.pushes), _yes(device.clears))
+
+
+def _vouched(
+    settings: Settings, rows: Iterable[PrinterRow], keys: Mapping[int, PrinterKey]
+) -> dict[PrinterKey, Abilities]:
+    """What PROOF_LEVELS says of the devices that the service with these settings has."""
+    keyed = [replace(row, key=keys.get(row.id, row.key)) for row in rows]
+    devices = wanted_devices(keyed, {}, settings)
+    found = ((key, vouched_for(device, settings)) for key, device in devices.items())
+    return {key: abilities for key, abilities in found if abilities is not None}
+
+
+def _yes(able: bool) -> str:
+    return "yes" if able else "no"
 
 
 def _time(moment: datetime) -> str:
@@ -151,9 +178,11 @@ def run_probe(settings: Settings, name: str, say: Say, *, yes: bool, overflow: b
     by = _who()
     try:
         with _interruptible() as wakeup, _connected(settings) as database:
-            row = find(_rows(database), name)
+            rows = _rows(database)
+            row = find(rows, name)
             person = Nobody() if yes else AtTheTerminal(wakeup)
             _store(settings, database, row, by, say, person, overflow=overflow)
+            _tell_if_outweighed(settings, row, rows, say)
     except (NotStored, ProbeFailed, DatabaseTrouble, SchemaUnusable) as why:
         say(f"nothing stored: {why}")
     except AlreadyBorrowed as who:
@@ -214,21 +243,34 @@ def _tell(findings: Findings, row: PrinterRow, model: str, say: Say) -> None:
     assert abilities.level is not None
     say(f"stored for {row.name}:")
     say(f"  level     {abilities.level.value}")
-    say(f"  pushes    {'yes' if abilities.pushes else 'no'}")
-    say(f"  clears    {'yes' if abilities.clears else 'no'}")
+    say(f"  pushes    {_yes(abilities.pushes)}")
+    say(f"  clears    {_yes(abilities.clears)}")
     say(f"  model     {model or 'it does not say'}")
     say(f"  firmware  {abilities.firmware or 'it does not say'}")
     say(f"  serial    {findings.serial or 'it does not say'}")
 
 
+def _tell_if_outweighed(settings: Settings, row: PrinterRow, rows: Iterable[PrinterRow], say: Say) -> None:
+    """Say so where the setting, and not what was just stored, is what the service works with."""
+    if not settings.proof_levels:
+        return
+    keys = {other.id: _key(settings, other) for other in rows if not other.fault}
+    if (given := _vouched(settings, rows, keys).get(keys[row.id])) is not None:
+        level, pushes, clears = _in_force(None, given)
+        say(f"PROOF_LEVELS outweighs this: {level}, pushes {pushes}, clears {clears}")
+
+
 class Loan:
     """A printer that is ours while this is entered: a thread renews it, also while a person thinks."""
 
-    def __init__(self, settings: Settings, probes: Probes, key: PrinterKey, name: str) -> None:
+    def __init__(
+        self, settings: Settings, probes: Probes, key: PrinterKey, name: str, renew_every_s: float = RENEW_EVERY_S
+    ) -> None:
         self._settings = settings
         self._probes = probes
         self._key = key
         self._name = name
+        self._renew_every_s = renew_every_s
         self._until = 0.0
         self._over = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="loan", daemon=True)
@@ -267,7 +309,7 @@ class Loan:
         """The thread: a connection of its own, so that an interrupted call of the other one costs nothing."""
         database = Database(self._settings.database, "loan")
         probes = Probes(database, self._probes.by)
-        pause = RENEW_EVERY_S
+        pause = self._renew_every_s
         try:
             while not self._over.wait(pause):
                 pause = self._renew(probes)
@@ -286,7 +328,7 @@ class Loan:
             return RENEW_AGAIN_S
         if not self._over.is_set():
             self._until = asked_at + LOAN_S if kept else 0.0
-        return RENEW_EVERY_S
+        return self._renew_every_s
 
 
 def _stuck(owner: Row) -> str:

@@ -12,10 +12,10 @@ _TRIGGER = """
 -- The wake-up trigger on the POS's ticket table. Without it tickets are found by polling.
 """
 _RIGHTS = """
--- If KPS works as another role than the one that runs this script (here: kps):
--- GRANT USAGE ON SCHEMA kps TO kps;
--- GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA kps TO kps;
--- GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA kps TO kps;
+-- If KPS works as another role than the one that runs this script (README, block C), after every migration anew:
+-- GRANT USAGE ON SCHEMA kps TO kps_service;
+-- GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA kps TO kps_service;
+-- GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA kps TO kps_service;
 COMMIT;
 """
 

@@ -50,6 +50,11 @@ class Abilities:
     firmware: str = ""
     """Its firmware's text at the probe (`GS I` 65); another text means another device. Empty = it told none."""
 
+    @property
+    def disbelieved(self) -> Abilities:
+        """What is left when they turn out not to be true: those of a device that was never probed, and answers."""
+        return Abilities(ProofLevel.NONE if self.level is ProofLevel.NONE else ProofLevel.REALTIME)
+
     @staticmethod
     def parse(text: str) -> Abilities:
         """What somebody vouches for: a level, then `+pushes` and `+clears` if it does that. Raises ValueError."""
@@ -73,9 +78,13 @@ _LIARS_ID = b"1234"
 """What some printers answer to everything."""
 
 
+_STRIDE = 31_415_927
+"""Coprime to 95^4 - 1: numbers side by side get texts far apart, so that an answer off by one is nobody's."""
+
+
 def process_id_text(number: int) -> bytes:
     """The process ID of a number >= 0, four bytes 20..7E; numbers that are 95^4 - 1 apart have the same."""
-    value = number % (IDS - 1)
+    value = number * _STRIDE % (IDS - 1)
     if value >= _number_of(_LIARS_ID):
         value += 1
     return bytes(0x20 + value // 95**place % 95 for place in (3, 2, 1, 0))
@@ -86,7 +95,7 @@ def process_id_value(text: bytes) -> int:
     value = _number_of(text)
     if text == _LIARS_ID or not 0 <= value < IDS:
         raise ValueError(f"{text!r} is no process ID of ours")
-    return value - (value > _number_of(_LIARS_ID))
+    return (value - (value > _number_of(_LIARS_ID))) * pow(_STRIDE, -1, IDS - 1) % (IDS - 1)
 
 
 def _number_of(text: bytes) -> int:
@@ -212,6 +221,8 @@ class Confirmation:
         """The sign that speaks against the ticket, if there is one."""
         self.evidence = ""
         """Why the printer's proofs are not to be believed any more; empty = they are."""
+        self.owed = False
+        """The proof never came although nothing was wrong."""
         self.cleared = False
         """The printer said that it threw the ticket away."""
         self._ids = ids
@@ -325,13 +336,15 @@ class Confirmation:
         """The proof is overdue and the printer is well: what to send once more; empty = nothing is left to try."""
         if self._ids is None or self.level is not ProofLevel.PROCESS_ID or self._asked_again:
             return b""
+        if self._troubled:
+            return b""  # what was inside may have been thrown away meanwhile, and a new ID would say nothing about it
         self._asked_again = True
         return process_id_command(self._ids.again)
 
     def overdue(self) -> None:
-        """The printer is well and does not prove: it cannot."""
+        """The printer is well and does not prove: the ticket is given up, whatever the reason."""
         self._over = Reason.UNPROVEN
-        self.evidence = f"no {self.level.value} came from a printer without trouble"
+        self.owed = not self._troubled
 
     def clear(self) -> bytes:
         """Ask the printer to throw the ticket away. Only for a ticket that was written and delivered whole."""
@@ -354,7 +367,9 @@ class Confirmation:
         if self.cleared:
             text += ", then cleared"
         whole = self.accepted == self.total
-        return Uncertain(reason, text, self.accepted, sent_whole=whole, cleared=self.cleared)
+        # Without an ID that stayed away nobody knows whether all of it had come out before.
+        gone = self.cleared and self.level is ProofLevel.PROCESS_ID
+        return Uncertain(reason, text, self.accepted, sent_whole=whole, cleared=gone)
 
     def _hear_echo(self, process_id: bytes) -> None:
         ids = self._ids
@@ -368,7 +383,9 @@ class Confirmation:
         """An answer counts once, behind the whole ticket, and while nothing is known to be wrong."""
         if self.accepted < self.total or self._fence is not None or self.contrary is not None:
             self._over = Reason.UNPROVEN
-            self.evidence = "the fence was answered when it could not be"
+            # An old sign may still stand because a round is open; only one that holds now makes the answer a lie.
+            if self.accepted < self.total or self._fence is not None or trouble(self._round.status) is not None:
+                self.evidence = "the fence was answered when it could not be"
         elif value & _FENCE_PAPER_END or self._troubled:
             # Reached after a trouble that has passed: whether a line was lost meanwhile, it does not say.
             self._over = Reason.UNPROVEN

@@ -47,6 +47,14 @@ class DatabaseTrouble(Exception):
         self.sentence = sentence
         self.sqlstate = sqlstate
 
+    @property
+    def refused(self) -> bool:
+        """The statement was surely not carried out and will not be the next time either, until a person mends it.
+
+        A right, a table or a column is missing: PostgreSQL's classes 42 and 3F. An error rolls its transaction back.
+        """
+        return self.sqlstate[:2] in ("42", "3F")
+
 
 class ClientDeadline(psycopg2.OperationalError):
     """The server did not answer within the limit of the call."""

@@ -1,7 +1,8 @@
 """Every statement about a printer that a person has for a probe: borrow it, keep it, store what it has shown.
 
 A loan is two columns of `kps.printer`: who, and until when by the database's clock. It needs no owner and no epoch;
-while it is live nobody acquires the device, and its owner lets it go. Who does not renew it has lost it.
+while it is live nobody acquires the device, and its owner lets it go. Who does not renew it has lost it. One that was
+given back has no end any more, so a clock that goes back cannot revive it; `borrowed_by` then is who has stored, or ''.
 """
 
 from __future__ import annotations
@@ -13,12 +14,18 @@ from kps.core.proof import Abilities
 from kps.core.tickets import PrinterKey
 from kps.database.connection import Database, Row, Statement
 from kps.database.statements import CHANNEL_PRINTER
+from kps.database.statements.keeping import CUT_LOANS, LOAN_S
 
-LOAN_S = 30.0
-"""A loan that is not renewed for so long is over."""
+__all__ = ["LOAN_S", "PROBE_STATEMENTS", "AlreadyBorrowed", "ProbeStatements", "Probes", "shown"]
 
 _TOLD = f"(SELECT count(pg_notify('{CHANNEL_PRINTER}', ''))) AS told"
 _MINE = """p.printer_key = {key:text} AND p.borrowed_by = {by:text} AND p.borrowed_until > clock_timestamp()"""
+_GIVEN_BACK = """borrowed_until = '-infinity', expires_at = greatest(p.expires_at, clock_timestamp()),
+         state = CASE WHEN p.expires_at > clock_timestamp() THEN p.state ELSE 'starting' END,
+         state_text = CASE WHEN p.expires_at > clock_timestamp() THEN p.state_text ELSE '' END,
+         state_since = CASE WHEN p.expires_at > clock_timestamp() THEN p.state_since ELSE clock_timestamp() END"""
+"""If its owner had let it go: what a probe has left behind nobody knows yet, and whoever may take the device back gets
+as long as if its lease had ended now."""
 
 
 class AlreadyBorrowed(Exception):
@@ -35,6 +42,7 @@ class ProbeStatements:
     give_back: Statement
     owner: Statement
     store: Statement
+    cut_loans: Statement
     process_id: Statement
     shown: Statement
 
@@ -64,7 +72,7 @@ SELECT printer_key, {_TOLD} FROM p""",
     give_back=Statement(
         "give_back",
         f"""WITH p AS (
-  UPDATE kps.printer p SET borrowed_until = clock_timestamp() WHERE {_MINE} RETURNING p.printer_key
+  UPDATE kps.printer p SET borrowed_by = '', {_GIVEN_BACK} WHERE {_MINE} RETURNING p.printer_key
 )
 SELECT printer_key, {_TOLD} FROM p""",
     ),
@@ -74,26 +82,27 @@ SELECT printer_key, {_TOLD} FROM p""",
        EXISTS (SELECT 1 FROM kps.job j WHERE j.printer_key = p.printer_key AND j.state = 'sending') AS sending
   FROM kps.printer p WHERE p.printer_key = {key:text} AND p.expires_at > clock_timestamp()""",
     ),
-    # The end of the loan and the time of the probe are one: so it can be told later who has probed.
     store=Statement(
         "store",
-        f"""WITH now AS MATERIALIZED (SELECT clock_timestamp() AS t), p AS (
+        f"""WITH p AS (
   UPDATE kps.printer p
      SET proof_level = {{level:text}}, pushes = {{pushes:boolean}}, clears = {{clears:boolean}},
          firmware = {{firmware:text}}, model = {{model:text}}, serial = {{serial:text}}, answers = {{answers:boolean}},
-         demoted_at = NULL, demoted_text = '', probed_at = now.t, borrowed_until = now.t
-    FROM now WHERE {_MINE}
+         demoted_at = NULL, demoted_text = '', probed_at = clock_timestamp(), {_GIVEN_BACK}
+   WHERE {_MINE}
   RETURNING p.printer_key
 )
 SELECT printer_key, {_TOLD} FROM p""",
     ),
+    cut_loans=CUT_LOANS,
     process_id=Statement("process_id", "SELECT nextval('kps.process_id_seq') AS number"),
     shown=Statement(
         "shown",
         """SELECT p.printer_key, p.state, p.expires_at > clock_timestamp() AS live,
        p.borrowed_until > clock_timestamp() AS borrowed, p.proof_level, p.answers, p.pushes, p.clears,
        coalesce(p.model, '') AS model, p.firmware, p.serial, p.probed_at, p.demoted_at, p.demoted_text,
-       CASE WHEN p.probed_at = p.borrowed_until OR p.borrowed_until > clock_timestamp() THEN p.borrowed_by ELSE '' END
+       -- a loan that has run out says who has let it run out, not who has probed
+       CASE WHEN p.borrowed_until > clock_timestamp() OR NOT isfinite(p.borrowed_until) THEN p.borrowed_by ELSE '' END
          AS borrowed_by
   FROM kps.printer p WHERE p.printer_key = ANY ({keys:text[]})""",
     ),
@@ -110,7 +119,11 @@ class Probes:
         """Who probes; no two living processes say the same."""
 
     def borrow(self, key: PrinterKey, name: str) -> None:
-        """From now on the device is ours, once its owner has let it go. Raises AlreadyBorrowed."""
+        """From now on the device is ours, once its owner has let it go. Raises AlreadyBorrowed.
+
+        A loan from before the database's clock went back ends within LOAN_S, if nobody renews it.
+        """
+        self._database.run(self._sql.cut_loans)
         if not self._database.run(self._sql.borrow, key=key, name=name, by=self.by, for_s=LOAN_S):
             rows = self._database.run(self._sql.borrower, key=key)
             raise AlreadyBorrowed(rows[0].borrowed_by if rows else "somebody who is just giving it back")

@@ -77,7 +77,9 @@ class LateProof:
     status: str
     """The ticket's, now."""
     twice: bool
-    """Another copy was under way or out already."""
+    """Another copy is out already."""
+    cleared: bool = False
+    """The printer had said that it threw this one away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,16 +288,25 @@ class Queue:
         """The proofs of a device of mine are not believed any more, and why."""
         self.database.run(self.sql.demote, key=key, me=self.me, epoch=epoch, text=text)
 
-    def late_proof(self, rows: Sequence[int], value: int) -> LateProof | None:
-        """A device with these printer rows said the process ID `value` (modulo IDS - 1); None = no ticket has it."""
-        found = self.database.run(
-            self.sql.late_proof, rows=list(rows), value=value, ids=IDS - 1, instance=self.instance
-        )
-        return LateProof(TicketId(found[0].id), found[0].status, bool(found[0].twice)) if found else None
+    def late_proof(self, key: PrinterKey, rows: Sequence[int], value: int) -> LateProof | None:
+        """A device with these printer rows said the process ID `value` (modulo IDS - 1).
 
-    def came_back(self, rows: Sequence[int]) -> list[TicketId]:
+        None = it proves no ticket that was given up there.
+        """
+        found = self.database.run(
+            self.sql.late_proof, key=key, rows=list(rows), value=value, ids=IDS - 1, instance=self.instance
+        )
+        if not found:
+            return None
+        return LateProof(TicketId(found[0].id), found[0].status, bool(found[0].twice), bool(found[0].cleared))
+
+    def may_be_ours(self, value: int) -> bool:
+        """Whether the process ID `value` (modulo IDS - 1) was taken for one of the last sendings."""
+        return bool(self.database.run(self.sql.recent_id, value=value, ids=IDS - 1)[0].recent)
+
+    def came_back(self, key: PrinterKey, rows: Sequence[int]) -> list[TicketId]:
         """A device with these printer rows can print again; returns tickets that it may have printed, each once."""
-        found = self.database.run(self.sql.came_back, rows=list(rows), instance=self.instance)
+        found = self.database.run(self.sql.came_back, key=key, rows=list(rows), instance=self.instance)
         return [TicketId(row.ticket_id) for row in found]
 
     def health(

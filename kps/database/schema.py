@@ -1,4 +1,4 @@
-"""What the POS's schema looks like here: its age, and what is missing for KPS to work."""
+"""What the POS's schema looks like here: its age, and what is missing for KPS to work, in schema kps too."""
 
 from __future__ import annotations
 
@@ -51,6 +51,15 @@ _HEALTH_COLUMNS = (
 )  # fmt: skip
 _TEMPLATES = (KITCHEN_TEMPLATE, CHECKER_TEMPLATE)
 _TEMPLATE_COLUMNS = ("is_active", "header_line_1", "header_line_2", "feed_lines", "updated_at", "brand_id")
+_OURS: dict[str, tuple[str, ...]] = {
+    "instance": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "job": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "printer": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "schema_version": ("SELECT",),
+    "process_id_seq": ("USAGE", "SELECT"),
+    "token_seq": ("USAGE",),
+}
+"""What the migrations make, and the rights on it. Whatever else lies in schema kps is not ours."""
 
 
 class SchemaUnusable(Exception):
@@ -190,6 +199,39 @@ def _refuse_rights(
     if rows:
         missing = ", ".join(
             f"{row.privilege} on {row.table_name}" + (f" ({row.columns})" if row.columns else "") for row in rows
+        )
+        raise SchemaUnusable(f"rights are missing: {missing}")
+
+
+def refuse_missing_rights(database: Database) -> None:
+    """A migration that an administrator has run gives no rights. Raises SchemaUnusable, or DatabaseTrouble.
+
+    Looks at what is there of schema kps; before the first migration that is nothing.
+    """
+    if database.query("SELECT 1 FROM pg_namespace WHERE nspname = 'kps' AND NOT has_schema_privilege(oid, 'USAGE')"):
+        raise SchemaUnusable("rights are missing: USAGE on schema kps")
+    wanted = [(name, right) for name, rights in _OURS.items() for right in rights]
+    rows = database.query(
+        """SELECT c.relname, w.r AS privilege, lacking.columns
+             FROM unnest(%(names)s::text[], %(rights)s::text[]) WITH ORDINALITY AS w(t, r, n)
+             JOIN pg_class c ON c.relnamespace = to_regnamespace('kps') AND c.relname = w.t
+                            AND c.relkind IN ('r', 'S')
+            CROSS JOIN LATERAL (
+              SELECT count(*) AS count,
+                     CASE WHEN w.r NOT IN ('DELETE', 'USAGE') AND has_any_column_privilege(c.oid, w.r)
+                          THEN string_agg(a.attname, ', ' ORDER BY a.attnum) END AS columns
+                FROM pg_attribute a
+               WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+                 AND w.r NOT IN ('DELETE', 'USAGE') AND NOT has_column_privilege(c.oid, a.attnum, w.r)
+            ) lacking
+            WHERE CASE w.r WHEN 'USAGE' THEN NOT has_sequence_privilege(c.oid, 'USAGE, UPDATE')
+                           WHEN 'DELETE' THEN NOT has_table_privilege(c.oid, 'DELETE') ELSE lacking.count > 0 END
+            ORDER BY w.n""",
+        {"names": [name for name, _ in wanted], "rights": [right for _, right in wanted]},
+    )
+    if rows:
+        missing = ", ".join(
+            f"{row.privilege} on kps.{row.relname}" + (f" ({row.columns})" if row.columns else "") for row in rows
         )
         raise SchemaUnusable(f"rights are missing: {missing}")
 

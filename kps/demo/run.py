@@ -6,9 +6,10 @@ Everything runs on this host's loopback and is gone when it ends, unless a folde
 from __future__ import annotations
 
 import random
+import shlex
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,21 +172,25 @@ class _Demo:
         widget = self._port(WIDGET_PORT, frozenset({health}))
         logs = self._folder / "logs"
         logs.mkdir()
+        shared = {
+            "DB_HOST": self._postgres.host,
+            "DB_PORT": self._postgres.port,
+            "DB_NAME": DATABASE,
+            "DB_USER": self._postgres.user,
+            "DB_PASSWORD": self._postgres.password,
+            "DB_SSLMODE": "disable",
+            "PROOF_LEVELS": PROOF_LEVELS,
+        }
+        _write_environment(self._folder / "env", shared)
         self._instance = Instance(
-            {
-                "DB_HOST": self._postgres.host,
-                "DB_PORT": self._postgres.port,
-                "DB_NAME": DATABASE,
-                "DB_USER": self._postgres.user,
-                "DB_PASSWORD": self._postgres.password,
-                "DB_SSLMODE": "disable",
+            shared
+            | {
                 "HEALTH_CHECK_HOST": HOST,
                 "HEALTH_CHECK_PORT": health,
                 "POS_WIDGET_PORT": widget,
                 "INSTANCE_NAME": "demo",
                 "LOG_DIR": logs,
                 "RUN_DIR": self._folder / "run",
-                "PROOF_LEVELS": PROOF_LEVELS,
                 # Else python-escpos leaves its cache in the temporary folder.
                 "ESCPOS_CAPABILITIES_PICKLE_DIR": self._folder,
             },
@@ -338,7 +343,7 @@ class _Demo:
             tell(self._out, line)
         if self._options.keep is not None:
             self._kitchen.write_papers(self._folder / "papers")
-            tell(self._out, f"kept in {self._folder}: database/, logs/, papers/")
+            tell(self._out, f"kept in {self._folder}: database/, logs/, papers/, env")
         if not found.tickets:
             return EXIT_INTERRUPTED if self._interrupts.count else 1
         return 0 if found.kept_all_promises else 1
@@ -439,6 +444,12 @@ def _guest(row: dict[str, Any]) -> str:
         return f"table {row['table_number']}"
     kind = str(row["bill_type"]).replace("_", " ")
     return f"{kind} {row['queue_number']}" if row["queue_number"] else kind
+
+
+def _write_environment(path: Path, settings: Mapping[str, object]) -> None:
+    """For another terminal: `. DIR/env` there, and `kps printers list` shows the printers of this demo."""
+    path.touch(mode=0o600)
+    path.write_text("".join(f"export {name}={shlex.quote(str(value))}\n" for name, value in settings.items()), "utf-8")
 
 
 def _empty_folder(folder: Path) -> Path:

@@ -32,6 +32,15 @@ FIRST_ANSWER_LIMIT_S = 1.0
 MUTE_QUESTION_EVERY_S = 15.0
 """How often a device that never answers is asked again, without waiting: it may have been mended."""
 
+OWED_TIMES = 3
+"""So many connections on which an answer that the probe has seen did not come, and the probe is not believed."""
+
+OWED_AGAIN_S = 15.0
+"""How long a printer that owes an answer is left alone before it is asked again."""
+
+OVERDUE_TIMES = 2
+"""So many tickets in a row without a proof from a printer that is well, and the probe is not believed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ready:
@@ -92,7 +101,9 @@ class Device:
         self._level = ProofLevel.NONE
         self._link: Link | None = None
         self._prepared = False
-        self._owes_answer = False
+        self._owed = 0
+        self._owed_at = 0.0
+        self._overdue = 0
         self._debt = Debt.unknown(self.abilities.level)
         self._echoes: list[bytes] = []
         self._ever_connected = False
@@ -156,12 +167,22 @@ class Device:
             outcome = sending.run()
         finally:
             self.bytes_sent += sending.accepted
-            if proof.evidence:
-                self.disbelieve(proof.evidence)
+            self._judge(proof, outcome)
             if sending.accepted and not isinstance(outcome, Printed):
                 self._debt = Debt.of(data + proof.trailer, sending.accepted, level, ids)
             self._leave(outcome, sending.accepted)
         return outcome
+
+    def _judge(self, proof: Confirmation, outcome: Printed | NotPrinted | Uncertain | None) -> None:
+        """Whether its proofs are still worth something after this ticket."""
+        if isinstance(outcome, Printed):
+            self._overdue = 0
+        elif proof.owed:
+            self._overdue += 1
+        if proof.evidence:
+            self.disbelieve(proof.evidence)
+        elif self._overdue >= OVERDUE_TIMES:
+            self.disbelieve(f"{OVERDUE_TIMES} tickets in a row without {proof.level.value}, and it has no trouble")
 
     def take_echoes(self) -> list[bytes]:
         """The process IDs that the printer has said since the last call, whatever tickets they name."""
@@ -176,7 +197,7 @@ class Device:
         level = self.abilities.level
         if (level is not None and level.proves_paper) or self.abilities.pushes or self.abilities.clears:
             self.disproof = evidence
-            self.abilities = Abilities(ProofLevel.NONE if level is ProofLevel.NONE else ProofLevel.REALTIME)
+            self.abilities = self.abilities.disbelieved
             self._level = level_in_force(self.abilities.level, answered=bool(self.answers))
 
     def close(self, *, abort: bool = False) -> None:
@@ -200,6 +221,8 @@ class Device:
                 self.close(abort=True)
 
     def _ask(self, began: float) -> Ready | Unable:
+        if self._owed and time.monotonic() - self._owed_at >= OWED_AGAIN_S:
+            self.close()
         if self._link is not None:
             try:
                 return self._greet(self._link, began)
@@ -245,7 +268,7 @@ class Device:
         if self._unanswered_since is not None:
             return self._greet_mute(link, stale, began)
         if self.abilities.level is ProofLevel.NONE:
-            return self._verdict(link.pushed, began)
+            return self._settle_debt(link, began)
         questions = StatusRound()
         if not self._all_answered(link, questions):
             return self._unanswered(link, questions, began)
@@ -255,59 +278,70 @@ class Device:
 
     def _prepare(self, link: Link, questions: StatusRound, began: float) -> Ready | Unable:
         """Once per connection, before its first ticket: modes, identity, and what an earlier ticket left behind."""
+        self._prepared = True
         try:
             prepare(link, self.abilities, self._debt, pulse=self._pulse, limit_s=self._timeout_s)
         except Unanswered as why:
-            return self._unanswered_question(str(why), questions.status)
+            self._note_owed(str(why))
         except Disbelieved as why:
             self.disbelieve(str(why))
             raise LinkLost(str(why)) from why
-        self._owes_answer = False
-        self._prepared = True
-        self._debt = Debt()
+        else:
+            self._owed = 0
+            self._debt = Debt()
         reason = trouble(link.pushed)
         return self._verdict(link.pushed if reason is not None else questions.status, began)
 
-    def _unanswered_question(self, what: str, status: PrinterStatus) -> Unable:
-        """It may be busy with what it holds, once; who does it again does not do what the probe has seen."""
-        if self._owes_answer:
-            self.disbelieve(f"twice {what}, and it has no trouble")
-        self._owes_answer = not self._owes_answer
-        self._drop()
-        return _unable(Reason.SILENT, status)
+    def _note_owed(self, what: str) -> None:
+        """It may be busy with what it holds, or with another host's job; but it has to answer some time.
+
+        Until then it prints as one that was never probed. It is asked again on later connections only: an answer
+        that comes late must not meet a question of ours.
+        """
+        self._owed += 1
+        self._owed_at = time.monotonic()
+        if self._owed >= OWED_TIMES:
+            self.disbelieve(f"{what}, {OWED_TIMES} times, and it has no trouble")
 
     def _all_answered(self, link: Link, questions: StatusRound) -> bool:
-        """Ask `DLE EOT` 1 to 4, one at a time, within the limit for all of them."""
-        asked_at = time.monotonic()
+        """Ask `DLE EOT` 1 to 4, one at a time, each within the limit."""
         while (question := questions.question) is not None:
-            if not questions.waiting:
-                link.write(realtime_query(question))
-                questions.asked()
-            left = asked_at + self._answer_limit_s() - time.monotonic()
-            if left <= 0:
-                return False
-            self._pulse()
-            link.wait(left)
-            for reply in link.read():
-                questions.hear(reply)
-            if questions.answers:
-                self.answers = True
+            link.write(realtime_query(question))
+            questions.asked()
+            until = time.monotonic() + self._answer_limit_s()
+            while questions.waiting:
+                left = until - time.monotonic()
+                if left <= 0:
+                    return False
+                self._pulse()
+                link.wait(left)
+                for reply in link.read():
+                    questions.hear(reply)
+            self.answers = True
         return True
 
-    def _should_answer(self) -> bool:
-        return bool(self.answers) or self.abilities.level not in (None, ProofLevel.NONE)
-
     def _answer_limit_s(self) -> float:
-        return self._timeout_s if self._should_answer() else min(self._timeout_s, FIRST_ANSWER_LIMIT_S)
+        return self._timeout_s if self.answers else min(self._timeout_s, FIRST_ANSWER_LIMIT_S)
 
     def _unanswered(self, link: Link, questions: StatusRound, began: float) -> Ready | Unable:
         """Silence of a device that answers is trouble; of one that never did, its nature."""
         if link.queued():
             return self._not_reading(link)
-        if self._should_answer():
+        if self.answers:
             self._drop()
             return _unable(Reason.SILENT, questions.status)
         self._unanswered_since = time.monotonic()
+        return self._settle_debt(link, began)
+
+    def _settle_debt(self, link: Link, began: float) -> Ready | Unable:
+        """A device that cannot be asked anything gets at least what completes a torn picture, once per connection."""
+        if not self._prepared:
+            self._prepared = True
+            try:
+                prepare(link, Abilities(ProofLevel.NONE), self._debt, pulse=self._pulse, limit_s=self._timeout_s)
+            except Unanswered:
+                return self._not_reading(link)
+            self._debt = Debt()
         return self._verdict(link.pushed, began)
 
     def _greet_mute(self, link: Link, stale: list[Reply], began: float) -> Ready | Unable:
@@ -334,10 +368,11 @@ class Device:
     def _verdict(self, status: PrinterStatus, began: float) -> Ready | Unable:
         reason = trouble(status)
         if reason is not None:
-            self._owes_answer = False  # what it owed has found its reason
+            self._owed = 0  # what it owed has found its reason
             return _unable(reason, status)
         answered = bool(self.answers) and self._unanswered_since is None
-        self._level = level_in_force(self.abilities.level, answered=answered)
+        level = ProofLevel.REALTIME if self._owed and self.abilities.level is not None else self.abilities.level
+        self._level = level_in_force(level, answered=answered)
         return Ready(status, max(1, round((time.monotonic() - began) * 1000)), self._level)
 
     def _drop(self) -> None:

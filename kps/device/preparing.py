@@ -16,6 +16,7 @@ PUSH_ALL = b"\x1d\x61\x0f"
 """`GS a 15`: push every change of drawer, online, error and paper. `ESC @` turns it off. Source: TM-T88III guide."""
 ASK_FIRMWARE = b"\x1d\x49\x41"
 """`GS I 65`. Source: TM-U220 and HPRT TP80K manuals."""
+_TEXT_HEAD = 0x5F
 _RASTER = b"\x1dv0"
 _RASTER_HEAD = 8
 _LARGEST_PICTURE = 72 * 128
@@ -80,13 +81,18 @@ def prepare(link: Link, abilities: Abilities, debt: Debt, *, pulse: Callable[[],
     if level is None or not level.proves_paper:
         return
     if abilities.firmware:
-        _compare(abilities.firmware, asker.ask(ASK_FIRMWARE, lambda reply: isinstance(reply, TextBlock), "its name"))
+        _compare(abilities.firmware, asker.ask(ASK_FIRMWARE, _is_text, "its name"))
     # Nothing older waits inside. It may still be busy with what it holds; but it has to answer some time.
     if level is ProofLevel.PROCESS_ID and debt.process_id:
         wanted = ProcessIdEcho(debt.process_id)
         asker.ask(process_id_command(debt.process_id), lambda reply: reply == wanted, "the process ID")
     elif level is ProofLevel.FENCE and debt.fence:
         asker.ask(FENCE, lambda reply: isinstance(reply, ByteAnswer), "the fence")
+
+
+def _is_text(reply: Reply) -> bool:
+    """Whether this is a text of `GS I`, and no notice."""
+    return isinstance(reply, TextBlock) and reply.head == _TEXT_HEAD
 
 
 def _compare(known: str, answer: Reply) -> None:

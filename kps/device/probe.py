@@ -330,15 +330,16 @@ class _Probe:
         self._process_id = False
         self._clears = False
         self._loses_data = False
+        self._falls_silent = False
 
     def run(self) -> Findings:
         """All steps. Raises LinkLost and ProbeFailed."""
         self._answers = self._get_ready()
         self._print_card()
         identity = self._identify() if self._answers else _Identity()
-        if self._answers:
-            self._switch_on_pushes()
         if self._person.present:
+            if self._answers:
+                self._switch_on_pushes()
             self._prove()
         else:
             self._real = self._answers
@@ -354,6 +355,14 @@ class _Probe:
             self._prove_clear()
         if self._overflow:
             self._compare_much()
+        if self._fence and not self._process_id and self._goes_unseen:
+            self._fence = False
+            self._remark("Its fence is not believed: a cover opened and closed in mid-ticket would go unseen.")
+
+    @property
+    def _goes_unseen(self) -> bool:
+        """Whether trouble between two questions leaves no trace: a fence may then be answered behind a lost line."""
+        return self._falls_silent and not self._pushes
 
     @property
     def _level(self) -> ProofLevel:
@@ -479,6 +488,7 @@ class _Probe:
         while True:
             status = self._wire.status()
             if status is None:
+                self._falls_silent = True
                 self._remark("It falls silent when it cannot print.")
                 return True
             if trouble(status) is not None:

@@ -68,6 +68,7 @@ class Sending:
         self._mark = (0, 0, 0)
         self._moved_at = time.monotonic()
         self._held_since: float | None = None
+        self._held_before_s = 0.0
         self._look_at: float | None = None
         self._looked_at = 0.0
         self._cleared_at: float | None = None
@@ -119,7 +120,7 @@ class Sending:
         return self._lose_patience()
 
     def _wants_to_write(self) -> bool:
-        return self._proof.step is Step.WRITE or self._proof.question is not None
+        return self._proof.step is Step.WRITE or (self._proof.step is Step.ASK and self._proof.question is not None)
 
     def _write(self) -> None:
         if not self._begun:
@@ -155,7 +156,7 @@ class Sending:
         now = time.monotonic()
         if self._look_at is None:
             self._look_at = now + pause_s
-        if self._proof.question is not None:
+        if self._proof.question is not None and self._consent.may_write():
             return self._ask()
         if now >= self._look_at:
             self._look_at = now + pause_s
@@ -176,7 +177,8 @@ class Sending:
             return self._proof.complaint if now - self._cleared_at >= CLEAR_LIMIT_S else None
         self._note_progress(queued, now)
         if self._held_since is not None:
-            return self._leave(queued) if now - self._held_since >= self._hold_s else None
+            held_s = self._held_before_s + now - self._held_since
+            return self._leave(queued) if held_s >= self._hold_s else None
         # What it has all of may take its time to print; what it does not take must move.
         printing = self._proof.step is Step.CONFIRM and queued == 0
         limit_s = self._confirm_s if printing else self._timeout_s
@@ -206,6 +208,8 @@ class Sending:
             self._mark, self._moved_at = mark, now
         if self._proof.contrary is None:
             if self._held_since is not None:
+                # A sign that comes and goes does not get the whole hold time again and again.
+                self._held_before_s += now - self._held_since
                 self._held_since, self._moved_at = None, now
             return
         if self._held_since is None:

@@ -21,6 +21,8 @@ class DeviceConfig:
     timeout_s: float
     rows: tuple[int, ...]
     """Ids of the printer rows that name this device."""
+    names: tuple[str, ...] = ()
+    """What PROOF_LEVELS may call it, lower case: the names and addresses of all its rows. For the supervisor."""
     answers: bool | None = None
     """Whether it has ever answered a status query; None = nobody knows."""
     abilities: Abilities = field(default_factory=Abilities)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
 
 from kps.core.proof import ProcessIds, process_id_value
 from kps.core.tickets import ProofLevel, TicketId
@@ -47,13 +46,13 @@ class Echoes:
         """Act on what the printer has said since. Raises DatabaseTrouble; what was not done then is done later."""
         self._waiting += self._watch.device.take_echoes()
         while self._waiting:
-            self._hear(self._waiting[0], self._watch.config.rows)
+            self._hear(self._waiting[0])
             del self._waiting[0]
 
-    def _hear(self, process_id: bytes, rows: Sequence[int]) -> None:
+    def _hear(self, process_id: bytes) -> None:
         if process_id in self._known and process_id not in self._given_up:
             return
-        if self._prove(process_id, rows) or process_id in self._known:
+        if self._prove(process_id) or process_id in self._known or self._may_be_ours(process_id):
             self._given_up.discard(process_id)
             return
         self._slot.add(Cell.STRAY_IDS)
@@ -64,15 +63,27 @@ class Echoes:
         if self._lies >= LIES:
             self._watch.device.disbelieve("it answered process IDs that no ticket ever had")
 
-    def _prove(self, process_id: bytes, rows: Sequence[int]) -> bool:
+    def _prove(self, process_id: bytes) -> bool:
         """Whether some ticket that was given up is proven by this."""
-        try:
-            value = process_id_value(process_id)
-        except ValueError:
-            return False
-        late = self._queue.late_proof(rows, value)
+        value = _value(process_id)
+        config = self._watch.config
+        late = None if value is None else self._queue.late_proof(config.key, config.rows, value)
         if late is None:
             return False
         self._slot.add(Cell.LATE_PROOFS)
         log.warning("late proof", extra={"ticket": late.ticket, "status": late.status, "twice": late.twice})
+        if late.cleared:
+            self._watch.device.disbelieve("it printed a ticket that it said it had thrown away")
         return True
+
+    def _may_be_ours(self, process_id: bytes) -> bool:
+        """A predecessor's, or another printer's of ours: that is no lie, whatever it means."""
+        value = _value(process_id)
+        return value is not None and self._queue.may_be_ours(value)
+
+
+def _value(process_id: bytes) -> int | None:
+    try:
+        return process_id_value(process_id)
+    except ValueError:
+        return None

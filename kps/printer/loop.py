@@ -36,6 +36,7 @@ BEAT_S = 0.5
 LAST_WORDS_S = 8.0
 """How long an outcome is kept for the database after the supervisor has gone."""
 _SETTLE_AGAIN = Backoff(first=0.05, cap=1.0)
+_PROMISE_AGAIN = Backoff(first=1.0, cap=30.0)
 
 log = logging.getLogger("kps.printer")
 
@@ -83,6 +84,7 @@ class PrinterProcess:
             epoch,
             pulse=self._pulse,
             trusted=self._trusted,
+            on_disproof=lambda: self._control.send(("disbelieved",)),
         )
         self._echoes = Echoes(self._queue, self._slot, self._watch)
         self._mailbox: Channel | None = None
@@ -90,6 +92,8 @@ class PrinterProcess:
         self._result: Result | None = None
         self._settle_failures = 0
         self._settle_due = 0.0
+        self._refusals = 0
+        self._promise_due = 0.0
         self._gone_at: float | None = None
         self._stopping = False
         self._in_hold = False
@@ -115,12 +119,14 @@ class PrinterProcess:
         self._end_if_asked()
         if self._result is not None:
             self._settle()
-        elif self._claims and self._trusted():
+        elif self._claims and self._trusted() and monotonic() >= self._promise_due:
             self._catch_up()
             self._print_next()
             self._count()
             return
-        elif not self._claims:
+        elif not self._claims or self._refusals:
+            if not self._claims:
+                self._forget_refusals()
             self._watch.keep_up()
             self._catch_up()
         self._count()
@@ -233,15 +239,21 @@ class PrinterProcess:
         except LeaseEnded:
             # Still ours: it waits for the lease, or is given back by whoever takes it over.
             log.warning("lease not trusted", extra={"ticket": claim.ticket})
+            self._may_promise_again()
             self._wait()
             return
         except (ClaimLost, Withdrawn) as why:
+            self._may_promise_again()
             self._claims.popleft()
             self._forget(claim, why)
             return
         except DatabaseTrouble as trouble:
-            self._lost_promise(claim, trouble)
+            if trouble.refused:
+                self._refused_promise(claim, trouble)
+            else:
+                self._lost_promise(claim, trouble)
             return
+        self._may_promise_again()
         self._claims.popleft()
         crash_point(Point.PROMISED)
         outcome = self._put_on_paper(sending)
@@ -259,6 +271,31 @@ class PrinterProcess:
         self._conclude(
             Result(claim, NotPrinted(Reason.RELEASED, "the database was away"), False, 1, False), at_once=False
         )
+
+    def _refused_promise(self, claim: Claim, trouble: DatabaseTrouble) -> None:
+        """Nothing was promised, and whoever gets the ticket next would meet the same: it stays ours, for a later try.
+
+        To give it back would bring it to us again at once, with two audit rows each time.
+        """
+        self._refusals += 1
+        self._promise_due = monotonic() + _PROMISE_AGAIN.delay(self._refusals, random.random())  # noqa: S311
+        if self._refusals == 1:
+            self._slot.set(Cell.DATABASE_TROUBLE_SINCE, monotonic())
+        log.warning(
+            "database trouble",
+            extra={"cause": trouble.sentence, "ticket": claim.ticket, "failures": self._refusals},
+        )
+
+    def _may_promise_again(self) -> None:
+        if self._refusals:
+            log.info("database back")
+        self._forget_refusals()
+
+    def _forget_refusals(self) -> None:
+        if self._refusals:
+            self._refusals = 0
+            self._promise_due = 0.0
+            self._slot.set(Cell.DATABASE_TROUBLE_SINCE, 0.0)
 
     def _forget(self, claim: Claim, why: Exception) -> None:
         if isinstance(why, ClaimLost):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.connection import wait
 
 from kps.core.retry import Backoff
@@ -46,6 +47,7 @@ class DeviceWatch:
         *,
         pulse: Callable[[], None],
         trusted: Callable[[], bool],
+        on_disproof: Callable[[], None],
     ) -> None:
         self.config = config
         self._queue = queue
@@ -54,6 +56,7 @@ class DeviceWatch:
         self._epoch = epoch
         self._pulse = pulse
         self._trusted = trusted
+        self._on_disproof = on_disproof
         self.device = self._make_device(config.answers)
         self.unable: Unable | None = None
         """Why it cannot print, as far as is known."""
@@ -72,7 +75,7 @@ class DeviceWatch:
         self._prune_due = monotonic() + random.uniform(30, 300)  # noqa: S311 - spreads the load
         self._contested_until = monotonic() + CONTESTED_S if config.contested else 0.0
         self._disproof_told = ""
-        self._owes_news = False
+        self._owes_news = True  # what a predecessor left there counts as well
 
     def new_epoch(self, epoch: int) -> None:
         """The lease was taken anew: what we had published may be gone."""
@@ -81,11 +84,12 @@ class DeviceWatch:
 
     def reconfigure(self, config: DeviceConfig) -> None:
         """Rows, timeout or address text changed; the device itself, its key, is the same."""
-        changed = (config.host, config.port, config.timeout_s, config.abilities) != (
-            self.config.host, self.config.port, self.config.timeout_s, self.config.abilities,
+        changed = (config.host, config.port, config.timeout_s) != (
+            self.config.host, self.config.port, self.config.timeout_s,
         )  # fmt: skip
         answers = self.device.answers
-        self.config = config
+        # What it can do is settled when the process starts; since then it may have lost some of it.
+        self.config = replace(config, abilities=self.device.abilities)
         if changed:
             self.device.close()
             self.device = self._make_device(answers)
@@ -161,6 +165,7 @@ class DeviceWatch:
         self._status = status
         self.unable = Unable(reason, "blocked with a ticket inside", True, status)
         self._publish(_state_of(reason), f"blocked with a ticket inside: {reason.value.replace('_', ' ')}")
+        self._keep_health()
 
     def left_uncertain(self) -> None:
         """It may still print what it was given: when it is well again, that goes on record."""
@@ -212,6 +217,10 @@ class DeviceWatch:
         if monotonic() >= self.due:
             self.ask()
         self.publish_wanted()
+        self._keep_health()
+
+    def _keep_health(self) -> None:
+        """The POS's health rows, on each change and now and then."""
         try:
             self._write_health()
             self._prune_health()
@@ -241,6 +250,8 @@ class DeviceWatch:
             return
         self._queue.demote(self.config.key, self._epoch, disproof)
         self._disproof_told = disproof
+        self.config = replace(self.config, abilities=self.device.abilities)
+        self._on_disproof()
         self._slot.add(Cell.DEMOTED)
         log.error("proof level lost", extra={"cause": disproof})
 
@@ -248,7 +259,7 @@ class DeviceWatch:
         """It can print again: which tickets may have come out of its memory goes on record."""
         if not self._owes_news or self.unable is not None:
             return
-        tickets = self._queue.came_back(self.config.rows)
+        tickets = self._queue.came_back(self.config.key, self.config.rows)
         self._owes_news = False
         if tickets:
             log.warning("may have printed", extra={"tickets": ", ".join(map(str, tickets))})

@@ -25,7 +25,7 @@ from kps.database import Database, DatabaseTrouble
 from kps.database.connection import Row
 from kps.database.migrations import MigrationNeeded, SchemaTooNew, install_trigger, migrate
 from kps.database.queue import Queue, printer_rows
-from kps.database.schema import PosSchema, SchemaUnusable, introspect
+from kps.database.schema import PosSchema, SchemaUnusable, introspect, refuse_missing_rights
 from kps.process.clocks import boottime, monotonic
 from kps.process.slots import Cells, Order
 from kps.supervisor.resolver import Resolver
@@ -255,7 +255,13 @@ class Clerk:
         except (SchemaUnusable, SchemaTooNew) as trouble:
             self._failed(str(trouble))
         except MigrationNeeded as needed:
-            sentence = "AUTO_MIGRATE is off and schema kps is behind: run the SQL that `kps schema` prints"
+            sentence = (
+                f"AUTO_MIGRATE is off and schema kps is at version {needed.present}: run the SQL that"
+                f" `kps schema --after {needed.present}` prints, then block C of the README again"
+                if needed.present
+                else "AUTO_MIGRATE is off and schema kps is not there: run the SQL that `kps schema` prints,"
+                " then block C of the README"
+            )
             if self.trouble != sentence:
                 log.error("migration needed", extra={"text": str(needed)})
             self._failed(sentence)
@@ -306,6 +312,7 @@ class Clerk:
         applied = migrate(self._database, automatic=self._settings.auto_migrate)
         for name in applied:
             log.info("migration applied", extra={"text": name})
+        refuse_missing_rights(self._database)
         schema = self._ensure_trigger(schema)
         log.info("database schema", extra={"text": schema.describe()})
         queue = Queue(self._database, schema, self._owner, self._settings.instance_name)
@@ -466,6 +473,8 @@ class Clerk:
     def _read_devices(self) -> None:
         keys = sorted({row.key for row in self._rows or () if row.key})
         self.devices = tuple(self._database.run(self._known.sql.printers, keys=keys))
+        if any(row.overlong for row in self.devices):
+            self._database.run(self._known.sql.cut_loans)
         for row in self.devices:
             key = PrinterKey(row.printer_key)
             if key in self.well and row.live and row.owner != self._owner:
@@ -533,6 +542,7 @@ class Clerk:
         """A migration of the POS that matters to our statements makes the main loop restart the children."""
         try:
             found = introspect(self._database)
+            refuse_missing_rights(self._database)
         except SchemaUnusable:
             self._due["introspect"] = 0.0  # looked at again with every turn, until it is mended
             raise

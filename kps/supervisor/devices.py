@@ -22,14 +22,16 @@ def wanted_devices(
     All rows of a device are served with it, also those outside the instance's own stations and brands.
     """
     by_key: dict[PrinterKey, list[PrinterRow]] = {}
+    all_by_key: dict[PrinterKey, list[PrinterRow]] = {}
     for row in rows:
+        all_by_key.setdefault(row.key, []).append(row)
         if row.active and not row.fault:
             by_key.setdefault(row.key, []).append(row)
-    names: set[str] = set()
+    taken: set[str] = set()
     found = {}
     for key in sorted(by_key, key=lambda key: min(row.id for row in by_key[key])):
         same = sorted(by_key[key], key=lambda row: row.id)
-        name = _unique(same[0], names)
+        name = _unique(same[0], taken)
         if any(covers(settings.stations, settings.brands, row) for row in same):
             found[key] = DeviceConfig(
                 key=key,
@@ -38,14 +40,32 @@ def wanted_devices(
                 port=same[0].port,
                 timeout_s=min(30.0, max(1.0, max(row.timeout_s for row in same))),
                 rows=tuple(row.id for row in same),
+                names=_names(name, all_by_key[key]),
             )
     return found
 
 
 def vouched_for(config: DeviceConfig, settings: Settings) -> Abilities | None:
-    """What PROOF_LEVELS says of a device, by its name or its address; None = nothing."""
-    names = (config.name.lower(), str(config.key).partition(":")[2].lower())
-    return next((abilities for name, abilities in settings.proof_levels if name in names), None)
+    """What PROOF_LEVELS says of a device, by a name or an address of it; None = nothing."""
+    return next((abilities for name, abilities in settings.proof_levels if name in config.names), None)
+
+
+def vouched_for_none(rows: Iterable[PrinterRow], settings: Settings) -> tuple[str, ...]:
+    """The names in PROOF_LEVELS that no printer row has, be it switched off or another instance's."""
+    if not settings.proof_levels:
+        return ()
+    rows = list(rows)
+    known = {name for row in rows for name in _names("", [row])}
+    known |= {name for device in wanted_devices(rows, {}, settings).values() for name in device.names}
+    return tuple(dict.fromkeys(name for name, _ in settings.proof_levels if name not in known))
+
+
+def _names(own: str, rows: Iterable[PrinterRow]) -> tuple[str, ...]:
+    """What a person may call the device of these rows, lower case: names and addresses, as written and as resolved."""
+    found = [own]
+    for row in rows:
+        found += [row.name, f"{row.host}:{row.port}", row.key.partition(":")[2]]
+    return tuple(dict.fromkeys(name.lower() for name in found if name))
 
 
 def _unique(row: PrinterRow, taken: set[str]) -> str:

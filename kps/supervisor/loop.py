@@ -43,7 +43,7 @@ from kps.supervisor.clerk import (
     Well,
     wakeup_pipe,
 )
-from kps.supervisor.devices import vouched_for, wanted_devices
+from kps.supervisor.devices import vouched_for, vouched_for_none, wanted_devices
 from kps.supervisor.entries import dispatcher_entry, printer_entry
 from kps.supervisor.generation import RunDir
 from kps.supervisor.snapshot import Facts, build
@@ -297,6 +297,8 @@ class Supervisor:
         for row in rows:
             if row.fault:
                 log.warning("printer row skipped", extra={"printer": row.name, "cause": row.fault})
+        for name in vouched_for_none(rows, self._settings):
+            log.warning("proof level for no printer", extra={"cause": name})
         for key, printer in list(self._printers.items()):
             config = self._configs.get(key)
             if config is None:
@@ -304,8 +306,9 @@ class Supervisor:
             elif printer.retiring and not printer.lease_lost:
                 continue
             elif self._with_knowledge(config, printer.config) != printer.config:
+                proven = printer.config.abilities
                 printer.config = self._with_knowledge(config, printer.config)
-                if printer.child.name != f"printer-{printer.config.name}":
+                if printer.config.abilities != proven or printer.child.name != f"printer-{printer.config.name}":
                     printer.child.name = f"printer-{printer.config.name}"
                     self._ask_to_end(printer.child)
                 else:
@@ -316,12 +319,25 @@ class Supervisor:
 
     def _reconfigure(self, printer: Printer) -> None:
         """Tell it; a device with more rows than a frame holds gets a new process, which is given them at its start."""
-        if not self._tell(printer.child, ("device", printer.config)) and printer.child.state is State.UP:
+        told = replace(printer.config, names=())  # they are for us, and a frame is small
+        if not self._tell(printer.child, ("device", told)) and printer.child.state is State.UP:
             self._ask_to_end(printer.child)
 
-    @staticmethod
-    def _with_knowledge(fresh: DeviceConfig, known: DeviceConfig) -> DeviceConfig:
-        return replace(fresh, answers=known.answers, abilities=known.abilities, contested=known.contested)
+    def _with_knowledge(self, fresh: DeviceConfig, known: DeviceConfig) -> DeviceConfig:
+        abilities = known.abilities
+        if fresh.names != known.names:  # PROOF_LEVELS may mean it now, or not any more
+            taken = self._leases.get(fresh.key)
+            abilities = vouched_for(fresh, self._settings) or (taken.abilities if taken is not None else abilities)
+        return replace(fresh, answers=known.answers, abilities=abilities, contested=known.contested)
+
+    def _disbelieve(self, child: Child) -> None:
+        """A device has lost what the probe had found: its next process must not start with it again."""
+        for key, printer in self._printers.items():
+            if printer.child is child:
+                lowered = printer.config.abilities.disbelieved
+                printer.config = replace(printer.config, abilities=lowered)
+                if key in self._leases:
+                    self._leases[key] = replace(self._leases[key], abilities=lowered)
 
     def _lease_taken(self, taken: LeaseTaken) -> None:
         self._leases[taken.key] = taken
@@ -454,6 +470,8 @@ class Supervisor:
                 )
             case ("drained",):
                 self._drained = True
+            case ("disbelieved",):
+                self._disbelieve(child)
             case ("failover", str(primary), str(backup)):
                 self._failovers[primary, backup] = self._failovers.get((primary, backup), 0) + 1
             case _:

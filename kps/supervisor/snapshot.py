@@ -15,6 +15,7 @@ from kps.printer.config import DeviceConfig
 from kps.process.slots import COUNTERS, PRINTED_CELL, Cell, print_buckets
 from kps.supervisor.children import Child, State
 from kps.supervisor.clerk import Clerk
+from kps.supervisor.devices import vouched_for_none
 
 DISPATCHER_BEAT_LIMIT_S = 10.0
 CHILD_TROUBLE_S = 3.0
@@ -189,8 +190,7 @@ def _word(known: bool | None, yes: str, no: str) -> str:
 
 
 def _may_have_printed(row: PrinterRow, facts: Facts) -> tuple[int, ...]:
-    names = {other.name for other in facts.rows if other.key == row.key}
-    return tuple(job.ticket_id for job in facts.clerk.unproven if not names.isdisjoint(job.maybe_at))
+    return tuple(job.ticket_id for job in facts.clerk.unproven if row.key in job.maybe_keys)
 
 
 def _state(device: Row | None) -> DeviceState | None:
@@ -233,4 +233,7 @@ def _notices(facts: Facts) -> list[str]:
     if unroutable := int(dispatcher.cells[Cell.UNROUTABLE]):
         notices.append(f"{unroutable} tickets wait for a printer row of their station and brand")
     notices += [f"printer row {row.name} is skipped: {row.fault}" for row in facts.rows if row.fault]
+    if facts.rows:
+        unknown = vouched_for_none(facts.rows, facts.settings)
+        notices += [f"PROOF_LEVELS names {name}, and no printer is called so" for name in unknown]
     return notices

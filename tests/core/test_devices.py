@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kps.core.proof import Abilities
 from kps.core.routing import PrinterRow, printer_key
 from kps.core.settings import Settings
-from kps.core.tickets import PrinterKey
-from kps.supervisor.devices import wanted_devices
+from kps.core.tickets import PrinterKey, ProofLevel
+from kps.supervisor.devices import vouched_for, vouched_for_none, wanted_devices
 
 
 def row(id: int, host: str = "", name: str = "", **changes: object) -> PrinterRow:
@@ -95,3 +96,41 @@ def test_a_name_does_not_depend_on_which_devices_the_instance_covers() -> None:
     assert {key: config.name for key, config in kitchen.items()} == {
         PrinterKey(":10.0.0.2:9100"): everything[PrinterKey(":10.0.0.2:9100")]
     }
+
+
+def vouching(*names: str) -> Settings:
+    return Settings(proof_levels=tuple((name, Abilities(ProofLevel.FENCE)) for name in names))
+
+
+@pytest.mark.parametrize(
+    "name", ["kitchen", "bar", "old bar", "printer.local:9100", "192.168.0.9:9100"], ids=lambda name: name
+)
+def test_a_device_is_vouched_for_by_the_name_of_any_of_its_rows_or_by_its_address(name: str) -> None:
+    key = printer_key("shop", "192.168.0.9", 9100)
+    rows = [
+        row(1, "192.168.0.9", "Kitchen", key=key),
+        row(2, "printer.local", "Bar", key=key),
+        row(3, "192.168.0.9", "Old Bar", key=key, active=False),
+        row(4),
+    ]
+    settings = vouching(name)
+    devices = wanted_devices(rows, {}, settings)
+    assert {key for key, config in devices.items() if vouched_for(config, settings)} == {key}
+    assert vouched_for_none(rows, settings) == ()
+
+
+def test_a_device_is_vouched_for_by_the_name_that_it_is_given_among_its_namesakes() -> None:
+    rows = [row(1, name="Printer"), row(2, name="Printer", station="bar")]
+    settings = vouching("printer bar")
+    first, second = wanted_devices(rows, {}, settings).values()
+    assert vouched_for(first, settings) is None
+    assert vouched_for(second, settings) == Abilities(ProofLevel.FENCE)
+    assert vouched_for_none(rows, settings) == ()
+
+
+def test_a_vouched_name_that_no_row_of_the_pos_has_is_told_once() -> None:
+    rows = [row(1, name="Kitchen"), row(2, name="Off", active=False), row(3, name="Usb", kind="win32")]
+    settings = vouching("kitchen", "kitchn", "off", "usb", "10.0.0.1:9100", "10.0.0.1:9101", "kitchn")
+    assert vouched_for_none(rows, settings) == ("kitchn", "10.0.0.1:9101")
+    elsewhere = replace(settings, stations=frozenset({"bar"}))
+    assert vouched_for_none(rows, elsewhere) == ("kitchn", "10.0.0.1:9101")

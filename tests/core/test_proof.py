@@ -255,10 +255,16 @@ def test_a_process_id_is_four_printable_bytes_and_never_the_liars_one(number: in
     assert ReplyReader().feed(b"\x37\x22" + text + b"\x00") == [ProcessIdEcho(text)]
 
 
-def test_all_numbers_around_the_liars_one_have_a_text_of_their_own() -> None:
-    near = process_id_value(b"1233")
+def test_numbers_side_by_side_have_texts_far_apart() -> None:
+    first, second = process_id_text(1000), process_id_text(1001)
 
-    assert [process_id_text(near + step) for step in range(3)] == [b"1233", b"1235", b"1236"]
+    assert sum(one != other for one, other in zip(first, second, strict=True)) >= 3
+
+
+def test_all_texts_around_the_liars_one_have_a_number_of_their_own() -> None:
+    around = [b"1233", b"1235", b"1236"]
+
+    assert [process_id_text(process_id_value(text)) for text in around] == around
     for text in (b"1234", b"\x1f   ", b"\x7f\x7f\x7f\x7f"):
         with pytest.raises(ValueError):
             process_id_value(text)
@@ -316,7 +322,7 @@ def test_a_fine_status_is_no_proof_where_one_is_due() -> None:
     assert (ticket.step, ticket.well, ticket.complaint) == (Step.CONFIRM, True, Reason.UNPROVEN)
 
 
-def test_a_missing_echo_is_asked_for_once_more_and_then_the_printer_is_not_believed() -> None:
+def test_a_missing_echo_is_asked_for_once_more_and_then_the_ticket_is_given_up() -> None:
     ticket = at(ProofLevel.PROCESS_ID)
     ticket.delivered()
 
@@ -324,8 +330,7 @@ def test_a_missing_echo_is_asked_for_once_more_and_then_the_printer_is_not_belie
     assert ticket.ask_again() == b""
     ticket.overdue()
 
-    assert ticket.step is Step.HOPELESS
-    assert "process_id" in ticket.evidence
+    assert (ticket.step, ticket.owed, ticket.evidence) == (Step.HOPELESS, True, "")
     assert ticket.given_up(ticket.complaint) == Uncertain(
         Reason.UNPROVEN, "printer gave no proof of print, 111 of 111 bytes sent", 111, sent_whole=True
     )
@@ -337,6 +342,38 @@ def test_the_second_id_proves_the_ticket_too() -> None:
     ticket.hear(ProcessIdEcho(IDS_7.again))
 
     assert ticket.step is Step.DONE
+
+
+def test_behind_a_trouble_nothing_is_asked_again_and_nothing_is_owed() -> None:
+    ticket = at(ProofLevel.PROCESS_ID)
+    ticket.hear(PUSHED_OUT)
+    ticket.hear(PUSHED_FINE)
+
+    assert ticket.ask_again() == b""
+    ticket.overdue()
+    assert not ticket.owed
+
+
+def test_without_an_id_nobody_knows_what_a_clear_has_thrown_away() -> None:
+    ticket = at(ProofLevel.FENCE)
+    ticket.clear()
+    ticket.hear(Cleared())
+    outcome = ticket.given_up(Reason.PAPER_OUT)
+
+    assert isinstance(outcome, Uncertain)
+    assert not outcome.cleared
+
+
+def test_a_fence_behind_the_good_news_is_no_lie_though_a_round_is_open() -> None:
+    ticket = at(ProofLevel.FENCE)
+    ticket.hear(PUSHED_OUT)
+    ticket.look()
+    ticket.asked()
+    ticket.hear(PUSHED_FINE)
+    assert ticket.contrary is not None
+    ticket.hear(ByteAnswer(0))
+
+    assert (ticket.step, ticket.evidence) == (Step.HOPELESS, "")
 
 
 def test_other_rungs_have_nothing_to_ask_again() -> None:

@@ -16,16 +16,19 @@ from psycopg2 import errors, sql
 from psycopg2.extensions import connection as Connection
 
 from kps.cli.schema import script
+from kps.core.routing import ClaimFor, PrinterRow, printer_key
 from kps.core.settings import DatabaseSettings
+from kps.core.tickets import Printed, ProofLevel, TicketId, Token
 from kps.database import Database as Access
 from kps.database.connection import Statement
-from kps.database.migrations import install_trigger, migrate
+from kps.database.migrations import available, install_trigger, migrate, step_sql
 from kps.database.probes import PROBE_STATEMENTS
-from kps.database.schema import SchemaUnusable, introspect
+from kps.database.queue import Queue, Sending, printer_rows
+from kps.database.schema import SchemaUnusable, introspect, refuse_missing_rights
 from kps.database.statements import Statements, statements
 from kps.demo.orders import PosWriter
 from kps.demo.pos_tables import LOG, OLDER_LOG, TEMPLATES, SchemaAge
-from tests.conftest import Database, Databases
+from tests.conftest import Database, Databases, eventually
 from tests.service.harness import shop
 
 README = Path(__file__).parents[2] / "README.md"
@@ -96,7 +99,8 @@ def role_exists(admin: Connection, role: str) -> bool:
 
 
 def all_statements(of: Statements) -> list[Statement]:
-    return [getattr(group, field.name) for group in (of, PROBE_STATEMENTS) for field in fields(group)]
+    both = [getattr(group, field.name) for group in (of, PROBE_STATEMENTS) for field in fields(group)]
+    return list(dict.fromkeys(both))
 
 
 def prepare(worker: Connection, chosen: list[Statement]) -> None:
@@ -133,7 +137,8 @@ def test_the_readmes_rights_are_enough_for_every_statement(
             prepare(worker, chosen)
             for statement in chosen:
                 explain(worker, statement)
-            run(worker, "SELECT nextval('kps.token_seq')")
+            run(worker, "SELECT nextval('kps.token_seq'), nextval('kps.process_id_seq')")
+        refuse_missing_rights(access)
 
 
 def test_not_one_of_the_readmes_rights_on_the_tables_of_the_pos_can_be_left_out(databases: Databases) -> None:
@@ -221,3 +226,205 @@ def test_the_service_prints_with_the_readmes_rights(
             assert open_shop.service.health()["notices"] == []
             assert open_shop.service.stop() == 0
             assert not open_shop.service.said("permission denied")
+
+
+# Schema kps.
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        "USAGE on kps.process_id_seq",
+        "SELECT on kps.process_id_seq",
+        "USAGE on kps.token_seq",
+        "SELECT on kps.job",
+        "INSERT on kps.instance",
+        "UPDATE on kps.printer",
+        "DELETE on kps.job",
+        "SELECT on kps.schema_version",
+        "USAGE on schema kps",
+    ],
+)
+def test_a_missing_right_in_schema_kps_is_named(databases: Databases, right: str) -> None:
+    with granted(databases, SchemaAge.NEWER, "A", "script", "C") as here, closing(here.access) as access:
+        refuse_missing_rights(access)
+        on_owner(here, f"REVOKE {in_sql(right)} FROM {here.role}")
+        with pytest.raises(SchemaUnusable) as error:
+            refuse_missing_rights(access)
+        assert str(error.value) == f"rights are missing: {right}"
+
+
+def test_a_new_column_without_rights_is_named_and_columns_are_enough(databases: Databases) -> None:
+    with granted(databases, SchemaAge.NEWER, "A", "script", "C") as here, closing(here.access) as access:
+        columns = [row.attname for row in access.query(COLUMNS_OF_JOB)]
+        on_owner(here, f"REVOKE UPDATE ON kps.job FROM {here.role}")
+        on_owner(here, f"GRANT UPDATE ({', '.join(columns)}) ON kps.job TO {here.role}")
+        refuse_missing_rights(access)
+        on_owner(here, f"REVOKE UPDATE (process_ids) ON kps.job FROM {here.role}")
+        with pytest.raises(SchemaUnusable, match=r"^rights are missing: UPDATE on kps.job \(process_ids\)$"):
+            refuse_missing_rights(access)
+
+
+COLUMNS_OF_JOB = "SELECT attname FROM pg_attribute WHERE attrelid = 'kps.job'::regclass AND attnum > 0"
+
+
+def test_what_somebody_else_put_into_schema_kps_needs_no_rights(databases: Databases) -> None:
+    with granted(databases, SchemaAge.NEWER, "A", "script", "C") as here, closing(here.access) as access:
+        on_owner(here, "CREATE TABLE kps.job_copy AS SELECT * FROM kps.job; CREATE SEQUENCE kps.other_seq")
+        refuse_missing_rights(access)
+
+
+def test_everything_that_the_migrations_make_is_looked_at(databases: Databases) -> None:
+    with granted(databases, SchemaAge.NEWER, "A", "script") as here, closing(here.access) as access:
+        on_owner(here, f"GRANT USAGE ON SCHEMA kps TO {here.role}")
+        made = access.query(
+            """SELECT relname FROM pg_class WHERE relnamespace = 'kps'::regnamespace AND relkind IN ('r', 'p', 'S')"""
+        )
+        with pytest.raises(SchemaUnusable) as error:
+            refuse_missing_rights(access)
+    assert len(made) == 6
+    for row in made:
+        assert f" on kps.{row.relname}" in str(error.value)
+
+
+def on_owner(here: Granted, text: str) -> None:
+    with closing(psycopg2.connect(here.owner.dsn)) as admin:
+        admin.autocommit = True
+        run(admin, text)
+
+
+def in_sql(right: str) -> str:
+    """As GRANT and REVOKE want it: `USAGE ON SEQUENCE kps.token_seq`."""
+    return right.replace(" on ", " on sequence ") if right.endswith("_seq") else right
+
+
+def test_a_right_that_an_upgrade_needs_and_nobody_gave_is_named_and_costs_no_churn(
+    databases: Databases, tmp_path: Path
+) -> None:
+    """The administrator ran the migration and forgot C; nobody sees it before the first ticket."""
+    with granted(databases, SchemaAge.NEWER, "A", "script", "C") as here, PosWriter(here.owner.dsn) as pos:
+        pos.seed_reference_data()
+        with shop(pos, here.worker, tmp_path, {"bar-1": ("bar", 1)}, AUTO_MIGRATE="off") as open_shop:
+            on_owner(here, f"REVOKE USAGE ON SEQUENCE kps.process_id_seq FROM {here.role}")
+            tickets = [pos.ticket("bar", [(f"Dish{number}", 1)]) for number in (1, 2, 3)]
+            open_shop.service.wait_unhealthy("rights are missing: USAGE on kps.process_id_seq")
+            # Both that fit into the mailbox were claimed once; the third waits in the queue.
+            refused = "permission denied for sequence process_id_seq"
+            eventually(
+                lambda: open_shop.service.text().count(refused) >= 3, timeout=30, what="three tries of the promise"
+            )
+            assert open_shop.actions(tickets[0]) == ["print_start"]
+            assert open_shop.actions(tickets[1]) == ["print_start"]
+            assert open_shop.actions(tickets[2]) == []
+            on_owner(here, f"GRANT USAGE ON SEQUENCE kps.process_id_seq TO {here.role}")
+            for number, ticket in enumerate(tickets, 1):
+                assert open_shop.ends(ticket, "printed", timeout=60)
+                assert not open_shop.only_copy(f"Dish{number}").marked
+                assert open_shop.actions(ticket) == ["print_start", "print_success"]
+            eventually(lambda: open_shop.service.get("/health").status == 200, timeout=20, what="healthy again")
+
+
+# Upgrades.
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """An instance that works as the README's role."""
+
+    queue: Queue
+    row: PrinterRow
+    me: str
+
+    def send(self, ticket: int, token: int) -> Sending:
+        return self.queue.sending(TicketId(ticket), Token(token), need_s=2.0, late_after_minutes=5.0)
+
+    def printed(self, ticket: int, token: int) -> str:
+        return self.queue.settle(TicketId(ticket), Token(token), Printed(ProofLevel.REALTIME, 100), duration_ms=40)
+
+    def print_new(self, ticket: int) -> Sending:
+        """The whole way of a ticket that is new."""
+        (seen,) = [waiting for waiting in self.queue.look(100) if waiting.id == ticket]
+        (claimed,) = self.queue.claim([(seen, ClaimFor(self.row, ""), 1)])
+        sending = self.send(claimed.ticket, claimed.token)
+        assert self.printed(claimed.ticket, claimed.token) == "printed"
+        return sending
+
+
+def first_migration() -> str:
+    number, _, text = available()[0]
+    return step_sql(number, text)
+
+
+def old_jobs(pos: PosWriter, worker: Worker) -> dict[str, int]:
+    """Tickets and jobs as version 0001 leaves them at a stop or a kill; job state -> ticket."""
+    pos.execute(
+        "INSERT INTO kps.printer (printer_key, name, owner, epoch, expires_at) VALUES (%s, 'bar-1', %s, 1, 'infinity')",
+        [worker.row.key, worker.me],
+    )
+    status = {"waiting": "new", "requeued": "new", "claimed": "printing", "sending": "printing"}
+    made = {}
+    for state in ("waiting", "requeued", "claimed", "sending", "printed", "failed"):
+        made[state] = ticket = pos.ticket("bar", [("Es Teh", 1)])
+        sent = state in ("requeued", "sending", "printed")
+        pos.execute("UPDATE kitchen_kitchenticket SET status = %s WHERE id = %s", [status.get(state, state), ticket])
+        pos.execute(
+            """INSERT INTO kps.job (ticket_id, state, epoch, owner, printer_key, printer_id, printer_name, sends,
+                                    maybe_at, finished_at)
+               VALUES (%s, %s, 1, %s, %s, %s, 'bar-1', %s, %s, CASE WHEN %s THEN now() END)""",
+            [ticket, state, worker.me, worker.row.key, worker.row.id, int(sent),
+             ["bar-1"] if state == "requeued" else [], state in ("printed", "failed")],
+        )  # fmt: skip
+    return made
+
+
+@pytest.mark.parametrize("by", ["kps", "administrator"])
+def test_an_upgrade_after_the_rights_to_create_were_taken_back_keeps_every_job_that_is_under_way(
+    databases: Databases, by: str
+) -> None:
+    letters = ("A", "B") if by == "kps" else ("A",)
+    with (
+        granted(databases, SchemaAge.NEWER, *letters) as here,
+        closing(here.access) as access,
+        PosWriter(here.owner.dsn) as pos,
+    ):
+        pos.seed_reference_data()
+        pos.add_printer("127.0.77.1", 39100, "bar", 1, "bar-1")
+        if by == "kps":
+            access.query(first_migration())
+            install_trigger(access)
+            on_owner(here, f'REVOKE CREATE ON DATABASE "{here.owner.name}" FROM {here.role}')
+            on_owner(here, f"REVOKE TRIGGER ON kitchen_kitchenticket FROM {here.role}")
+        else:
+            on_owner(here, first_migration())
+            on_owner(here, fitted(blocks()["C"], SchemaAge.NEWER, here.owner, here.role, ""))
+        schema = introspect(access)
+        me = str(uuid.uuid4())
+        queue = Queue(access, schema, me, "upgraded")
+        found = access.run(queue.sql.rows)
+        (row,) = printer_rows(found, {one.id: printer_key("", one.host, one.port) for one in found})
+        worker = Worker(queue, row, me)
+        jobs = old_jobs(pos, worker)
+        if by == "kps":
+            assert migrate(access, automatic=True) == [name for _, name, _ in available()[1:]]
+        else:
+            on_owner(here, script(1))
+            with pytest.raises(SchemaUnusable, match=r"USAGE on kps\.process_id_seq"):
+                refuse_missing_rights(access)
+            on_owner(here, fitted(blocks()["C"], SchemaAge.NEWER, here.owner, here.role, ""))
+        refuse_missing_rights(access)
+        token = {
+            state: pos.rows("SELECT token FROM kps.job WHERE ticket_id = %s", [ticket])[0]["token"]
+            for state, ticket in jobs.items()
+        }
+        assert worker.printed(jobs["sending"], token["sending"]) == "printed"
+        promised = worker.send(jobs["claimed"], token["claimed"])
+        assert not promised.ticket.marks.possible_duplicate
+        assert worker.printed(jobs["claimed"], token["claimed"]) == "printed"
+        assert not worker.print_new(jobs["waiting"]).ticket.marks.possible_duplicate
+        assert worker.print_new(jobs["requeued"]).ticket.marks.possible_duplicate
+        for state in ("printed", "failed"):
+            pos.reset_to_new(jobs[state])
+            worker.print_new(jobs[state])
+        rows = pos.rows("SELECT state, cardinality(process_ids) AS ids FROM kps.job ORDER BY ticket_id")
+        # The one that was sending before the upgrade has none.
+        assert [(row["state"], row["ids"]) for row in rows] == [("printed", ids) for ids in (1, 1, 1, 0, 1, 1)]

@@ -16,6 +16,7 @@ from kps.database.migrations import (
     available,
     install_trigger,
     migrate,
+    step_sql,
 )
 from kps.database.queue import Withdrawn
 from kps.database.schema import introspect
@@ -232,6 +233,18 @@ def test_without_automatic_migrations_the_error_is_the_sql_to_run(house: House) 
     house.pos.execute("DROP SCHEMA kps CASCADE")
     with pytest.raises(MigrationNeeded) as needed:
         migrate(house.database, automatic=False)
+    assert needed.value.present == 0
+    house.database.query(str(needed.value))
+    assert migrate(house.database, automatic=False) == []
+
+
+def test_what_is_needed_begins_behind_what_is_there(house: House) -> None:
+    house.pos.execute("DROP SCHEMA kps CASCADE")
+    number, _, sql = available()[0]
+    house.database.query(step_sql(number, sql))
+    with pytest.raises(MigrationNeeded) as needed:
+        migrate(house.database, automatic=False)
+    assert needed.value.present == number
     house.database.query(str(needed.value))
     assert migrate(house.database, automatic=False) == []
 

@@ -226,6 +226,79 @@ def test_a_probe_that_stored_nothing_is_not_named_as_the_one_that_did(house: Hou
     assert (row.borrowed_by, row.proof_level) == ("", "process_id")
 
 
+def clock_goes_back(house: House) -> None:
+    """By an hour: as seen from then on, whatever was written lies that much further ahead."""
+    house.pos.execute(
+        "UPDATE kps.printer SET borrowed_until = borrowed_until + interval '1 hour',"
+        " expires_at = expires_at + interval '1 hour', state_since = state_since + interval '1 hour'"
+    )
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_clock_that_goes_back_does_not_revive_a_loan_that_was_given_back(
+    house: House, one: Instance, probes: Probes, stored: bool
+) -> None:
+    kitchen = house.row("kitchen-1")
+    probes.borrow(kitchen.key, kitchen.name)
+    lapse(one, kitchen)
+    assert store(probes, kitchen) if stored else probes.give_back(kitchen.key)
+    clock_goes_back(house)
+    assert not seen(one, kitchen).held
+    one.renew()
+    assert len(one.acquire(kitchen)) == 1
+    row = shown(probes._database, [kitchen.key])[kitchen.key]
+    assert (row.borrowed, row.borrowed_by) == (False, ANNA if stored else "")
+
+
+def test_a_loan_that_seems_to_last_for_an_hour_is_cut_to_its_length_and_no_other_is(
+    house: House, one: Instance, probes: Probes
+) -> None:
+    kitchen, other = house.row("kitchen-1"), house.row("kitchen-2")
+    probes.borrow(kitchen.key, kitchen.name)
+    clock_goes_back(house)
+    rival(probes).borrow(other.key, other.name)
+    house.pos.execute(
+        "UPDATE kps.printer SET borrowed_until = clock_timestamp() + interval '100 seconds' WHERE printer_key = %s",
+        [other.key],
+    )
+    clocks = "SELECT extract(epoch FROM borrowed_until - clock_timestamp())::float8 AS left_s FROM kps.printer"
+    one.database.run(one.queue.sql.cut_loans)
+    lasts = sorted(row["left_s"] for row in house.pos.rows(f"{clocks} WHERE isfinite(borrowed_until)"))
+    assert LOAN_S - 5 < lasts[0] <= LOAN_S
+    assert 90 < lasts[1] <= 100
+    assert probes.renew(kitchen.key)
+
+
+def test_a_loan_that_seems_to_last_for_an_hour_is_shown_as_one_to_be_cut(
+    house: House, one: Instance, probes: Probes
+) -> None:
+    kitchen = house.row("kitchen-1")
+    probes.borrow(kitchen.key, kitchen.name)
+
+    def overlong() -> bool:
+        (row,) = one.database.run(one.queue.sql.printers, keys=[kitchen.key])
+        return bool(row.overlong)
+
+    assert not overlong()
+    clock_goes_back(house)
+    assert overlong()
+
+
+def test_who_borrows_a_printer_whose_loan_seems_to_last_for_an_hour_need_not_wait_so_long(
+    house: House, probes: Probes
+) -> None:
+    kitchen = house.row("kitchen-1")
+    probes.borrow(kitchen.key, kitchen.name)
+    clock_goes_back(house)
+    with pytest.raises(AlreadyBorrowed, match="anna@till"):
+        rival(probes).borrow(kitchen.key, kitchen.name)
+    (row,) = house.pos.rows(
+        "SELECT borrowed_until < clock_timestamp() + interval '31 seconds' AS cut FROM kps.printer "
+        "WHERE isfinite(borrowed_until)"
+    )
+    assert row["cut"]
+
+
 def test_process_ids_come_from_the_tickets_sequence(house: House, probes: Probes) -> None:
     first, second = probes.process_id(), probes.process_id()
     assert second > first

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kps.core.proof import process_id_value
+from kps.core.proof import IDS, process_id_value
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain
 from kps.database.queue import LateProof, Sending, Withdrawn
 from tests.database.house import House, Instance
@@ -31,7 +31,7 @@ def given_up_on(house: House, kitchen: Instance, outcome: Uncertain = GIVEN_UP) 
 def late(house: House, kitchen: Instance, sending: Sending, text: bytes | None = None) -> LateProof | None:
     """kitchen-1 says the ID of this sending."""
     value = process_id_value(text or sending.ids.ticket)
-    return kitchen.queue.late_proof([house.row("kitchen-1").id], value)
+    return kitchen.queue.late_proof(house.row("kitchen-1").key, [house.row("kitchen-1").id], value)
 
 
 def test_every_sending_has_ids_of_its_own(house: House, kitchen: Instance) -> None:
@@ -129,7 +129,12 @@ def test_a_late_proof_counts_once(house: House, kitchen: Instance) -> None:
 def test_an_id_that_no_ticket_has_proves_nothing(house: House, kitchen: Instance) -> None:
     ticket, sending = given_up_on(house, kitchen)
 
-    assert kitchen.queue.late_proof([house.row("kitchen-1").id], process_id_value(sending.ids.ticket) + 1000) is None
+    assert (
+        kitchen.queue.late_proof(
+            house.row("kitchen-1").key, [house.row("kitchen-1").id], process_id_value(sending.ids.ticket) + 1000
+        )
+        is None
+    )
     assert house.status(ticket) == "new"
 
 
@@ -137,7 +142,7 @@ def test_another_printer_cannot_prove_it(house: House, kitchen: Instance) -> Non
     ticket, sending = given_up_on(house, kitchen)
 
     value = process_id_value(sending.ids.ticket)
-    assert kitchen.queue.late_proof([house.row("kitchen-2").id], value) is None
+    assert kitchen.queue.late_proof(house.row("kitchen-2").key, [house.row("kitchen-2").id], value) is None
     assert house.status(ticket) == "new"
 
 
@@ -153,13 +158,13 @@ def test_a_late_proof_withdraws_a_copy_that_is_claimed_and_not_begun(house: Hous
     assert house.job(ticket)["sends"] == 1
 
 
-def test_a_late_proof_while_the_copy_is_going_out_says_that_there_are_two(house: House, kitchen: Instance) -> None:
+def test_a_late_proof_while_the_copy_is_going_out_says_so(house: House, kitchen: Instance) -> None:
     ticket, sending = given_up_on(house, kitchen)
     claimed, copy = kitchen.claim_and_send(ticket, house.row("kitchen-2"))
     assert copy.ticket.marks.check_printers == ("kitchen-1",)
 
-    assert late(house, kitchen, sending) == LateProof(sending.ticket.id, "printing", twice=True)
-    assert house.last_log(ticket)["error_message"] == "it came out twice: on kitchen-1 too"
+    assert late(house, kitchen, sending) == LateProof(sending.ticket.id, "printing", twice=False)
+    assert house.last_log(ticket)["error_message"] == "it came out on kitchen-1, and another copy is under way"
     assert kitchen.settle(claimed, PROVEN) == "printed"
     assert house.job(ticket)["printed_on"] == "kitchen-2"
 
@@ -205,10 +210,10 @@ def test_a_printer_that_comes_back_is_told_of_once_per_ticket(house: House, kitc
     first, _ = given_up_on(house, kitchen)
     second, _ = given_up_on(house, kitchen)
     moved, _ = given_up_on(house, kitchen, CLEARED)
-    rows = [house.row("kitchen-1").id]
+    here = house.row("kitchen-1").key, [house.row("kitchen-1").id]
 
-    assert kitchen.queue.came_back(rows) == [first, second]
-    assert kitchen.queue.came_back(rows) == []
+    assert kitchen.queue.came_back(*here) == [first, second]
+    assert kitchen.queue.came_back(*here) == []
 
     log = house.last_log(first)
     assert (log["action"], log["error_code"]) == ("retry", "may_have_printed")
@@ -219,12 +224,12 @@ def test_a_printer_that_comes_back_is_told_of_once_per_ticket(house: House, kitc
 
 def test_a_ticket_that_is_left_there_once_more_is_told_of_once_more(house: House, kitchen: Instance) -> None:
     ticket, _ = given_up_on(house, kitchen)
-    rows = [house.row("kitchen-1").id]
-    kitchen.queue.came_back(rows)
+    here = house.row("kitchen-1").key, [house.row("kitchen-1").id]
+    kitchen.queue.came_back(*here)
     claimed, _ = kitchen.claim_and_send(ticket, house.row("kitchen-1"))
     kitchen.settle(claimed, GIVEN_UP)
 
-    assert kitchen.queue.came_back(rows) == [ticket]
+    assert kitchen.queue.came_back(*here) == [ticket]
 
 
 def test_contrary_evidence_takes_a_level_away_until_the_next_probe(house: House, kitchen: Instance) -> None:
@@ -280,7 +285,7 @@ def test_a_copy_of_a_process_that_died_is_told_of_when_the_printer_is_back(house
     kitchen.claim_and_send(ticket, house.row("kitchen-1"))
     kitchen.release_dead(house.row("kitchen-1"))
 
-    assert kitchen.queue.came_back([house.row("kitchen-1").id]) == [ticket]
+    assert kitchen.queue.came_back(house.row("kitchen-1").key, [house.row("kitchen-1").id]) == [ticket]
 
 
 def test_what_else_the_probe_has_seen_goes_with_the_level(house: House, kitchen: Instance) -> None:
@@ -291,3 +296,112 @@ def test_what_else_the_probe_has_seen_goes_with_the_level(house: House, kitchen:
 
     lease = house.lease(row)
     assert (lease["pushes"], lease["clears"], lease["proof_level"]) == (False, False, None)
+
+
+@pytest.mark.parametrize("outcome", [GIVEN_UP, CLEARED, NotPrinted(Reason.REFUSED, "refused")])
+def test_a_ticket_that_was_proven_meanwhile_needs_no_further_copy(
+    house: House, kitchen: Instance, outcome: Uncertain | NotPrinted
+) -> None:
+    ticket, sending = given_up_on(house, kitchen)
+    claimed, _ = kitchen.claim_and_send(ticket, house.row("kitchen-2"))
+    late(house, kitchen, sending)
+
+    assert kitchen.settle(claimed, outcome) == "printed"
+
+    row, job = house.ticket(ticket), house.job(ticket)
+    assert (row["status"], row["error_message"], row["printed_at"] is not None) == ("printed", "", True)
+    assert (job["state"], job["proof"], job["printed_on"]) == ("printed", "process_id", "kitchen-1")
+
+
+def test_a_ticket_that_was_proven_meanwhile_is_not_given_back_when_the_other_printers_process_dies(
+    house: House, kitchen: Instance
+) -> None:
+    ticket, sending = given_up_on(house, kitchen)
+    kitchen.claim_and_send(ticket, house.row("kitchen-2"))
+    late(house, kitchen, sending)
+
+    kitchen.release_dead(house.row("kitchen-2"))
+
+    assert (house.status(ticket), house.job(ticket)["state"]) == ("printed", "printed")
+    assert house.ticket(ticket)["printed_at"] is not None
+
+
+def test_a_proof_of_before_a_reset_does_not_print_what_comes_after_it(house: House, kitchen: Instance) -> None:
+    ticket, sending = given_up_on(house, kitchen)
+    late(house, kitchen, sending)
+    house.pos.reset_to_new(ticket)
+    claimed, _ = kitchen.claim_and_send(ticket, house.row("kitchen-2"))
+
+    assert kitchen.settle(claimed, GIVEN_UP) == "new"
+
+
+@pytest.mark.parametrize("state", ["requeued", "claimed"])
+def test_a_late_proof_after_mark_as_failed_makes_it_printed(house: House, kitchen: Instance, state: str) -> None:
+    ticket, sending = given_up_on(house, kitchen)
+    if state == "claimed":
+        kitchen.claim(ticket, house.row("kitchen-2"))
+    house.pos.mark_failed(ticket)
+
+    assert late(house, kitchen, sending) == LateProof(sending.ticket.id, "printed", twice=False)
+    assert house.status(ticket) == "printed"
+
+
+def test_a_late_proof_names_the_printer_that_printed(house: House, kitchen: Instance) -> None:
+    house.pos.update_printer(house.row("kitchen-2").id, printer_ip="127.0.77.9")
+    ticket, sending = given_up_on(house, kitchen)
+    house.pos.execute("UPDATE kitchen_kitchenticket SET printer_ip = '127.0.77.9' WHERE id = %s", [ticket])
+
+    late(house, kitchen, sending)
+
+    assert house.ticket(ticket)["printer_ip"] == "127.0.77.1"
+
+
+def test_a_renamed_printer_still_proves_and_comes_back(house: House, kitchen: Instance) -> None:
+    ticket, sending = given_up_on(house, kitchen)
+    here = house.row("kitchen-1")
+    house.pos.update_printer(here.id, printer_name="grill")
+
+    assert kitchen.queue.came_back(here.key, [here.id]) == [ticket]
+    assert kitchen.queue.late_proof(here.key, [here.id], process_id_value(sending.ids.ticket)) is not None
+
+
+def test_another_printer_of_the_same_name_is_another_printer(house: House, kitchen: Instance) -> None:
+    given_up_on(house, kitchen)
+    house.pos.update_printer(house.row("kitchen-2").id, printer_name="kitchen-1")
+    (twin,) = [row for row in house.rows() if row.priority == 2]
+
+    assert kitchen.queue.came_back(twin.key, [twin.id]) == []
+
+
+def test_a_proof_of_what_was_said_to_be_cleared_says_so(house: House, kitchen: Instance) -> None:
+    ticket, sending = given_up_on(house, kitchen, CLEARED)
+
+    assert late(house, kitchen, sending) == LateProof(sending.ticket.id, "printed", twice=False, cleared=True)
+    job = house.job(ticket)
+    assert (job["cleared"], job["moved_from"], job["moved_keys"]) == (0, [], [])
+
+
+def test_an_id_of_another_printers_sending_may_be_ours_and_a_foreign_one_is_not(
+    house: House, kitchen: Instance
+) -> None:
+    _, sending = given_up_on(house, kitchen)
+    value = process_id_value(sending.ids.ticket)
+
+    assert kitchen.queue.may_be_ours(value)
+    assert kitchen.queue.may_be_ours(process_id_value(sending.ids.after))
+    assert not kitchen.queue.may_be_ours((value + 1_000_000) % (IDS - 1))
+    assert not kitchen.queue.may_be_ours((value - 1_000_000) % (IDS - 1))
+
+
+def test_coming_back_and_settling_do_not_wait_for_each_other_in_a_ring(house: House, kitchen: Instance) -> None:
+    ticket, _ = given_up_on(house, kitchen)
+    claimed, _ = kitchen.claim_and_send(ticket, house.row("kitchen-2"))
+    other = house.instance("one")
+    here = house.row("kitchen-1")
+    with kitchen.transaction() as raw, raw.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM kitchen_kitchenticket WHERE id = %s FOR UPDATE", [ticket])
+        coming = house.in_background(lambda: other.queue.came_back(here.key, [here.id]))
+        house.wait_until_blocked(other)
+        cursor.execute("SELECT 1 FROM kps.job WHERE ticket_id = %s FOR UPDATE", [ticket])
+    assert coming.result(20) == [ticket]
+    assert kitchen.settle(claimed, PROVEN) == "printed"

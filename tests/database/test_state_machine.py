@@ -483,7 +483,8 @@ class Kitchen(RuleBasedStateMachine):
             return
         copy = late[pick % len(late)]
         row = next(row for row in self.rows if row.name == copy.printer)
-        if found := self.instances[who % 3].queue.late_proof([row.id], copy.process_id):
+        found = self.instances[who % 3].queue.late_proof(row.key, [row.id], copy.process_id % (IDS - 1))
+        if found is not None:
             for one in self.slips[found.ticket].copies:
                 one.proven_late = one.proven_late or one.printer == row.name
 

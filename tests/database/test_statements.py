@@ -11,6 +11,8 @@ from kps.database.connection import Database, Statement
 from kps.database.migrations import install_trigger, migrate
 from kps.database.schema import introspect
 from kps.database.statements import statements
+from tests.conftest import Database as Target
+from tests.database.house import settings_of
 
 
 @pytest.mark.parametrize("fixture", ["pos_database", "older_pos_database", "oldest_pos_database"])
@@ -31,5 +33,24 @@ def test_every_statement_can_be_prepared_on_every_age_of_schema(fixture: str, re
                 database.query(statement.prepare)
             except Exception as error:
                 raise AssertionError(f"{field.name}: {error}\n{statement.prepare}") from error
+    finally:
+        database.close()
+
+
+def test_what_was_printed_today_is_counted_through_its_index(pos_database: Target) -> None:
+    settings = settings_of(pos_database)
+    database = Database(settings, "test")
+    try:
+        schema = introspect(database)
+        migrate(database, automatic=True)
+        database.query(
+            """INSERT INTO kps.job (ticket_id, state, finished_at)
+               SELECT n, 'printed', now() - n * interval '1 hour' FROM generate_series(1, 20000) n"""
+        )
+        database.query("ANALYZE kps.job")
+        database.query(statements(schema).counts.prepare)
+        plan = "\n".join(row[0] for row in database.query("EXPLAIN EXECUTE kps_counts"))
+        assert "job_finished" in plan
+        assert "Index Cond: (finished_at >=" in plan
     finally:
         database.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +18,10 @@ from kps.device.probe import Card, Findings, Limits, ProbeFailed, probe
 from tests.device.watcher import Interrupted, Watcher
 
 QUICK = Limits(
-    connect_s=2.0, answer_s=0.4, quiet_s=0.25, change_s=0.6, clear_s=0.4, stalled_s=8.0, proof_s=lambda lines: 2.5
+    connect_s=2.0, answer_s=0.25, quiet_s=0.15, change_s=0.5, clear_s=0.25, stalled_s=8.0, proof_s=lambda lines: 1.2
 )
+PATIENT = dataclasses.replace(QUICK, proof_s=lambda lines: 10.0)
+"""For proofs that come, though not at once."""
 STATUS_ONLY = frozenset({Cap.REALTIME, Cap.IDENTITY})
 
 
@@ -31,19 +34,19 @@ def device(profile: str = "epson-t20iii", **changes: Any) -> Iterator[VirtualPri
 def probed(printer: VirtualPrinter, person: Watcher | None = None, **options: Any) -> Findings:
     numbers = itertools.count(7_000_001, 4)
     options.setdefault("may_go_on", lambda: True)
+    options.setdefault("limits", QUICK)
     return probe(
         printer.host,
         printer.port,
         person or Watcher(printer),
         card=Card("kitchen-1", f"{printer.host}:{printer.port}", "2026-11-23 19:30"),
         next_id=lambda: process_id_text(next(numbers)),
-        limits=QUICK,
         **options,
     )
 
 
-def level(printer: VirtualPrinter, person: Watcher | None = None) -> ProofLevel | None:
-    return probed(printer, person).abilities.level
+def level(printer: VirtualPrinter, person: Watcher | None = None, limits: Limits = QUICK) -> ProofLevel | None:
+    return probed(printer, person, limits=limits).abilities.level
 
 
 @pytest.mark.parametrize(
@@ -91,7 +94,7 @@ def test_the_card_names_the_printer_and_the_last_slip_its_level_and_every_paper_
 
 def test_a_real_printer_that_takes_its_time_is_waited_for() -> None:
     with device(speed="real", lines_per_s=60.0, cut_s=0.2) as printer:
-        assert level(printer) is ProofLevel.PROCESS_ID
+        assert level(printer, limits=PATIENT) is ProofLevel.PROCESS_ID
 
 
 def test_a_printer_with_a_receive_buffer_of_45_bytes_is_cleared() -> None:
@@ -103,18 +106,14 @@ def test_a_printer_with_a_receive_buffer_of_45_bytes_is_cleared() -> None:
 
 
 @pytest.mark.parametrize(
-    ("profile", "expected", "pushes"),
-    [
-        ("epson-t20iii", ProofLevel.REALTIME, True),
-        ("generic", ProofLevel.REALTIME, True),
-        ("mute", ProofLevel.NONE, False),
-    ],
+    ("profile", "expected"),
+    [("epson-t20iii", ProofLevel.REALTIME), ("generic", ProofLevel.REALTIME), ("mute", ProofLevel.NONE)],
 )
-def test_without_a_person_nothing_above_realtime_is_found(profile: str, expected: ProofLevel, pushes: bool) -> None:
+def test_without_a_person_nothing_above_realtime_is_found(profile: str, expected: ProofLevel) -> None:
     with device(profile) as printer:
         person = Watcher(printer, present=False)
         abilities = probed(printer, person).abilities
-        assert (abilities.level, abilities.pushes, abilities.clears) == (expected, pushes, False)
+        assert (abilities.level, abilities.pushes, abilities.clears) == (expected, False, False)
         assert person.asked == []
         sent = [event.text for event in printer.events if event.kind in (EventKind.COMMAND, EventKind.UNKNOWN)]
         assert "GS r" not in sent
@@ -155,7 +154,7 @@ def test_an_id_that_is_lost_once_is_enough_for_doubt() -> None:
 def test_a_true_process_id_counts_however_it_comes(fault: str) -> None:
     with device() as printer:
         printer.id_fault(fault)
-        assert level(printer) is ProofLevel.PROCESS_ID
+        assert level(printer, limits=PATIENT) is ProofLevel.PROCESS_ID
 
 
 def test_a_network_board_that_answers_the_fence_on_arrival_gets_no_fence() -> None:
@@ -193,6 +192,14 @@ def test_a_printer_that_falls_silent_with_its_cover_open_is_real_and_pushes_noth
         assert "It falls silent when it cannot print." in found.remarks
 
 
+def test_the_fence_of_a_printer_that_says_nothing_while_it_is_not_ready_is_not_believed() -> None:
+    with device("generic", silent_when_not_ready=True) as printer:
+        found = probed(printer)
+        assert (found.abilities.level, found.abilities.pushes) == (ProofLevel.REALTIME, False)
+        assert any("would go unseen" in remark for remark in found.remarks)
+        assert any("LEVEL realtime" in text for text in printer.texts())
+
+
 def test_a_printer_that_prints_what_it_does_not_know_gets_what_it_really_can() -> None:
     with device("xprinter-80", unknown=Unknown.GARBAGE) as printer:
         assert level(printer) is ProofLevel.FENCE
@@ -215,9 +222,10 @@ def test_what_the_person_does_not_see_is_not_proven(question: str, expected: Pro
 
 def test_a_printer_that_drops_data_proves_nothing_by_its_answers() -> None:
     with device(speed="real", lines_per_s=2000.0, overflow="drop", nic_buffer=2048, receive_buffer=1024) as printer:
-        assert probed(printer, overflow=True).abilities.level is ProofLevel.REALTIME
+        person = Watcher(printer, look_s=1.5)
+        assert probed(printer, person, overflow=True, limits=PATIENT).abilities.level is ProofLevel.REALTIME
     with device(speed="real", lines_per_s=2000.0) as printer:
-        assert probed(printer, overflow=True).abilities.level is ProofLevel.PROCESS_ID
+        assert probed(printer, overflow=True, limits=PATIENT).abilities.level is ProofLevel.PROCESS_ID
 
 
 # Not carried out.
@@ -252,7 +260,7 @@ def test_a_printer_that_is_off_or_held_by_somebody_else_cannot_be_reached() -> N
         printer.power_on()
         printer.hang()
         with pytest.raises(ProbeFailed, match="no card was seen"):
-            probed(printer)
+            probed(printer, Watcher(printer, look_s=0.5))
         with pytest.raises(ProbeFailed, match="answers nothing now, and it has before"):
             probed(printer, Watcher(printer, present=False), has_answered=True)
 

@@ -26,6 +26,8 @@ class Watcher:
     name: str = "kitchen-1"
     """What it is called in the POS."""
     present: bool = True
+    look_s: float = LOOK_S
+    """How long to wait for a paper that does not come."""
     asked: list[str] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
     papers_before: int = 0
@@ -72,7 +74,7 @@ class Watcher:
     def sees(self, what: Callable[[Paper], bool]) -> bool:
         """Whether such a paper comes out soon."""
         try:
-            self.printer.wait_for(lambda: any(what(paper) for paper in self.printer.papers), LOOK_S)
+            self.printer.wait_for(lambda: any(what(paper) for paper in self.printer.papers), self.look_s)
         except TimeoutError:
             return False
         return True

@@ -20,12 +20,12 @@ from psycopg2 import sql
 from psycopg2.extensions import parse_dsn
 
 from kps.cli.schema import script
-from kps.database.migrations import available
+from kps.database.migrations import available, step_sql
 from kps.demo.orders import PosWriter
 from kps.demo.till import BadPrinter, Named, parse_printer, printer_seeds
 from kps.demo.virtual_printer import VirtualPrinter
 from tests.conftest import Database, eventually
-from tests.service.harness import environment, free_port, shop
+from tests.service.harness import Service, environment, free_port, shop
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +215,41 @@ def test_the_printed_schema_is_all_that_a_site_without_auto_migrate_needs(
     assert "wake-up trigger: present" in checked.out
     with shop(pos, pos_database, tmp_path, {"kitchen-1": ("kitchen", 1)}, AUTO_MIGRATE="off") as here:
         here.printed(pos.ticket())
+
+
+def test_a_service_that_may_not_migrate_says_what_to_run_from_where_it_stands(
+    pos_database: Database, tmp_path: Path
+) -> None:
+    number, _, text = available()[0]
+    pos_database.connect().cursor().execute(step_sql(number, text))
+    checked = kps("check", env=environment(pos_database, tmp_path, AUTO_MIGRATE="off"))
+    advice = f"`kps schema --after {number}` prints, then block C of the README again"
+    assert any(advice in problem for problem in checked.problems)
+    service = Service(pos_database, tmp_path, AUTO_MIGRATE="off").start()
+    try:
+        service.wait_unhealthy(advice)
+        pos_database.connect().cursor().execute(kps("schema", "--after", str(number)).out)
+        eventually(lambda: "AUTO_MIGRATE" not in service.get("/health").body, what="the service goes on")
+    finally:
+        service.end()
+
+
+def test_check_names_a_sequence_without_rights(pos_database: Database, tmp_path: Path) -> None:
+    role = sql.Identifier(f"kps_test_{uuid.uuid4().hex[:12]}")
+    cursor = pos_database.connect().cursor()
+    cursor.execute(script())
+    cursor.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'secret'").format(role))
+    try:
+        for schema in ("public", "kps"):
+            cursor.execute(sql.SQL("GRANT USAGE ON SCHEMA {0} TO {1}").format(sql.Identifier(schema), role))
+            cursor.execute(sql.SQL("GRANT ALL ON ALL TABLES IN SCHEMA {0} TO {1}").format(sql.Identifier(schema), role))
+        cursor.execute(sql.SQL("GRANT USAGE ON SEQUENCE kps.token_seq TO {}").format(role))
+        said = kps("check", env=environment(replace(pos_database, user=role.string, password="secret"), tmp_path))
+        assert said.code == 1
+        assert "rights are missing: USAGE on kps.process_id_seq" in "".join(said.problems)
+        assert "token_seq" not in said.out
+    finally:
+        cursor.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(role))
 
 
 def test_nothing_is_printed_after_the_last_migration() -> None:

@@ -166,6 +166,8 @@ def test_kept_are_the_database_the_logs_and_every_paper(demos: Demos, tmp_path: 
     assert "orders         3\n" in run.output
     assert (kept / "database" / "data" / "PG_VERSION").is_file()
     assert (kept / "logs" / "supervisor.log").is_file()
+    assert "export DB_PORT=" in (kept / "env").read_text("utf-8")
+    assert (kept / "env").stat().st_mode & 0o077 == 0
     tickets = re.search(r"tickets +(\d+):", run.output)
     assert tickets is not None
     papers = [path.read_text("utf-8") for path in (kept / "papers").glob("*/*.txt")]

@@ -197,7 +197,7 @@ def test_meanwhile_the_backup_prints(pos: PosWriter, pos_database: Database, tmp
         copy = here.only_copy("Soto")
         assert copy.printer == "kitchen-2"
         assert "BACKUP FOR kitchen-1" in copy.text
-        assert probe.go_on() == 0
+        assert probe.end_by(signal.SIGINT) == 1
         here.wait_state("kitchen-1", "ready")
         here.printed(pos.ticket("kitchen", [("Rawon", 1)]))
         assert here.only_copy("Rawon").printer == "kitchen-1"
@@ -224,27 +224,28 @@ def test_the_ticket_in_the_printer_is_finished_first_and_the_claimed_ones_are_gi
         assert not here.printers["kitchen-1"].concurrent_writers_seen
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_probe_gives_the_printer_back_at_once_and_stores_nothing(
-    pos: PosWriter, pos_database: Database, tmp_path: Path, number: signal.Signals
+    pos: PosWriter, pos_database: Database, tmp_path: Path
 ) -> None:
-    with shop(pos, pos_database, tmp_path, ONE, each=EPSON) as here, at(here, "kitchen-1") as probe:
-        probe.go_on_until(steps.CLOSE_THE_COVER)
-        assert probe.end_by(number) == 1
-        assert "nothing stored: interrupted" in probe.text
-        row = device(pos, here.printers["kitchen-1"])
-        assert (row["proof_level"], row["probed_at"]) == (None, None)
-        here.printers["kitchen-1"].close_cover()
-        here.printed(pos.ticket("kitchen", [("Soto", 1)]))
-        here.only_copy("Soto")
-        assert all(paper.complete for paper in here.printers["kitchen-1"].papers)
+    with shop(pos, pos_database, tmp_path, ONE, each=EPSON) as here:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            with at(here, "kitchen-1") as probe:
+                probe.go_on_until(steps.CLOSE_THE_COVER)
+                assert probe.end_by(number) == 1
+            assert "nothing stored: interrupted" in probe.text
+            row = device(pos, here.printers["kitchen-1"])
+            assert (row["proof_level"], row["probed_at"], row["borrowed_by"]) == (None, None, "")
+            here.printers["kitchen-1"].close_cover()
+            here.printed(pos.ticket("kitchen", [(f"Soto{number}", 1)]))
+            here.only_copy(f"Soto{number}")
+            assert all(paper.complete for paper in here.printers["kitchen-1"].papers)
 
 
 def test_a_probe_that_is_interrupted_before_it_has_the_printer_costs_no_ticket_anything(
     pos: PosWriter, pos_database: Database, tmp_path: Path
 ) -> None:
     with shop(pos, pos_database, tmp_path, ONE, each={"kitchen-1": SLOW}) as here:
-        tickets = {f"Dish{n}": pos.ticket("kitchen", long_order(f"Dish{n}")) for n in range(4)}
+        tickets = {f"Dish{n}": pos.ticket("kitchen", long_order(f"Dish{n}")) for n in range(2)}
         here.wait_sending(tickets["Dish0"])
         with at(here, "kitchen-1") as probe:
             probe.wait_says("waiting until instance")
@@ -270,10 +271,14 @@ def test_a_killed_probe_lapses_and_the_service_takes_the_printer_back(
     pos: PosWriter, pos_database: Database, tmp_path: Path
 ) -> None:
     with shop(pos, pos_database, tmp_path, ONE, each=EPSON) as here, at(here, "kitchen-1") as probe:
-        probe.go_on_until(steps.FENCE_CAME_OUT)
+        probe.go_on_until(steps.OPEN_THE_COVER)
         ticket = pos.ticket("kitchen", [("Soto", 1)])
         assert probe.end_by(signal.SIGKILL) == -signal.SIGKILL
         wait_shown(here, "kitchen-1", state="held")
+        # As if the database's clock had gone back by an hour meanwhile.
+        pos.execute("UPDATE kps.printer SET borrowed_until = borrowed_until + interval '1 hour'")
+        cut = "SELECT 1 FROM kps.printer WHERE borrowed_until < clock_timestamp() + interval '31 seconds'"
+        eventually(lambda: bool(pos.rows(cut)), timeout=20, what="the service cuts the loan")
         pos.execute("UPDATE kps.printer SET borrowed_until = clock_timestamp()")
         here.printed(ticket)
         here.only_copy("Soto")
@@ -293,8 +298,8 @@ def test_a_second_probe_of_the_same_printer_is_refused_and_of_another_is_not(
             assert "kitchen-1 is being probed already, by " in second.text
             assert f"(process {first.process.pid})" in second.text
         with at(here, "kitchen-2") as other:
-            assert other.go_on() == 0
-        assert first.go_on() == 0
+            other.go_on_until(steps.OPEN_THE_COVER)
+        first.go_on_until(steps.CLOSE_THE_COVER)
 
 
 def test_of_two_instances_neither_takes_a_borrowed_printer(
@@ -307,7 +312,7 @@ def test_of_two_instances_neither_takes_a_borrowed_printer(
             with at(here, "kitchen-1") as probe:
                 probe.go_on_until(steps.OPEN_THE_COVER)
                 assert here.printers["kitchen-1"].connections_open == 1
-                assert probe.go_on() == 0
+                assert probe.end_by(signal.SIGINT) == 1
             here.printed(pos.ticket("kitchen", [("Soto", 1)]))
             assert not here.printers["kitchen-1"].concurrent_writers_seen
         finally:
@@ -321,7 +326,7 @@ def test_a_loan_is_renewed_while_a_person_thinks_and_given_back_in_the_end(
     pos: PosWriter, lender: tuple[Settings, Probes]
 ) -> None:
     settings, probes = lender
-    with Loan(settings, probes, KEY, "kitchen-1") as loan:
+    with Loan(settings, probes, KEY, "kitchen-1", renew_every_s=0.3) as loan:
         first = until(pos)
         eventually(lambda: until(pos) > first, what="a renewal")
         assert loan.holds()
@@ -333,7 +338,7 @@ def test_a_loan_that_somebody_else_has_is_not_believed_any_more(
     pos: PosWriter, lender: tuple[Settings, Probes]
 ) -> None:
     settings, probes = lender
-    with Loan(settings, probes, KEY, "kitchen-1") as loan:
+    with Loan(settings, probes, KEY, "kitchen-1", renew_every_s=0.3) as loan:
         pos.execute("UPDATE kps.printer SET borrowed_by = 'somebody else'")
         theirs = until(pos)
         eventually(lambda: not loan.holds(), timeout=20, what="the loss is noticed")
@@ -377,7 +382,7 @@ def test_it_works_before_the_first_start_of_the_service(
         with terminal(env, None if options else printer, "bar-1", *options) as probe:
             assert probe.go_on() == 0
         row = device(pos, printer)
-        assert (row["proof_level"], row["pushes"], row["clears"]) == (expected, True, not options)
+        assert (row["proof_level"], row["pushes"], row["clears"]) == (expected, not options, not options)
         listed = kps(env, "list")
         assert listed.returncode == 0
         (line,) = [line for line in listed.stdout.splitlines() if line.startswith("Bar-1")]
@@ -385,6 +390,39 @@ def test_it_works_before_the_first_start_of_the_service(
         assert f"not served  {expected}" in line
         assert "EPSON TM-T20III" in line
         assert f"(process {probe.process.pid})" in line
+
+
+def test_what_proof_levels_says_is_shown_as_what_is_in_force(
+    pos: PosWriter, pos_database: Database, tmp_path: Path
+) -> None:
+    with VirtualPrinter(name="bar-1", profile="epson-t20iii") as printer:
+        pos.add_printer(printer.host, printer.port, "bar", 1, "Bar-1")
+        pos.add_printer(printer.host, printer.port, "grill", 1, "Grill-1")
+        pos.add_printer("10.9.9.1", 9100, "kitchen", 1, "kitchen-1")
+        env = environment(pos_database, tmp_path, PROOF_LEVELS="GRILL-1=fence+clears")
+        said = kps(env, "probe", "bar-1", "--yes").stdout
+        assert "level     realtime" in said
+        assert said.splitlines()[-1] == "PROOF_LEVELS outweighs this: fence (set), pushes no, clears yes"
+        lines = kps(env, "list").stdout.splitlines()
+        for name in ("Bar-1", "Grill-1"):
+            (line,) = [line for line in lines if line.startswith(name)]
+            assert re.search(r"not served  fence \(set\) +no +yes +EPSON TM-T20III", line), line
+        assert "(set)" not in next(line for line in lines if line.startswith("kitchen-1"))
+        plain = kps(environment(pos_database, tmp_path), "list").stdout
+        assert "realtime" in plain
+        assert "(set)" not in plain
+        assert "PROOF_LEVELS" not in kps(environment(pos_database, tmp_path), "probe", "bar-1", "--yes").stdout
+
+
+def test_a_name_in_proof_levels_that_no_printer_has_is_told_in_the_log_and_in_health(
+    pos: PosWriter, pos_database: Database, tmp_path: Path
+) -> None:
+    with shop(pos, pos_database, tmp_path, ONE, PROOF_LEVELS="kitchn-1=fence, Kitchen-1=realtime") as here:
+        here.service.wait_said("proof level for no printer", "kitchn-1")
+        notices = (here.service.status() or {})["notices"]
+        assert [text for text in notices if "PROOF_LEVELS" in text] == [
+            "PROOF_LEVELS names kitchn-1, and no printer is called so"
+        ]
 
 
 def test_a_name_that_fits_no_printer_or_several_is_refused_with_those_there_are(

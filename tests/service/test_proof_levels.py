@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +178,7 @@ def test_a_printer_that_lies_loses_its_level_and_keeps_printing(
                 "SELECT proof_level, demoted_text FROM kps.printer WHERE printer_key = %s",
                 [key(here.printers["kitchen-1"])],
             )
-            return row["proof_level"] == "realtime" and "process_id" in row["demoted_text"]
+            return row["proof_level"] == "realtime" and "process IDs that no ticket ever had" in row["demoted_text"]
 
         eventually(lost, what="the level is lost")
         here.service.wait_said("proof level lost")
@@ -196,3 +198,48 @@ def test_a_ticket_is_not_printed_before_the_paper_is(pos: PosWriter, pos_databas
         here.printed(ticket)
         assert [paper.complete for paper in here.printers["kitchen-1"].papers] == [True]
         assert pos.log_rows(ticket)[-1]["metadata"]["proof"] == "process_id"
+
+
+def test_a_lost_level_stays_lost_through_a_crash_and_a_change_of_the_printers_row(
+    pos: PosWriter, pos_database: Database, tmp_path: Path
+) -> None:
+    with shop(pos, pos_database, tmp_path, PAIR, printer=EPSON, start=False, timeout_s=1) as here:
+        here.service.start().wait_ready(2)
+        here.service.stop()
+        vouch(here, "kitchen-1", "process_id")
+        here.service.start().wait_ready(2)
+        here.printers["kitchen-1"].id_fault(IdFault.CONSTANT)
+        here.printed(pos.ticket("kitchen", [("Dish1", 1)]))
+        here.service.wait_said("proof level lost")
+        eventually(lambda: printer_of(here, "kitchen-1")["proof"] == "realtime", what="/status says so")
+
+        pid = here.service.children()["kitchen-1"]
+        os.kill(pid, signal.SIGKILL)
+        here.service.wait_for_child("kitchen-1", other_than=pid)
+        here.wait_state("kitchen-1", "ready")
+        here.printed(pos.ticket("kitchen", [("Dish2", 1)]))
+        assert printer_of(here, "kitchen-1")["proof"] == "realtime"
+        assert here.only_copy("Dish2").printer == "kitchen-1"
+
+        pos.update_printer(here.rows["kitchen-1"], timeout_seconds=3)
+        here.service.signal(signal.SIGHUP)
+        here.wait_state("kitchen-1", "ready")
+        here.printed(pos.ticket("kitchen", [("Dish3", 1)]))
+        assert here.only_copy("Dish3").printer == "kitchen-1"
+        assert printer_of(here, "kitchen-1")["proof"] == "realtime"
+
+
+def test_a_return_is_on_record_although_the_service_was_restarted_in_between(
+    pos: PosWriter, pos_database: Database, tmp_path: Path
+) -> None:
+    with shop(
+        pos, pos_database, tmp_path, PAIR, printer=EPSON, PROOF_LEVELS="kitchen-1=process_id+pushes", HOLD_SECONDS=1
+    ) as here:
+        here.printers["kitchen-1"].paper_out(after_lines=2)
+        ticket = pos.ticket("kitchen", [("Dish1", 1), ("Dish2", 2)])
+        here.printed(ticket)
+        here.service.stop()
+        here.service.start().wait_ready(1)
+        here.printers["kitchen-1"].load_paper()
+
+        eventually(lambda: pos.log_rows(ticket)[-1]["error_code"] == "may_have_printed", what="the log says so")

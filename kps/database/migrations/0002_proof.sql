@@ -8,10 +8,13 @@ SELECT setval('kps.process_id_seq', 4 * floor(random() * 1e9)::bigint + 1);
 ALTER TABLE kps.job
   ADD COLUMN process_ids bigint[] NOT NULL DEFAULT '{}', -- first process ID of each sending
   ADD COLUMN cleared     int NOT NULL DEFAULT 0,         -- sendings that the printer threw away, proven
-  ADD COLUMN moved_from  text[] NOT NULL DEFAULT '{}',   -- where it did
+  ADD COLUMN maybe_keys  text[] NOT NULL DEFAULT '{}',   -- the devices of maybe_at, in the same places
+  ADD COLUMN moved_from  text[] NOT NULL DEFAULT '{}',   -- printers that threw it away
+  ADD COLUMN moved_keys  text[] NOT NULL DEFAULT '{}',   -- their devices, in the same places
   ADD COLUMN late_proof  text[] NOT NULL DEFAULT '{}',   -- printers that have proven their copy after it was given up
-  ADD COLUMN told_back   text[] NOT NULL DEFAULT '{}';   -- printers of maybe_at whose return is on record
-CREATE INDEX job_unproven ON kps.job (ticket_id) WHERE maybe_at <> '{}';
+  ADD COLUMN told_back   text[] NOT NULL DEFAULT '{}';   -- devices of maybe_keys whose return is on record
+UPDATE kps.job SET maybe_keys = array_fill(''::text, ARRAY[cardinality(maybe_at)]) WHERE maybe_at <> '{}';
+CREATE INDEX job_unproven ON kps.job (ticket_id) WHERE maybe_keys <> '{}' OR moved_keys <> '{}';
 
 ALTER TABLE kps.printer
   ADD COLUMN pushes         boolean NOT NULL DEFAULT false, -- probed: tells changes of its state by itself

@@ -24,8 +24,21 @@ CREATE TRIGGER kps_ticket_notify AFTER INSERT OR UPDATE ON {TICKET}
 """No column list, no WHEN clause, no column by name: a later migration of the POS's columns must succeed."""
 
 
+_SCHEMA = """CREATE SCHEMA IF NOT EXISTS kps;
+CREATE TABLE IF NOT EXISTS kps.schema_version (
+  version int PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT clock_timestamp());
+"""
+
+
 class MigrationNeeded(Exception):
-    """The schema kps is behind and AUTO_MIGRATE is off; the message is the SQL to run."""
+    """The schema kps is behind and AUTO_MIGRATE is off; the message is the SQL to run.
+
+    `present` is the number of the last migration that the database has seen, 0 = none.
+    """
+
+    def __init__(self, present: int, sql: str) -> None:
+        super().__init__(sql)
+        self.present = present
 
 
 class SchemaTooNew(Exception):
@@ -61,7 +74,7 @@ def migrate(database: Database, *, automatic: bool) -> list[str]:
     if not missing:
         return []
     if not automatic:
-        raise MigrationNeeded("\n".join(step_sql(number, sql) for number, _, sql in missing))
+        raise MigrationNeeded(present, "\n".join(step_sql(number, sql) for number, _, sql in missing))
     return [name for number, name, sql in missing if _apply(database, number, sql)]
 
 
@@ -72,10 +85,9 @@ def install_trigger(database: Database) -> None:
 
 def step_sql(number: int, sql: str) -> str:
     """The SQL of one migration, with the note that it has been applied."""
-    return f"""CREATE SCHEMA IF NOT EXISTS kps;
-CREATE TABLE IF NOT EXISTS kps.schema_version (
-  version int PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT clock_timestamp());
-{sql}
+    # Only the first makes the schema: PostgreSQL asks for the right to make it before it looks whether it is there,
+    # and that right may have been taken back since.
+    return f"""{_SCHEMA if number == 1 else ""}{sql}
 INSERT INTO kps.schema_version (version) VALUES ({number});"""
 
 

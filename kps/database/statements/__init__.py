@@ -39,6 +39,7 @@ class Statements:
     rescue: Statement
     acquire: Statement
     renew: Statement
+    cut_loans: Statement
     yield_lease: Statement
     lapse: Statement
     expire_owner: Statement
@@ -53,6 +54,7 @@ class Statements:
     demote: Statement
     late_proof: Statement
     came_back: Statement
+    recent_id: Statement
     unproven: Statement
     health: Statement
     prune_health: Statement
@@ -80,6 +82,7 @@ def statements(schema: PosSchema) -> Statements:
         rescue=dispatching.rescue(schema),
         acquire=keeping.acquire(schema),
         renew=keeping.RENEW,
+        cut_loans=keeping.CUT_LOANS,
         yield_lease=keeping.YIELD,
         lapse=keeping.LAPSE,
         expire_owner=keeping.EXPIRE_OWNER,
@@ -94,6 +97,7 @@ def statements(schema: PosSchema) -> Statements:
         demote=printing.DEMOTE,
         late_proof=printing.late_proof(schema),
         came_back=printing.came_back(schema),
+        recent_id=printing.RECENT_ID,
         unproven=keeping.UNPROVEN,
         health=printing.health(schema),
         prune_health=printing.prune_health(schema),

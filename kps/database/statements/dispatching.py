@@ -96,10 +96,11 @@ def claim(schema: PosSchema) -> Statement:
   ON CONFLICT (ticket_id) DO UPDATE
      SET state = 'claimed', token = nextval('kps.token_seq'), epoch = excluded.epoch, owner = excluded.owner,
          printer_key = excluded.printer_key, printer_id = excluded.printer_id, printer_name = excluded.printer_name,
-         maybe_at = {LEFT_BEHIND},
+         {LEFT_BEHIND},
          backup_for = excluded.backup_for, round_open = true, not_before = NULL, claimed_at = clock_timestamp(),
          sending_at = NULL, finished_at = NULL, unreached = false, unrouted_at = NULL,
          tried = CASE WHEN j.state IN ('printed', 'failed') OR NOT j.round_open THEN '{{}}' ELSE j.tried END,
+         late_proof = '{{}}',
          deaths = CASE WHEN j.state IN ('printed', 'failed') THEN 0 ELSE j.deaths END,
          rescue_from = CASE WHEN j.state IN ('printed', 'failed') THEN NULL ELSE j.rescue_from END
    WHERE j.token = (SELECT w.token FROM want w WHERE w.id = excluded.ticket_id)
@@ -164,7 +165,7 @@ def end_round(schema: PosSchema) -> Statement:
          CASE WHEN {attempts} >= {budget} THEN clock_timestamp() END, {{error:text}} FROM pick
   ON CONFLICT (ticket_id) DO UPDATE
      SET state = excluded.state, token = nextval('kps.token_seq'), round_open = false, tried = '{{}}',
-         maybe_at = {LEFT_BEHIND},
+         {LEFT_BEHIND},
          not_before = excluded.not_before, unrouted_at = NULL,
          unreached = excluded.state = 'failed' AND j.sends = 0, failed_attempts = excluded.failed_attempts,
          rescue_from = CASE WHEN j.state IN ('printed', 'failed') THEN excluded.rescue_from
@@ -220,7 +221,7 @@ def _failed(schema: PosSchema, log: str) -> str:
      SET state = 'failed', rescue_from = CASE WHEN j.state IN ('printed', 'failed') THEN excluded.rescue_from
                                               ELSE coalesce(j.rescue_from, excluded.rescue_from) END,
          token = nextval('kps.token_seq'), round_open = false, tried = '{{}}', not_before = NULL,
-         maybe_at = {LEFT_BEHIND},
+         {LEFT_BEHIND},
          unrouted_at = NULL, unreached = {{rescue:boolean}} AND j.sends = 0, failed_attempts = excluded.failed_attempts,
          finished_at = clock_timestamp(), error = excluded.error
    WHERE {AS_SEEN}

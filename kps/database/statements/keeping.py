@@ -8,6 +8,7 @@ from kps.database.statements.parts import (
     AS_SEEN,
     CHANNEL_PRINTER,
     CHANNEL_TICKET,
+    LEFT_BEHIND,
     LIVE,
     WOKEN,
     ip_text,
@@ -98,6 +99,24 @@ RETURNING p.printer_key, p.epoch""",
 
 An ended lease stays ended. A lease of somebody else that seems to last for minutes is cut to its length.
 """
+
+
+LOAN_S = 30.0
+"""A loan that is not renewed for so long is over."""
+LOAN_MOST_S = 120.0
+"""A loan that seems to last for longer was given before the clock went back."""
+
+
+CUT_LOANS = Statement(
+    "cut_loans",
+    f"""UPDATE kps.printer p SET borrowed_until = clock_timestamp() + interval '{LOAN_S:g} seconds'
+ WHERE p.printer_key IN (
+   SELECT o.printer_key FROM kps.printer o
+    WHERE o.borrowed_until > clock_timestamp() + interval '{LOAN_MOST_S:g} seconds'
+    ORDER BY o.printer_key FOR NO KEY UPDATE SKIP LOCKED)
+RETURNING p.printer_key""",
+)
+"""Loans that seem to last for minutes are cut to their length: who still probes renews in time."""
 
 
 _LOCK_LEASES = "SELECT 1 FROM kps.printer WHERE printer_key = ANY (%(keys)s) ORDER BY printer_key FOR NO KEY UPDATE"
@@ -220,9 +239,7 @@ def adopt(schema: PosSchema) -> Statement:
      SET state = 'requeued', token = nextval('kps.token_seq'), round_open = true,
          tried = CASE WHEN j.state IN ('printed', 'failed') THEN '{{}}' ELSE j.tried END,
          sends = CASE WHEN j.state = 'claimed' THEN j.sends ELSE greatest(j.sends, 1) END,
-         maybe_at = CASE WHEN j.state = 'sending' AND j.printer_name <> ALL (j.maybe_at)
-           THEN j.maybe_at || j.printer_name
-                         ELSE j.maybe_at END
+         {LEFT_BEHIND}
    WHERE {AS_SEEN}
   RETURNING j.ticket_id
 ), k AS (
@@ -274,7 +291,8 @@ PRINTERS = Statement(
        state_since,
        CASE WHEN borrowed_until > clock_timestamp() THEN 'borrowed for a probe by ' || borrowed_by
             ELSE state_text END AS state_text,
-       borrowed_until > clock_timestamp() AS borrowed, borrowed_by, held_by, paper, response_ms,
+       borrowed_until > clock_timestamp() AS borrowed, borrowed_by,
+       {overlong} AS overlong, held_by, paper, response_ms,
        checked_at, coalesce(proof_level, CASE WHEN answers THEN 'realtime' ELSE 'none' END) AS proof, answers,
        proof_level, cover_open, cutter_ok, demoted_text, expires_at > clock_timestamp() AS live,
        -- a borrowed device has had no owner on purpose: whoever may take it back gets as long as after a lease
@@ -282,15 +300,18 @@ PRINTERS = Statement(
             THEN extract(epoch FROM clock_timestamp() - greatest(expires_at, borrowed_until))::float8 ELSE 1e9 END
          AS lapsed_s,
        extract(epoch FROM clock_timestamp() - state_since)::float8 AS state_age_s
-  FROM kps.printer WHERE printer_key = ANY ({keys:text[]})""",
+  FROM kps.printer WHERE printer_key = ANY ({keys:text[]})""".replace(
+        "{overlong}", f"borrowed_until > clock_timestamp() + interval '{LOAN_MOST_S:g} seconds'"
+    ),
 )
-"""What is known about devices, whoever owns them."""
+"""What is known about devices, whoever owns them. `overlong`: loans are to be cut."""
 
 
 UNPROVEN = Statement(
     "unproven",
-    """SELECT ticket_id, maybe_at FROM kps.job
- WHERE maybe_at <> '{}' AND greatest(claimed_at, finished_at) > clock_timestamp() - interval '1 day'
+    """SELECT ticket_id, maybe_keys FROM kps.job
+ WHERE (maybe_keys <> '{}' OR moved_keys <> '{}') AND maybe_keys <> '{}'
+   AND greatest(claimed_at, finished_at) > clock_timestamp() - interval '1 day'
  ORDER BY ticket_id DESC LIMIT 200""",
 )
 """Tickets of the last day of which a copy may lie at a printer, newest first."""
@@ -303,9 +324,9 @@ def counts() -> Statement:
         f"""SELECT count(*) FILTER (WHERE t.status = 'new') AS new, count(*) FILTER (WHERE t.status = 'printing')
        AS printing,
        (SELECT count(*) FROM {TICKET} f WHERE f.status = 'failed'
-           AND f.created_at >= date_trunc('day', clock_timestamp())) AS failed_today,
+           AND f.created_at >= (SELECT date_trunc('day', clock_timestamp()))) AS failed_today,
        (SELECT count(*) FROM kps.job j WHERE j.state = 'printed'
-           AND j.finished_at >= date_trunc('day', clock_timestamp())) AS printed_today,
+           AND j.finished_at >= (SELECT date_trunc('day', clock_timestamp()))) AS printed_today,
        coalesce(extract(epoch FROM clock_timestamp() - min(t.created_at) FILTER (WHERE t.status = 'new')),
          0)::float8 AS oldest_new_age_s
   FROM {TICKET} t WHERE t.status IN ('new', 'printing')""",

@@ -72,9 +72,19 @@ ROUND_OPEN = "(coalesce(j.round_open, false) AND coalesce(j.state, '') NOT IN ('
 """Whether the ticket goes on with a round that has begun; a reset begins a new one."""
 
 
-LEFT_BEHIND = """CASE WHEN j.state = 'sending' AND j.printer_name <> ALL (j.maybe_at)
-           THEN j.maybe_at || j.printer_name ELSE j.maybe_at END"""
-"""maybe_at, when a sending is passed over: its lease has ended, and a hand has made its ticket `new`."""
+def left_at(when: str) -> str:
+    """Assignments that note the printer of job j among those where an unproven copy may lie, if `when` holds."""
+    new = f"({when}) AND j.printer_key <> ALL (j.maybe_keys)"
+    return f"""maybe_at = CASE WHEN {new} THEN j.maybe_at || j.printer_name ELSE j.maybe_at END,
+         maybe_keys = CASE WHEN {new} THEN j.maybe_keys || j.printer_key ELSE j.maybe_keys END,
+         told_back = CASE WHEN {when} THEN array_remove(j.told_back, j.printer_key) ELSE j.told_back END"""
+
+
+LEFT_BEHIND = left_at("j.state = 'sending'")
+"""When a sending is passed over: its lease has ended, and a hand has made its ticket `new`."""
+
+PROVEN_LATE = "cardinality(j.late_proof) > 0"
+"""Whether another copy of a ticket that is being sent has proven itself meanwhile: then no further one is needed."""
 
 
 def requeue(
@@ -94,13 +104,15 @@ def requeue(
     """
     unsent = "- CASE WHEN given.state = 'sending' THEN 1 ELSE 0 END" if not sent else ""
     may_lie = "given.state = 'sending'" if sent else "false"
+    came_out = f"given.state = 'sending' AND l.status = 'printing' AND {PROVEN_LATE}"
     log = log_rows(
         schema,
         "given JOIN back ON back.id = given.ticket_id",
         ticket_id="given.ticket_id",
         old_status="'printing'",
         new_status="back.status",
-        action="CASE WHEN back.status = 'failed' THEN 'print_failed' ELSE 'retry' END",
+        action="""CASE back.status WHEN 'failed' THEN 'print_failed' WHEN 'printed' THEN 'print_success'
+          ELSE 'retry' END""",
         printer_ip=row_ip(schema, "given.printer_id"),
         error_code="CASE WHEN back.status = 'failed' THEN 'poison' ELSE " + reason + " END",
         error_message="CASE WHEN back.status = 'failed' THEN back.error_message ELSE " + text + " END",
@@ -119,19 +131,23 @@ locked AS MATERIALIZED (
    ORDER BY j.ticket_id FOR UPDATE OF j
 ), job AS (
   UPDATE kps.job j
-     SET state = CASE WHEN l.status IN ('new', 'printing') THEN
+     SET state = CASE WHEN {came_out} THEN 'printed' WHEN l.status IN ('new', 'printing') THEN
                         CASE WHEN given.death AND given.deaths >= 1 AND l.status = 'printing' THEN 'failed'
                           ELSE 'requeued' END
                       WHEN l.status = 'printed' THEN 'printed' ELSE 'failed' END,
          token = nextval('kps.token_seq'), sends = j.sends {unsent},
          deaths = j.deaths + CASE WHEN given.death THEN 1 ELSE 0 END,
-         maybe_at = CASE WHEN {may_lie} AND j.printer_name <> ALL (j.maybe_at)
-                         THEN j.maybe_at || j.printer_name ELSE j.maybe_at END
+         {left_at(may_lie)},
+         printed_on = CASE WHEN {came_out} THEN j.late_proof[1] ELSE j.printed_on END,
+         proof = CASE WHEN {came_out} THEN 'process_id' ELSE j.proof END,
+         round_open = j.round_open AND NOT ({came_out})
     FROM given LEFT JOIN locked l ON l.id = given.ticket_id
    WHERE j.ticket_id = given.ticket_id AND j.token = given.token
   RETURNING j.ticket_id, j.state
 ), back AS (
-  UPDATE {TICKET} k SET status = CASE WHEN job.state = 'failed' THEN 'failed' ELSE 'new' END,
+  UPDATE {TICKET} k
+     SET status = CASE job.state WHEN 'failed' THEN 'failed' WHEN 'printed' THEN 'printed' ELSE 'new' END,
+         printed_at = CASE WHEN job.state = 'printed' THEN clock_timestamp() ELSE k.printed_at END,
          error_message = CASE WHEN job.state = 'failed'
            THEN 'the printer process died twice while preparing this ticket' ELSE k.error_message END,
          last_error_at = CASE WHEN job.state = 'failed' THEN clock_timestamp() ELSE k.last_error_at END

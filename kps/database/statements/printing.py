@@ -9,9 +9,12 @@ from kps.database.statements.parts import (
     CHANNEL_TICKET,
     FAMILY_LOCK,
     LIVE,
+    PROVEN_LATE,
     WOKEN,
     brand_of,
     ip_text,
+    ip_value,
+    left_at,
     log_rows,
     requeue,
     row_ip,
@@ -158,7 +161,11 @@ def settle(schema: PosSchema) -> Statement:
           'printer_name', old.printer_name, 'attempt', k.print_attempts, 'token', old.token,
           'failover_from', nullif(old.backup_for, '')) || {metadata:jsonb}""",
     )
-    status = """CASE WHEN {outcome:text} = 'printed' AND t.status IN ('printing', 'failed') THEN 'printed'
+    # A copy that was given up before has proven itself while this one was under way.
+    came_out = f"((SELECT status FROM t) IN ('printing', 'failed') AND {PROVEN_LATE})"
+    moved = "{cleared:boolean} AND j.printer_key <> ALL (j.moved_keys)"
+    status = """CASE WHEN job.state = 'printed' AND t.status IN ('printing', 'failed') THEN 'printed'
+        WHEN {outcome:text} = 'printed' AND t.status IN ('printing', 'failed') THEN 'printed'
         WHEN {outcome:text} = 'failed' AND t.status = 'printing' THEN 'failed'
         WHEN {outcome:text} = 'retry' AND t.status = 'printing' THEN 'new' ELSE t.status END"""
     return Statement(
@@ -171,23 +178,21 @@ def settle(schema: PosSchema) -> Statement:
      AND (SELECT count(*) FROM t) >= 0 FOR UPDATE
 ), job AS (
   UPDATE kps.job j
-     SET state = CASE WHEN {{outcome:text}} = 'printed' THEN 'printed' WHEN {{outcome:text}} = 'failed' THEN 'failed'
+     SET state = CASE WHEN {{outcome:text}} = 'printed' OR {came_out} THEN 'printed'
+                      WHEN {{outcome:text}} = 'failed' THEN 'failed'
                       WHEN (SELECT status FROM t) IN ('printing', 'new') THEN 'requeued'
                       WHEN (SELECT status FROM t) = 'printed' THEN 'printed' ELSE 'failed' END,
          settled_token = j.token, token = nextval('kps.token_seq'), finished_at = clock_timestamp(),
          sends = j.sends - CASE WHEN j.state = 'sending' AND NOT {{sent:boolean}} THEN 1 ELSE 0 END,
-         maybe_at = CASE WHEN {{outcome:text}} <> 'printed' AND {{sent:boolean}} AND NOT {{cleared:boolean}}
-                          AND j.printer_name <> ALL (j.maybe_at)
-                         THEN j.maybe_at || j.printer_name ELSE j.maybe_at END,
-         told_back = CASE WHEN {{outcome:text}} <> 'printed' AND {{sent:boolean}}
-                          THEN array_remove(j.told_back, j.printer_name) ELSE j.told_back END,
+         {left_at("{outcome:text} <> 'printed' AND {sent:boolean} AND NOT {cleared:boolean}")},
          cleared = j.cleared + CASE WHEN {{cleared:boolean}} THEN 1 ELSE 0 END,
-         moved_from = CASE WHEN {{cleared:boolean}} AND j.printer_name <> ALL (j.moved_from)
-                           THEN j.moved_from || j.printer_name ELSE j.moved_from END,
+         moved_from = CASE WHEN {moved} THEN j.moved_from || j.printer_name ELSE j.moved_from END,
+         moved_keys = CASE WHEN {moved} THEN j.moved_keys || j.printer_key ELSE j.moved_keys END,
          tried = CASE WHEN {{outcome:text}} = 'retry' THEN j.tried || j.printer_key ELSE j.tried END,
-         round_open = {{outcome:text}} = 'retry', proof = CASE WHEN {{outcome:text}} = 'printed'
-           THEN {{proof:text}} END,
-         printed_on = CASE WHEN {{outcome:text}} = 'printed' THEN j.printer_name ELSE j.printed_on END,
+         round_open = {{outcome:text}} = 'retry' AND NOT {came_out},
+         proof = CASE WHEN {{outcome:text}} = 'printed' THEN {{proof:text}} WHEN {came_out} THEN 'process_id' END,
+         printed_on = CASE WHEN {{outcome:text}} = 'printed' THEN j.printer_name WHEN {came_out} THEN j.late_proof[1]
+                           ELSE j.printed_on END,
          forced_printer = CASE WHEN {{outcome:text}} = 'printed' THEN NULL ELSE j.forced_printer END,
          deaths = 0, unreached = false, failed_attempts = NULL, rescue_from = NULL, error = {{error:text}}
     FROM old WHERE j.ticket_id = old.ticket_id AND j.token = old.token
@@ -195,9 +200,10 @@ def settle(schema: PosSchema) -> Statement:
 ), k AS (
   UPDATE {TICKET} k
      SET status = {status},
-         printed_at = CASE WHEN {{outcome:text}} = 'printed' AND t.status <> 'new' THEN clock_timestamp()
-           ELSE k.printed_at END,
-         error_message = CASE WHEN {{outcome:text}} = 'printed' THEN '' WHEN t.status = 'printing' THEN {{error:text}}
+         printed_at = CASE WHEN {{outcome:text}} = 'printed' AND t.status <> 'new' OR job.state = 'printed'
+                            AND t.status IN ('printing', 'failed') THEN clock_timestamp() ELSE k.printed_at END,
+         error_message = CASE WHEN {{outcome:text}} = 'printed' OR job.state = 'printed' THEN ''
+                              WHEN t.status = 'printing' THEN {{error:text}}
                               ELSE k.error_message END,
          last_error_at = CASE WHEN {{outcome:text}} <> 'printed' AND t.status = 'printing' THEN clock_timestamp()
                               ELSE k.last_error_at END
@@ -277,8 +283,8 @@ SELECT printer_key, (SELECT count(pg_notify('{CHANNEL_PRINTER}', ''))) AS told F
 def late_proof(schema: PosSchema) -> Statement:
     """A printer of mine has said the process ID of a sending that was given up: that copy did come out.
 
-    If no other copy is under way the ticket is printed by that. `rows` are the ids of the device's printer rows,
-    `value` the number of the process ID modulo `ids`.
+    If no other copy is under way the ticket is printed by that; if one is, its settle knows that none is needed after
+    it. `rows` are the ids of the device's printer rows, `value` the number of the process ID modulo `ids`.
     """
     log = log_rows(
         schema,
@@ -288,36 +294,47 @@ def late_proof(schema: PosSchema) -> Statement:
         new_status="done.status",
         action="'print_success'",
         printer_ip=row_ip(schema, "done.row_id"),
-        error_message="CASE WHEN done.twice THEN 'it came out twice: on ' || done.name || ' too' ELSE '' END",
-        duration_ms="greatest(1, extract(epoch FROM clock_timestamp() - done.sending_at) * 1000)::int",
+        error_message="""CASE WHEN done.twice THEN 'it came out twice: on ' || done.name || ' too'
+          WHEN done.state = 'sending' THEN 'it came out on ' || done.name || ', and another copy is under way'
+          ELSE '' END""",
+        duration_ms="greatest(1, extract(epoch FROM clock_timestamp() - done.claimed_at) * 1000)::int",
         metadata="""jsonb_build_object('instance', {instance:text}, 'printer_id', done.row_id,
-          'printer_name', done.name, 'attempt', done.print_attempts, 'proof', 'process_id', 'proven', true,
-          'late', true, 'twice', done.twice)""",
+          'printer_name', done.name, 'attempt', done.print_attempts, 'proof', 'process_id', 'level', 'process_id',
+          'proven', true, 'late', true, 'twice', done.twice)""",
     )
     # Only what KPS itself gave up, or a person cancelled, becomes printed; a reset by the operator wants a new copy.
-    finished = """(j.state = 'requeued' AND t.status = 'new') OR (j.state = 'failed' AND t.status = 'failed')
-          OR (j.state = 'claimed' AND t.status = 'printing')"""
+    finished = """(j.state = 'requeued' AND t.status = 'new') OR (j.state = 'claimed' AND t.status = 'printing')
+          OR (j.state IN ('requeued', 'claimed', 'failed') AND t.status = 'failed')"""
+
+    def without(names: str, keys: str) -> str:
+        at = f"array_position(j.{keys}, {{key:text}})"
+        return f"CASE WHEN {at} IS NULL THEN j.{names} ELSE j.{names}[:{at} - 1] || j.{names}[{at} + 1:] END"
+
     return Statement(
         "late_proof",
-        f"""WITH mine AS MATERIALIZED (
-  SELECT sp.id, btrim(sp.printer_name) AS name FROM {PRINTER} sp WHERE sp.id = ANY ({{rows:bigint[]}})
-), named AS MATERIALIZED (
-  SELECT j.ticket_id, (SELECT m.id FROM mine m WHERE m.name = ANY (j.maybe_at) ORDER BY m.id LIMIT 1) AS row_id
-    FROM kps.job j
-   WHERE j.maybe_at <> '{{}}' AND j.maybe_at && ARRAY(SELECT name FROM mine)
+        f"""WITH named AS MATERIALIZED (
+  SELECT j.ticket_id FROM kps.job j
+   WHERE (j.maybe_keys <> '{{}}' OR j.moved_keys <> '{{}}')
+     AND ({{key:text}} = ANY (j.maybe_keys) OR {{key:text}} = ANY (j.moved_keys))
      AND EXISTS (SELECT 1 FROM unnest(j.process_ids) AS s(number)
                   WHERE {{value:bigint}} IN (s.number % {{ids:bigint}}, (s.number + 1) % {{ids:bigint}}))
    ORDER BY j.ticket_id DESC LIMIT 1
 ), t AS MATERIALIZED (
-  SELECT t.id, t.status, n.row_id FROM {TICKET} t JOIN named n ON n.ticket_id = t.id FOR UPDATE OF t
+  SELECT t.id, t.status FROM {TICKET} t JOIN named n ON n.ticket_id = t.id FOR UPDATE OF t
 ), old AS MATERIALIZED (
-  SELECT j.ticket_id, j.token, j.state, j.sending_at, t.status, m.id AS row_id, m.name,
-         ({finished}) AS finishes, j.state = 'sending' OR j.state = 'printed' AS twice
-    FROM kps.job j JOIN t ON t.id = j.ticket_id JOIN mine m ON m.id = t.row_id FOR UPDATE OF j
+  SELECT j.ticket_id, j.token, j.state, j.claimed_at, t.status, ({finished}) AS finishes,
+         j.state = 'printed' AS twice, {{key:text}} <> ALL (j.maybe_keys) AS cleared,
+         (SELECT min(sp.id) FROM {PRINTER} sp WHERE sp.id = ANY ({{rows:bigint[]}})) AS row_id,
+         coalesce(j.maybe_at[array_position(j.maybe_keys, {{key:text}})],
+                  j.moved_from[array_position(j.moved_keys, {{key:text}})]) AS name
+    FROM kps.job j JOIN t ON t.id = j.ticket_id
+   WHERE {{key:text}} = ANY (j.maybe_keys) OR {{key:text}} = ANY (j.moved_keys) FOR UPDATE OF j
 ), job AS (
   UPDATE kps.job j
-     SET maybe_at = array_remove(j.maybe_at, old.name), late_proof = j.late_proof || old.name,
-         told_back = array_remove(j.told_back, old.name),
+     SET maybe_at = {without("maybe_at", "maybe_keys")}, maybe_keys = array_remove(j.maybe_keys, {{key:text}}),
+         moved_from = {without("moved_from", "moved_keys")}, moved_keys = array_remove(j.moved_keys, {{key:text}}),
+         cleared = CASE WHEN old.cleared THEN greatest(j.cleared - 1, 0) ELSE j.cleared END,
+         late_proof = j.late_proof || old.name, told_back = array_remove(j.told_back, {{key:text}}),
          proof = CASE WHEN old.finishes THEN 'process_id' ELSE j.proof END,
          printed_on = CASE WHEN old.finishes THEN old.name ELSE j.printed_on END,
          -- a claimed one is withdrawn by its holder, who finds the ticket printed
@@ -330,15 +347,17 @@ def late_proof(schema: PosSchema) -> Statement:
     FROM old WHERE j.ticket_id = old.ticket_id
   RETURNING j.ticket_id
 ), k AS (
-  UPDATE {TICKET} k SET status = 'printed', printed_at = clock_timestamp(), error_message = ''
+  UPDATE {TICKET} k
+     SET status = 'printed', printed_at = clock_timestamp(), error_message = '',
+         printer_ip = coalesce({ip_value(schema.ticket_ip_type, row_ip(schema, "old.row_id"))}, k.printer_ip)
     FROM old WHERE k.id = old.ticket_id AND old.finishes
   RETURNING k.id
 ), done AS MATERIALIZED (
   SELECT old.ticket_id AS id, old.status AS before, CASE WHEN old.finishes THEN 'printed' ELSE old.status END AS status,
-         old.row_id, old.name, old.twice, old.sending_at, t2.print_attempts
+         old.row_id, old.name, old.twice, old.cleared, old.state, old.claimed_at, t2.print_attempts
     FROM old JOIN job ON job.ticket_id = old.ticket_id JOIN {TICKET} t2 ON t2.id = old.ticket_id
 ), log AS ({log})
-SELECT id, status, twice, (SELECT count(*) FROM k) AS finished FROM done""",
+SELECT id, status, twice, cleared, (SELECT count(*) FROM k) AS finished FROM done""",
     )
 
 
@@ -359,19 +378,34 @@ def came_back(schema: PosSchema) -> Statement:
     )
     return Statement(
         "came_back",
-        f"""WITH mine AS MATERIALIZED (
-  SELECT sp.id, btrim(sp.printer_name) AS name FROM {PRINTER} sp WHERE sp.id = ANY ({{rows:bigint[]}})
+        f"""WITH locked AS MATERIALIZED (
+  -- the log rows refer to the tickets: they are locked first, as everywhere
+  SELECT t.id FROM {TICKET} t WHERE t.id IN (
+    SELECT j.ticket_id FROM kps.job j
+     WHERE (j.maybe_keys <> '{{}}' OR j.moved_keys <> '{{}}') AND {{key:text}} = ANY (j.maybe_keys)
+       AND {{key:text}} <> ALL (j.told_back)
+       AND greatest(j.claimed_at, j.finished_at) > clock_timestamp() - interval '3 days')
+   ORDER BY t.id FOR KEY SHARE OF t
 ), found AS MATERIALIZED (
-  SELECT j.ticket_id, m.id AS row_id, m.name FROM kps.job j JOIN mine m ON m.name = ANY (j.maybe_at)
-   WHERE j.maybe_at <> '{{}}' AND m.name <> ALL (j.told_back)
-     AND greatest(j.claimed_at, j.finished_at) > clock_timestamp() - interval '1 day'
+  SELECT j.ticket_id, j.maybe_at[array_position(j.maybe_keys, {{key:text}})] AS name,
+         (SELECT min(sp.id) FROM {PRINTER} sp WHERE sp.id = ANY ({{rows:bigint[]}})) AS row_id
+    FROM kps.job j JOIN locked ON locked.id = j.ticket_id
+   WHERE {{key:text}} = ANY (j.maybe_keys) AND {{key:text}} <> ALL (j.told_back)
    ORDER BY j.ticket_id FOR UPDATE OF j
 ), told AS (
-  UPDATE kps.job j SET told_back = j.told_back || found.name FROM found WHERE j.ticket_id = found.ticket_id
+  UPDATE kps.job j SET told_back = j.told_back || {{key:text}} FROM found WHERE j.ticket_id = found.ticket_id
   RETURNING j.ticket_id, found.row_id, found.name
 ), log AS ({log})
 SELECT ticket_id FROM told ORDER BY ticket_id""",
     )
+
+
+RECENT_ID = Statement(
+    "recent_id",
+    """SELECT mod(mod(last_value + 4 - {value:bigint}, {ids:bigint}) + {ids:bigint}, {ids:bigint}) < 400000 AS recent
+  FROM kps.process_id_seq""",
+)
+"""Whether a process ID is one of the last 100,000 sendings', whichever instance and printer they were of."""
 
 
 def health(schema: PosSchema) -> Statement:
