@@ -9,7 +9,7 @@
 PYTHON ?= python3
 ARGS ?=
 TESTS ?= tests
-WORKERS ?= 2
+WORKERS ?= 3
 FUZZ_SECONDS ?= 60
 MINUTES ?= 30
 INSTANCES ?= 1 3

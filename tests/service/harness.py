@@ -331,8 +331,12 @@ class Shop:
             assert all(copy.marked for copy in copies[1:]), f"unmarked second copy of {dish}: {copies}"
 
     def actions(self, ticket: int) -> list[str]:
-        """What the audit table says happened to the ticket, without its creation."""
-        return [row["action"] for row in self.pos.log_rows(ticket) if row["action"] != "created"]
+        """What the audit table says happened to the ticket, without its creation and notes about its printers."""
+        return [
+            row["action"]
+            for row in self.pos.log_rows(ticket)
+            if row["action"] != "created" and row["error_code"] != "may_have_printed"
+        ]
 
     def health_rows(self, name: str) -> list[dict[str, Any]]:
         """The health rows of a printer row, oldest first."""
