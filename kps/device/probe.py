@@ -39,10 +39,8 @@ from kps.core.status import (
 from kps.core.tickets import ProofLevel
 from kps.device.address import Unresolvable, addresses
 from kps.device.link import Link, LinkLost, Unreachable, open_link
+from kps.device.preparing import PUSH_ALL, RESET
 
-RESET = b"\x1b@"
-PUSH_ALL = b"\x1da\x0f"
-"""`GS a 15`: push every change. `ESC @` turns it off. Source: TM-T88III guide."""
 FEED_AND_CUT = b"\x1bd\x03\x1dV\x42\x00"
 LINES = 40
 """Numbered lines before the process ID: more than a mechanism can print while an answer travels."""
