@@ -231,7 +231,7 @@ class Confirmation:
         self._asking = level is ProofLevel.REALTIME
         self._troubled = False
         self._echoed = False
-        self._fence: int | None = None
+        self._fenced = False
         self._clearing = False
         self._over: Reason | None = None
         self._asked_again = False
@@ -251,11 +251,11 @@ class Confirmation:
             # Right behind the last byte: an answer means that all before it has arrived, and no acknowledgement that
             # the printer's network stack delays is waited for.
             return Step.ASK
-        if self.level.proves_paper and self._fence is None:
+        if self.level.proves_paper and not self._fenced:
             return Step.CONFIRM if self.contrary is None else Step.HOLD
         if not self._delivered:
             return Step.DELIVER
-        return Step.DONE if self.contrary is None or self._fence is not None else Step.HOLD
+        return Step.DONE if self.contrary is None or self._fenced else Step.HOLD
 
     @property
     def status(self) -> PrinterStatus:
@@ -381,16 +381,16 @@ class Confirmation:
 
     def _hear_fence(self, value: int) -> None:
         """An answer counts once, behind the whole ticket, and while nothing is known to be wrong."""
-        if self.accepted < self.total or self._fence is not None or self.contrary is not None:
+        if self.accepted < self.total or self._fenced or self.contrary is not None:
             self._over = Reason.UNPROVEN
             # An old sign may still stand because a round is open; only one that holds now makes the answer a lie.
-            if self.accepted < self.total or self._fence is not None or trouble(self._round.status) is not None:
+            if self.accepted < self.total or self._fenced or trouble(self._round.status) is not None:
                 self.evidence = "the fence was answered when it could not be"
         elif value & _FENCE_PAPER_END or self._troubled:
             # Reached after a trouble that has passed: whether a line was lost meanwhile, it does not say.
             self._over = Reason.UNPROVEN
         else:
-            self._fence = value
+            self._fenced = True
 
     def _hear_status(self, reply: Reply) -> None:
         self._round.hear(reply)

@@ -190,6 +190,11 @@ SELECT id, status, print_attempts FROM k ORDER BY id""",
 
 def give_up(schema: PosSchema) -> Statement:
     """`failed` at once, for a reason that another try would not mend; `rescue` lets a later printer row save it."""
+    return Statement("give_up", f"WITH {SEEN}, {_failed(schema, '{code:text}')}\nSELECT id FROM k ORDER BY id")
+
+
+def _failed(schema: PosSchema, code: str) -> str:
+    """CTEs job, k, log that fail the tickets of `pick`; `code` is the SQL of the error code."""
     log = log_rows(
         schema,
         "k",
@@ -197,15 +202,10 @@ def give_up(schema: PosSchema) -> Statement:
         new_status="'failed'",
         action="'print_failed'",
         printer_ip=ip_text(schema.ticket_ip_type, "k.printer_ip"),
-        error_code="{code:text}",
+        error_code=code,
         error_message="{error:text}",
         metadata="jsonb_build_object('instance', {instance:text}, 'attempt', k.print_attempts)",
     )
-    return Statement("give_up", f"WITH {SEEN}, {_failed(schema, log)}\nSELECT id FROM k ORDER BY id")
-
-
-def _failed(schema: PosSchema, log: str) -> str:
-    """CTEs job, k, log that fail the tickets of `pick`."""
     brand = "k.brand_id, " if schema.ticket_has_brand else ""
     ip = ip_text(schema.printer_ip_type, "sp.printer_ip")
     first = f"""(SELECT {ip} FROM {PRINTER} sp WHERE lower(btrim(sp.station_code)) = lower(btrim(k.printer_target))
@@ -247,17 +247,7 @@ RETURNING ticket_id""",
 
 def stale(schema: PosSchema) -> Statement:
     """Backlog of another day, found by the first look: failed with a clear text, but for the operator's resets."""
-    log = log_rows(
-        schema,
-        "k",
-        ticket_id="k.id",
-        new_status="'failed'",
-        action="'print_failed'",
-        printer_ip=ip_text(schema.ticket_ip_type, "k.printer_ip"),
-        error_code="'stale'",
-        error_message="{error:text}",
-        metadata="jsonb_build_object('instance', {instance:text}, 'attempt', k.print_attempts)",
-    )
+    code = "'stale'"
     seen = f"""want AS MATERIALIZED (
   SELECT t.id, coalesce(j.token, 0) AS token FROM {TICKET} t LEFT JOIN kps.job j ON j.ticket_id = t.id
     LEFT JOIN pos_bill b ON b.id = t.bill_id LEFT JOIN core_brand br ON br.id = {brand_of(schema)}
@@ -272,7 +262,7 @@ def stale(schema: PosSchema) -> Statement:
 )"""
     return Statement(
         "stale",
-        f"WITH {seen}, {_failed(schema, log).replace('{rescue:boolean}', 'false')}\nSELECT id FROM k ORDER BY id",
+        f"WITH {seen}, {_failed(schema, code).replace('{rescue:boolean}', 'false')}\nSELECT id FROM k ORDER BY id",
     )
 
 
