@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from kps.core.proof import Abilities
@@ -47,6 +47,53 @@ def _proof_levels(value: Any) -> Any:
     return tuple(found)
 
 
+def _words(value: Any) -> Any:
+    """A comma separated list, in the spelling that was given."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _folders(value: Any) -> Any:
+    """A colon separated list of folders."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(":") if part.strip())
+    return value
+
+
+def _clock(value: Any) -> Any:
+    """`HH:MM` as minutes after midnight."""
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", value)
+    if found is None:
+        raise ValueError("must be a time of day, HH:MM")
+    return int(found[1]) * 60 + int(found[2])
+
+
+def _slip_stations(value: Any) -> Any:
+    """`on`, `off`, or the stations for which it is on."""
+    if not isinstance(value, str):
+        return value
+    if value.lower() in ("on", "true", "1", "yes"):
+        return None
+    return frozenset() if value.lower() in ("off", "false", "0", "no") else _names(value)
+
+
+def languages() -> tuple[str, ...]:
+    """The languages of our own words on the paper: English, and one for each catalogue."""
+    folder = Path(__file__).parent / "paper" / "languages"
+    return tuple(sorted({"en", *(file.stem for file in folder.glob("*.po"))}))
+
+
+def _language(value: str) -> str:
+    if value.lower() not in languages():
+        raise ValueError(f"must be one of {', '.join(languages())}")
+    return value.lower()
+
+
+Words = Annotated[tuple[str, ...] | str, BeforeValidator(_words)]
+Folders = Annotated[tuple[str, ...] | str, BeforeValidator(_folders)]
 ProofLevels = Annotated[tuple[tuple[str, Abilities], ...] | str, BeforeValidator(_proof_levels)]
 Names = Annotated[frozenset[str] | str, BeforeValidator(_names)]
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
@@ -112,7 +159,25 @@ class Environment(BaseSettings):
     health_retention_days: float = Field(
         14.0, gt=0, le=3650, description="older health rows of our printers are deleted"
     )
-    ticket_language: Literal["en"] = Field("en", description="language of our own words on the paper")
+    ticket_language: Annotated[str, AfterValidator(_language)] = Field(
+        "en", description="language of our own words on the paper"
+    )
+    allergy_words: Words = Field((), description="further words (comma separated) that make an allergy banner")
+    font_dirs: Folders = Field((), description="folders (colon separated) searched for fonts before the system's")
+    top_feed_lines: int = Field(0, ge=0, le=20, description="empty lines before the heading, for rails that clamp")
+    beep: bool = Field(False, description="each paper is heard, where the printer's model can")
+    day_start: Annotated[int | str, BeforeValidator(_clock)] = Field(
+        "04:00", validate_default=True, description="HH:MM, store time: the paper chain begins anew"
+    )
+    void_slip_minutes: float = Field(
+        45.0,
+        ge=0,
+        le=1440,
+        description="a void, cancelled or moved item is told so long after its print; 0 = off",
+    )
+    void_slips: Annotated[frozenset[str] | str | None, BeforeValidator(_slip_stations)] = Field(
+        "on", validate_default=True, description="on, off, or the stations (comma separated) that get such slips"
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -203,6 +268,13 @@ def _settings(found: Environment) -> Settings:
         proof_levels=tuple(found.proof_levels),  # type: ignore[arg-type]  # the validator has made pairs of the text
         health_retention_days=found.health_retention_days,
         ticket_language=found.ticket_language,
+        allergy_words=tuple(found.allergy_words),
+        font_dirs=tuple(found.font_dirs),
+        top_feed_lines=found.top_feed_lines,
+        beep=found.beep,
+        day_start_minutes=int(found.day_start),
+        void_slip_minutes=found.void_slip_minutes,
+        void_slip_stations=None if found.void_slips is None else frozenset(found.void_slips),
     )  # fmt: skip
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, tzinfo
 from enum import Enum, StrEnum
-from functools import lru_cache
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from kps.core.text import MIN_WIDTH, clean, wrap
-from kps.core.tickets import Item, Marks, PaperFormat, Reason, Reprint, Ticket
+from kps.core.allergy import states_allergy
+from kps.core.text import MIN_WIDTH, clean, columns, wrap
+from kps.core.tickets import Before, Item, Marks, PaperFormat, Priority, Reason, Reprint, Ticket
+from kps.core.wording import PaperStyle, Wording
 
 MIN_COLUMNS, MAX_COLUMNS = 8, 96
 """A printer row's `chars_per_line` outside of these is a slip of the pen."""
@@ -20,7 +19,8 @@ MAX_FEED_LINES = 255
 """One byte in ESC d n, print and feed n lines."""
 
 _DETAIL_INDENT = 4
-_ORDER_TYPES = {"dine_in": "DINE IN", "takeaway": "TAKEAWAY", "delivery": "DELIVERY"}
+_BOX_COLUMNS = 16
+"""Of the size of a note; on less paper than that a frame would take more room than the note."""
 
 
 class Unrenderable(Exception):
@@ -84,11 +84,15 @@ class Document:
     feed_lines: int
     """0..MAX_FEED_LINES, after the last line."""
     cut: bool
+    feed_before: int = 0
+    """0..MAX_FEED_LINES, before the first line: for rails that clamp the head of the paper."""
+    beep: bool = False
+    """Whether the printer shall be heard, if it can."""
 
     @property
     def height(self) -> int:
-        """In lines of the normal font, the feed at the end included."""
-        return sum(line.size.height for line in self.lines) + self.feed_lines
+        """In lines of the normal font, the feed at both ends included."""
+        return self.feed_before + sum(line.size.height for line in self.lines) + self.feed_lines
 
 
 def columns_of(paper: PaperFormat) -> int:
@@ -98,29 +102,20 @@ def columns_of(paper: PaperFormat) -> int:
     return COLUMNS_58_MM if paper.width_mm <= 58 else COLUMNS_80_MM
 
 
-def compose(ticket: Ticket, paper: PaperFormat) -> Document:
+def compose(ticket: Ticket, paper: PaperFormat, style: PaperStyle = PaperStyle()) -> Document:  # noqa: B008 - frozen
     """The document of a ticket. Long fields are wrapped, never cut short; void items are left out.
 
     Raises `Unrenderable` if there is nothing to cook on it.
     """
-    items = _items_to_print(ticket)
-    page = _Page(columns_of(paper))
-    _write_headings(page, ticket)
-    _write_title(page, ticket)
-    _write_place(page, ticket)
-    page.rule()
-    for item in items:
-        _write_item(page, item, ticket)
-    page.rule()
-    _write_bill(page, ticket)
-    for footer in ticket.template.footer_lines:
-        page.write(clean(footer), align=Align.CENTER)
-    feed_lines = min(max(ticket.template.feed_lines, 0), MAX_FEED_LINES)
-    return Document(tuple(page.lines), feed_lines, ticket.template.auto_cut)
+    page = Page(columns_of(paper))
+    writer = _TicketWriter(ticket, page, Wording(style, ticket.timezone), _order(ticket, style))
+    writer.write()
+    template = ticket.template
+    return page.document(template.feed_lines, template.auto_cut, style)
 
 
-class _Page:
-    """The lines written so far, and how wide they may be."""
+class Page:
+    """The lines written so far, and how wide they may be, in columns of the normal font."""
 
     def __init__(self, columns: int) -> None:
         self.columns = columns
@@ -142,92 +137,166 @@ class _Page:
         for part in wrap(text, look.room(self.columns), first=first, indent=indent):
             self.lines.append(replace(look, text=part))
 
+    def heading(self, text: str, *, size: Size = Size.TALL) -> None:
+        """A black bar that nobody overlooks."""
+        self.write(text, size=self._fitting(text, size, inverse=True), bold=True, inverse=True, align=Align.CENTER)
+
+    def title(self, text: str, *, size: Size) -> None:
+        """Large, bold, in the middle; smaller where the paper is so narrow that a word, or a number, would be torn."""
+        self.write(text, size=self._fitting(text, size, inverse=False), bold=True, align=Align.CENTER)
+
+    def box(self, text: str, *, first: str = "", bold: bool = False, indent: int = 0) -> None:
+        """Clean `text` in tall letters in a frame; merely indented where the paper is too narrow for that."""
+        room = Line("", Size.TALL).room(self.columns)
+        if room < _BOX_COLUMNS:
+            self.write(text, size=Size.TALL, bold=bold, first=" " * indent + first, indent=indent)
+            return
+        inside = wrap(text, room - indent - len("│  │"), first=first, indent=columns(first))
+        if inside:
+            self._frame(inside, Line("", Size.TALL, bold, indent=indent))
+
+    def gap(self) -> None:
+        """A line of white, so that two black bars are two."""
+        self.lines.append(Line(""))
+
     def rule(self) -> None:
         """A dashed line from edge to edge."""
         self.lines.append(Line("-" * self.columns))
 
+    def document(self, feed_lines: int, cut: bool, style: PaperStyle) -> Document:
+        """What has been written, with as much feed as a printer can be told."""
+        return Document(tuple(self.lines), _feed(feed_lines), cut, _feed(style.top_feed_lines), style.beep)
 
-def _items_to_print(ticket: Ticket) -> list[Item]:
+    def _frame(self, inside: list[str], look: Line) -> None:
+        width = max(map(columns, inside))
+        edge, margin = "─" * (width + 2), " " * look.indent
+        self.lines.append(replace(look, text=f"{margin}┌{edge}┐"))
+        for text in inside:
+            self.lines.append(replace(look, text=f"{margin}│ {text}{' ' * (width - columns(text))} │"))
+        # Less paper than a tall one. Above the text it would not do: there is white under a line of normal height.
+        self.lines.append(replace(look, size=Size.NORMAL, text=f"{margin}└{edge}┘"))
+
+    def _fitting(self, text: str, wanted: Size, *, inverse: bool) -> Size:
+        longest = max(map(columns, text.split()), default=0)
+        smaller = [size for size in (Size.HUGE, Size.DOUBLE) if size.width <= wanted.width]
+        fitting = [size for size in smaller if longest <= Line("", size, inverse=inverse).room(self.columns)]
+        return wanted if wanted.width == 1 else next(iter(fitting), Size.TALL)
+
+
+def possible_duplicate(wording: Wording, check_printers: Iterable[str]) -> str:
+    """What a paper says of which an earlier copy may lie at one of these printers."""
+    if printers := wording.names(check_printers):
+        return wording.say("POSSIBLE DUPLICATE - CHECK {printers}", printers=printers)
+    return wording.say("POSSIBLE DUPLICATE - CHECK ALL PRINTERS")
+
+
+def write_place(page: Page, wording: Wording, table: str, queue_number: int | None, bill_type: str) -> None:
+    """Whom the food is for, and how it goes there: what a cook looks for first."""
+    if clean(table):
+        page.title(wording.say("TABLE {table}", table=table), size=Size.HUGE)
+    if queue_number is not None:
+        page.title(wording.say("QUEUE {number}", number=queue_number), size=Size.HUGE)
+    page.title(_order_type(wording, bill_type), size=Size.DOUBLE)
+
+
+def write_field(page: Page, name: str, value: str) -> None:
+    """One `Name: value` line; none without a value."""
+    page.write(clean(value), first=f"{name}: ", indent=columns(name) + 2)
+
+
+def _order_type(wording: Wording, bill_type: str) -> str:
+    match clean(bill_type).lower():
+        case "dine_in":
+            return wording.say("DINE IN")
+        case "takeaway":
+            return wording.say("TAKEAWAY")
+        case "delivery":
+            return wording.say("DELIVERY")
+        case other:
+            return clean(other.replace("_", " ").upper())
+
+
+def _feed(lines: int) -> int:
+    return min(max(lines, 0), MAX_FEED_LINES)
+
+
+@dataclass(frozen=True, slots=True)
+class _Dish:
+    """What a cook has to make so many times in the same way; all texts are clean."""
+
+    quantity: int
+    name: str
+    modifiers: tuple[str, ...]
+    remarks: tuple[str, ...]
+    station: str
+    warnings: frozenset[str]
+    """Those of the modifiers and remarks that must not be overlooked: somebody is allergic."""
+
+    @property
+    def recipe(self) -> tuple[str, tuple[str, ...], tuple[str, ...], str]:
+        """What must be the same in two dishes that are made as one."""
+        return self.name, self.modifiers, self.remarks, self.station
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What is to be made, and what is to be known of all of it."""
+
+    dishes: tuple[_Dish, ...]
+    notes: str
+    """Of the bill: clean, perhaps several lines."""
+    notes_warn: bool
+    """Whether they state an allergy."""
+
+    def warnings(self, wording: Wording) -> Iterator[str]:
+        """Each statement of an allergy, with the dish that it was written at."""
+        if self.notes_warn:
+            yield self.notes
+        for dish in self.dishes:
+            said = [text for text in (*dish.modifiers, *dish.remarks) if text in dish.warnings]
+            if said:
+                yield f"{wording.name(dish.name)}: {' / '.join(said)}"
+
+
+def _order(ticket: Ticket, style: PaperStyle) -> _Order:
     if not ticket.items:
         raise Unrenderable(Reason.NO_ITEMS, "no items")
-    items = [item for item in ticket.items if not item.void]
-    if not items:
+    dishes = [_dish(item, style.allergy_words) for item in ticket.items if not item.void]
+    if not dishes:
         raise Unrenderable(Reason.NO_ITEMS, "all items are void")
-    return items
+    notes = clean(ticket.bill_notes, newlines=True)
+    return _Order(tuple(_merged(dishes)), notes, states_allergy(notes, style.allergy_words))
 
 
-def _write_headings(page: _Page, ticket: Ticket) -> None:
-    for heading in _headings(ticket.marks, ticket):
-        page.write(clean(heading), size=Size.TALL, bold=True, inverse=True, align=Align.CENTER)
-
-
-def _headings(marks: Marks, ticket: Ticket) -> Iterator[str]:
-    if marks.reprint is not None:
-        yield _reprint_heading(marks.reprint, ticket)
-    if marks.possible_duplicate:
-        yield f"POSSIBLE DUPLICATE - CHECK {', '.join(marks.check_printers) or 'ALL PRINTERS'}"
-    if marks.moved_from:
-        yield f"MOVED - PART MAY BE AT {', '.join(marks.moved_from)}"
-    if marks.backup_for:
-        yield f"BACKUP FOR {marks.backup_for}"
-    if marks.late_minutes > 0:
-        yield f"LATE {marks.late_minutes} MIN"
-
-
-def _reprint_heading(reprint: Reprint, ticket: Ticket) -> str:
-    when = where = ""
-    if reprint.printed_at is not None:
-        first, now = _local(reprint.printed_at, ticket), _local(ticket.printed_now, ticket)
-        when = f" {_clock(first, ticket)}" if first.date() == now.date() else f" {_day_and_clock(first, ticket)}"
-    if reprint.printer:
-        where = f" on {reprint.printer}"
-    return f"REPRINT - printed{when}{where}"
-
-
-def _write_title(page: _Page, ticket: Ticket) -> None:
-    headers = [line for line in map(clean, ticket.template.header_lines) if line]
-    if ticket.checker and not headers:
-        headers = ["CHECKER"]
-    for header in headers:
-        page.write(header, bold=True, align=Align.CENTER)
-    if ticket.template.show_station_name and not ticket.checker:
-        page.write(clean(ticket.station.upper()), size=Size.DOUBLE, bold=True, align=Align.CENTER)
-
-
-def _write_place(page: _Page, ticket: Ticket) -> None:
-    table = clean(ticket.table)
-    if table and ticket.template.show_table_number:
-        page.write(f"TABLE {table}", size=Size.HUGE, bold=True, align=Align.CENTER)
-    if ticket.queue_number is not None:
-        page.write(f"QUEUE {ticket.queue_number}", size=Size.HUGE, bold=True, align=Align.CENTER)
-    page.write(_order_type(ticket.bill_type), size=Size.DOUBLE, bold=True, align=Align.CENTER)
-
-
-def _order_type(bill_type: str) -> str:
-    name = clean(bill_type)
-    return _ORDER_TYPES.get(name.lower(), clean(name.replace("_", " ").upper()))
-
-
-def _write_item(page: _Page, item: Item, ticket: Ticket) -> None:
-    template = ticket.template
-    box = "[ ] " if ticket.checker and template.show_checkbox else ""
-    quantity = f"{item.quantity} x " if template.show_item_qty else ""
-    prefix = box + quantity
-    page.write(clean(item.name) or "(no name)", size=Size.DOUBLE, bold=True, first=prefix, indent=len(prefix))
-    station = clean(item.station.upper())
-    if station and ticket.checker and template.show_station_label:
-        page.write(f"({station})", first=" " * _DETAIL_INDENT, indent=_DETAIL_INDENT)
+def _dish(item: Item, allergy_words: tuple[str, ...]) -> _Dish:
     ordered, remarks = _split_notes(item.notes)
-    for modifier in (*item.modifiers, *ordered):
-        _write_modifier(page, modifier)
-    if template.show_item_notes:
-        for remark in remarks:
-            page.write(remark, size=Size.TALL, first=" " * _DETAIL_INDENT, indent=_DETAIL_INDENT)
+    modifiers = [clean(modifier).lstrip("+ ") for modifier in (*item.modifiers, *ordered)]
+    return _Dish(
+        quantity=item.quantity,
+        name=clean(item.name),
+        modifiers=tuple(filter(None, modifiers)),
+        remarks=tuple(remarks),
+        station=clean(item.station.upper()),
+        warnings=_warnings(modifiers, remarks, allergy_words),
+    )
 
 
-def _write_modifier(page: _Page, modifier: str) -> None:
-    first = " " * _DETAIL_INDENT + "+ "
-    page.write(clean(modifier).lstrip("+ "), size=Size.TALL, bold=True, first=first, indent=len(first))
+def _warnings(modifiers: list[str], remarks: list[str], allergy_words: tuple[str, ...]) -> frozenset[str]:
+    """The modifiers that state an allergy; and all remarks, if anything does: "ALLERGY" and "nuts" may be two lines."""
+    stated = [modifier for modifier in modifiers if states_allergy(modifier, allergy_words)]
+    if stated or states_allergy("\n".join(remarks), allergy_words):
+        return frozenset((*stated, *remarks))
+    return frozenset()
+
+
+def _merged(dishes: Iterable[_Dish]) -> Iterable[_Dish]:
+    """The same dish made the same way is one, at the place of the first. A quantity that is none stays as it is."""
+    merged: dict[object, _Dish] = {}
+    for position, dish in enumerate(dishes):
+        key = dish.recipe if dish.quantity > 0 else position
+        twin = merged.get(key)
+        merged[key] = dish if twin is None else replace(twin, quantity=twin.quantity + dish.quantity)
+    return merged.values()
 
 
 def _split_notes(notes: str) -> tuple[list[str], list[str]]:
@@ -244,50 +313,184 @@ def _split_notes(notes: str) -> tuple[list[str], list[str]]:
     return modifiers, remarks
 
 
-def _write_bill(page: _Page, ticket: Ticket) -> None:
-    template = ticket.template
-    notes = clean(ticket.bill_notes, newlines=True)
-    page.write(notes, size=Size.TALL, bold=True, first="NOTE: " if notes else "", indent=len("NOTE: "))
-    if template.show_customer_name or ticket.checker:
-        _write_field(page, "Customer", ticket.customer_name)
-        _write_field(page, "Guests", str(ticket.guest_count) if ticket.guest_count > 0 else "")
-    if template.show_bill_number:
-        _write_field(page, "Bill", ticket.bill_number)
-    _write_field(page, "Waiter", ticket.waiter)
-    if template.show_date_time:
-        _write_times(page, ticket)
-    page.write(f"#{ticket.id}", bold=True)
+class _TicketWriter:
+    """Writes one ticket onto a page, from what must not be overlooked to what may be looked up."""
+
+    def __init__(self, ticket: Ticket, page: Page, wording: Wording, order: _Order) -> None:
+        self._ticket = ticket
+        self._template = ticket.template
+        self._page = page
+        self._wording = wording
+        self._say = wording.say
+        self._order = order
+
+    def write(self) -> None:
+        """The whole ticket."""
+        self._write_allergies()
+        for heading in self._headings(self._ticket.marks):
+            self._page.heading(heading)
+        self._write_title()
+        self._write_place()
+        self._page.rule()
+        self._write_bill_notes()
+        for dish in self._order.dishes:
+            self._write_dish(dish)
+        self._page.rule()
+        self._write_siblings()
+        self._write_bill()
+        self._write_chain()
+        for footer in self._template.footer_lines:
+            self._page.write(clean(footer), align=Align.CENTER)
+        # Last of all: who finds it knows that nothing of the ticket is missing.
+        self._page.write(f"#{self._ticket.id}", bold=True)
+
+    def _write_allergies(self) -> None:
+        warnings = dict.fromkeys(self._order.warnings(self._wording))
+        if not warnings:
+            return
+        self._page.heading(self._say("ALLERGY"), size=Size.DOUBLE)
+        for warning in warnings:
+            self._page.heading(warning)
+        self._page.gap()
+
+    def _headings(self, marks: Marks) -> Iterator[str]:
+        wording = self._wording
+        if marks.reprint is not None:
+            yield self._reprint(marks.reprint)
+        if marks.possible_duplicate:
+            yield possible_duplicate(wording, marks.check_printers)
+        if marks.moved_from:
+            printers = ", ".join(map(wording.name, marks.moved_from))
+            yield self._say("MOVED - PART MAY BE AT {printers}", printers=printers)
+        if marks.backup_for:
+            yield self._backup(marks)
+        if marks.late_minutes > 0:
+            yield self._say("LATE {minutes} MIN", minutes=marks.late_minutes)
+        match self._ticket.priority:
+            case Priority.RUSH:
+                yield self._say("RUSH")
+            case Priority.URGENT:
+                yield self._say("URGENT")
+            case Priority.NORMAL:
+                pass
+        if self._ticket.add_on:
+            yield self._say("ADD-ON")
+
+    def _reprint(self, reprint: Reprint) -> str:
+        printer = clean(reprint.printer)
+        if reprint.printed_at is None:
+            return (
+                self._say("REPRINT - printed on {printer}", printer=printer)
+                if printer
+                else self._say("REPRINT - printed")
+            )
+        when = self._wording.past(reprint.printed_at, self._ticket.printed_now)
+        if printer:
+            return self._say("REPRINT - printed {when} on {printer}", when=when, printer=printer)
+        return self._say("REPRINT - printed {when}", when=when)
+
+    def _backup(self, marks: Marks) -> str:
+        printer = self._wording.name(marks.backup_for)
+        if reason := self._wording.cause(marks.backup_reason):
+            return self._say("BACKUP FOR {printer} ({reason})", printer=printer, reason=reason)
+        return self._say("BACKUP FOR {printer}", printer=printer)
+
+    def _write_title(self) -> None:
+        headers = [line for line in map(clean, self._template.header_lines) if line]
+        if self._ticket.checker and not headers:
+            headers = [self._say("CHECKER")]
+        for header in headers:
+            self._page.write(header, bold=True, align=Align.CENTER)
+        if self._template.show_station_name and not self._ticket.checker:
+            self._page.title(clean(self._ticket.station.upper()), size=Size.DOUBLE)
+
+    def _write_place(self) -> None:
+        ticket = self._ticket
+        # A takeaway has no other name than its queue number: no switch of a template hides that.
+        table = ticket.table if self._template.show_table_number else ""
+        write_place(self._page, self._wording, table, ticket.queue_number, ticket.bill_type)
+        if ticket.ready_by is not None:
+            time = self._wording.soon(ticket.ready_by, ticket.printed_now)
+            self._page.title(self._say("READY BY {time}", time=time), size=Size.DOUBLE)
+
+    def _write_bill_notes(self) -> None:
+        """Above the dishes: what holds for all of them must be known before the first one is made."""
+        notes = self._order.notes
+        if self._order.notes_warn:
+            self._page.heading(notes)
+        elif notes:
+            self._page.box(notes, first=f"{self._say('NOTE')}: ", bold=True)
+
+    def _write_dish(self, dish: _Dish) -> None:
+        box = "[ ] " if self._ticket.checker and self._template.show_checkbox else ""
+        prefix = box + (f"{dish.quantity} x " if self._template.show_item_qty else "")
+        self._page.write(self._wording.name(dish.name), size=Size.DOUBLE, bold=True, first=prefix, indent=len(prefix))
+        if dish.station and self._ticket.checker and self._template.show_station_label:
+            self._page.write(f"({dish.station})", first=" " * _DETAIL_INDENT, indent=_DETAIL_INDENT)
+        for modifier in dish.modifiers:
+            self._write_modifier(modifier, modifier in dish.warnings)
+        if dish.warnings:
+            for remark in dish.remarks:
+                self._page.heading(remark)
+        elif self._template.show_item_notes:
+            self._page.box("\n".join(dish.remarks), indent=_DETAIL_INDENT)
+
+    def _write_modifier(self, modifier: str, warn: bool) -> None:
+        if warn:
+            self._page.heading(f"+ {modifier}")
+            return
+        first = " " * _DETAIL_INDENT + "+ "
+        self._page.write(modifier, size=Size.TALL, bold=True, first=first, indent=len(first))
+
+    def _write_siblings(self) -> None:
+        if self._ticket.checker:
+            return
+        named = [(clean(other.station.upper()), other.items) for other in self._ticket.also_at]
+        if stations := ", ".join(f"{station} {items}" for station, items in named if station):
+            self._page.write(self._say("Also at: {stations}", stations=stations), bold=True)
+
+    def _write_bill(self) -> None:
+        ticket, template, page, say = self._ticket, self._template, self._page, self._say
+        if template.show_customer_name or ticket.checker:
+            write_field(page, say("Customer"), ticket.customer_name)
+            write_field(page, say("Guests"), str(ticket.guest_count) if ticket.guest_count > 0 else "")
+        if template.show_bill_number:
+            write_field(page, say("Bill"), ticket.bill_number)
+        write_field(page, say("Waiter"), ticket.waiter)
+        if template.show_date_time:
+            self._write_times()
+
+    def _write_times(self) -> None:
+        ordered = self._wording.day_and_clock(self._ticket.created_at)
+        printed = self._wording.day_and_clock(self._ticket.printed_now)
+        write_field(self._page, self._say("Ordered"), ordered)
+        if printed != ordered:
+            write_field(self._page, self._say("Printed"), printed)
+
+    def _write_chain(self) -> None:
+        """Which number this paper is: a cook who misses one looks for it."""
+        chain = self._ticket.chain
+        if chain is None:
+            return
+        own = chain_number(chain.number)
+        if chain.day is not None:
+            own = self._say("{number} of {day}", number=own, day=chain.day.isoformat())
+        if chain.before is not None:
+            text = self._say("{number}, before: {before}", number=own, before=self._before(chain.before))
+        elif chain.day is not None:
+            text = self._say("{number}, first of that day", number=own)
+        else:
+            text = self._say("{number}, first today", number=own)
+        self._page.write(text, bold=True)
+
+    def _before(self, before: Before) -> str:
+        paper = " ".join(
+            filter(None, (chain_number(before.number), self._wording.clock(before.at), clean(before.place)))
+        )
+        printer = clean(before.printer)
+        return self._say("{paper} at {printer}", paper=paper, printer=printer) if printer else paper
 
 
-def _write_field(page: _Page, name: str, value: str) -> None:
-    page.write(clean(value), first=f"{name}: ", indent=len(name) + 2)
-
-
-def _write_times(page: _Page, ticket: Ticket) -> None:
-    ordered = _day_and_clock(_local(ticket.created_at, ticket), ticket)
-    printed = _day_and_clock(_local(ticket.printed_now, ticket), ticket)
-    _write_field(page, "Ordered", ordered)
-    if printed != ordered:
-        _write_field(page, "Printed", printed)
-
-
-def _local(moment: datetime, ticket: Ticket) -> datetime:
-    return moment.astimezone(_zone(ticket.timezone) or UTC)
-
-
-def _day_and_clock(local: datetime, ticket: Ticket) -> str:
-    return f"{local.date().isoformat()} {_clock(local, ticket)}"
-
-
-def _clock(local: datetime, ticket: Ticket) -> str:
-    unknown = _zone(ticket.timezone) is None
-    return f"{local.hour:02}:{local.minute:02}{' UTC' if unknown else ''}"
-
-
-@lru_cache(maxsize=64)
-def _zone(name: str) -> tzinfo | None:
-    """The time zone of that IANA name; None if this machine knows none. A name from a row may also be a folder's."""
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return None
+def chain_number(number: int) -> str:
+    """The number of a ticket in the paper chain of its station, as it is written everywhere: `#042`."""
+    return f"#{number:03}"

@@ -44,6 +44,7 @@ class ChildView:
     marked_copies: int = 0
     stale_tokens: int = 0
     cleared: int = 0
+    slips: int = 0
     """Tickets that a blocked printer threw away, proven."""
     late_proofs: int = 0
     """Copies that were given up and proven afterwards."""
@@ -142,8 +143,9 @@ class Snapshot:
     loop_lag_s: float = 0.0
     config_reload_ok: bool = True
     counters: dict[str, float] = field(default_factory=dict)
-    """Of the dispatcher: claims, poll_found_work, listener_reconnects, rounds_ended, rescued, failovers, reconciled;
-    the tickets held now (held_tickets); of the supervisor: log_records_dropped and database_errors."""
+    """Of the dispatcher: claims, poll_found_work, listener_reconnects, rounds_ended, rescued, failovers, reconciled,
+    slips_made, slips_given_up; the tickets held now (held_tickets); of the supervisor: log_records_dropped and
+    database_errors."""
     released: dict[str, int] = field(default_factory=dict)
     """Tickets taken or given back, by cause: death, reclaim, reconcile, returned (by a printer that had not begun)."""
     failovers: dict[tuple[str, str], int] = field(default_factory=dict)

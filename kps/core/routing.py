@@ -64,6 +64,17 @@ HELD_STATES = frozenset({"held"})
 """A person has it for a while, and gives it back: a probe."""
 
 
+_CAUSES = {
+    "down": Reason.REFUSED,
+    "silent": Reason.SILENT,
+    "offline": Reason.OFFLINE,
+    "paper_out": Reason.PAPER_OUT,
+    "cover_open": Reason.COVER_OPEN,
+    "error": Reason.PRINTER_ERROR,
+    "blocked": Reason.BLOCKED,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceState:
     """What the database says about one device."""
@@ -91,6 +102,15 @@ class DeviceState:
         if self.state in ABLE_STATES:
             return Ability.ABLE
         return Ability.UNKNOWN if self.state in PENDING_STATES else Ability.UNABLE
+
+    @property
+    def cause(self) -> str:
+        """Why it cannot print: a `Reason`, or words; empty if it can, as far as is known."""
+        if self.held:
+            return "in use"
+        if not self.live and self.lapsed_s > UNOWNED_GRACE_S:
+            return "not served"
+        return _CAUSES.get(self.state, "")
 
     @property
     def sentence(self) -> str:
@@ -129,6 +149,9 @@ class ClaimFor:
 
     row: PrinterRow
     backup_for: str
+    backup_for_key: PrinterKey | None = None
+    backup_reason: str = ""
+    """Why that first printer does not print it: a `Reason`, or words; empty if nobody knows."""
 
 
 class WaitFor(StrEnum):
@@ -254,7 +277,7 @@ def _along(
             case Ability.ABLE:
                 if free.get(row.key, 0) <= 0:
                     return WaitFor.BUSY
-                return ClaimFor(row, "" if row.id == first.id or row.key == first.key else first.name)
+                return _claim_for(row, first, devices)
             case Ability.UNKNOWN:
                 # The better printer may be able in a moment; a backup is not asked on a guess.
                 return WaitFor.PENDING
@@ -266,6 +289,13 @@ def _along(
     if waits and not any(_ability(devices, row.key) is Ability.ABLE for row in active):
         return WaitFor.HELD
     return EndRound(first, Reason.NONE_ABLE, _why(active, devices, ticket.tried))
+
+
+def _claim_for(row: PrinterRow, first: PrinterRow, devices: Mapping[PrinterKey, DeviceState]) -> ClaimFor:
+    if row.id == first.id or row.key == first.key:
+        return ClaimFor(row, "")
+    state = devices.get(first.key)
+    return ClaimFor(row, first.name, first.key, "" if state is None else state.cause)
 
 
 def _ability(devices: Mapping[PrinterKey, DeviceState], key: PrinterKey) -> Ability:
@@ -298,6 +328,19 @@ def _unroutable(ticket: Waiting, rows: Sequence[PrinterRow], grace_s: float) -> 
     )
     why = "; ".join(f"{row.name}: {row.fault}" for row in rows) or "none is set up"
     return GiveUp(Reason.NO_PRINTER, f"no printer for station {ticket.station}, brand {brand} ({why})", rescue=True)
+
+
+def printer_for_slip(
+    rows: Iterable[PrinterRow], target: PrinterKey, devices: Mapping[PrinterKey, DeviceState]
+) -> PrinterRow | None:
+    """Where a slip can come out now: at `target` alone if it has one, else at the first able printer of its route."""
+    for row in rows:
+        if row.active and not row.fault and (not target or row.key == target):
+            if _ability(devices, row.key) is Ability.ABLE:
+                return row
+            if _ability(devices, row.key) is Ability.UNKNOWN and not target:
+                return None
+    return None
 
 
 def can_be_rescued(rows: Sequence[PrinterRow], devices: Mapping[PrinterKey, DeviceState]) -> bool:

@@ -68,3 +68,16 @@ class Settings:
     """What somebody vouches for, by printer name (lower case) or ip:port; outweighs what a probe has stored."""
     health_retention_days: float = 14.0
     ticket_language: str = "en"
+    """Of our own words on the paper; a catalogue in kps/paper/languages."""
+    allergy_words: tuple[str, ...] = ()
+    """Beginnings of words that make an allergy banner, besides those that KPS knows."""
+    font_dirs: tuple[str, ...] = ()
+    """Folders that are searched for fonts before the system's."""
+    top_feed_lines: int = 0
+    beep: bool = False
+    day_start_minutes: int = 240
+    """Minutes after midnight, store time, at which the paper chain begins anew."""
+    void_slip_minutes: float = 45.0
+    """For how long after its print a change of an item is told to its station; 0 = never."""
+    void_slip_stations: frozenset[str] | None = None
+    """Normalised codes of the stations that get such slips; None = all."""

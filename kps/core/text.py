@@ -16,6 +16,10 @@ _LINE_ENDS = frozenset("\n\r\v\f\x85\u2028\u2029")
 _VISIBLE_FORMAT = frozenset("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd")
 # Letters and marks without any ink; they are neither spaces nor format characters to Unicode.
 _BLANK_LETTERS = frozenset("\u115f\u1160\u3164\uffa0")
+_NEVER_FIRST = frozenset("ะาำๅๆ、。，．：；？！）」』】〕〉》ーぁぃぅぇぉっゃゅょァィゥェォッャュョ々")
+_NEVER_LAST = frozenset("เแโใไ（「『【〔〈《")
+_FARTHEST_CUT = 8
+"""Characters by which a piece of a word may be shorter than the line, so that letters and marks stay together."""
 _INVISIBLE_MARKS = re.compile("[\u034f\u17b4\u17b5\u180b-\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 
 
@@ -130,8 +134,27 @@ def _split(word: str, room: int, fresh_room: int) -> list[str]:
     for position, char in enumerate(word):
         need = _character_columns(char)
         if used + need > room:
-            pieces.append(word[start:position])
-            start, used, room = position, 0, fresh_room
+            cut = _good_cut(word, start, position, fresh_room - need)
+            pieces.append(word[start:cut])
+            start, used, room = cut, columns(word[cut:position]), fresh_room
         used += need
     pieces.append(word[start:])
     return pieces
+
+
+def _good_cut(word: str, start: int, latest: int, room: int) -> int:
+    """Where in `start`..`latest` the word is best cut: as late as possible, but not inside what is read as one.
+
+    What is carried over may take `room` columns; if there is no such place, the cut is at `latest`.
+    """
+    cut, earliest = latest, max(start, latest - _FARTHEST_CUT)
+    while cut > earliest and columns(word[cut:latest]) <= room:
+        if not _belongs_together(word[cut - 1], word[cut]):
+            return cut
+        cut -= 1
+    return latest
+
+
+def _belongs_together(left: str, right: str) -> bool:
+    """Whether no line may end between the two: a letter and its mark, a Thai vowel and its consonant, a comma."""
+    return right in _NEVER_FIRST or left in _NEVER_LAST or unicodedata.category(right).startswith("M")

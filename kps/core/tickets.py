@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import NewType
 
@@ -142,10 +142,53 @@ class Marks:
     check_printers: tuple[str, ...] = ()
     """Names of the printers where an earlier copy may lie; empty if nobody knows."""
     backup_for: str = ""
+    backup_reason: str = ""
+    """Why that printer could not print it: a `Reason`, or words; empty if nobody knows."""
     late_minutes: int = 0
     """0 = not late."""
     moved_from: tuple[str, ...] = ()
     """Names of the printers that have thrown an earlier copy away; a part of it may lie there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """The ticket of a station that was numbered just before another one."""
+
+    number: int
+    at: datetime
+    """Aware: when it was sent first."""
+    place: str
+    """Its table or queue number as a cook would call it, like `T5`; empty if it had none."""
+    printer: str
+    """Name of the printer that it went to; empty if it is the one that this paper comes out of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The place of a ticket among those of its station, brand and day; a cook who misses a number looks for it."""
+
+    number: int
+    """From 1 at DAY_START; copies and reprints keep the number of the first paper."""
+    before: Before | None = None
+    """None = it is the first of the day."""
+    day: date | None = None
+    """The day that the number belongs to, if that is not today's: a copy of an older ticket."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sibling:
+    """Another station of the same order, and how many items it got."""
+
+    station: str
+    items: int
+
+
+class Priority(StrEnum):
+    """How the kitchen order of a ticket is to be treated; the POS's words."""
+
+    NORMAL = "normal"
+    RUSH = "rush"
+    URGENT = "urgent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,13 +215,23 @@ class Ticket:
     items: tuple[Item, ...]
     template: Template = field(default_factory=Template)
     marks: Marks = field(default_factory=Marks)
+    chain: Chain | None = None
+    also_at: tuple[Sibling, ...] = ()
+    """The other stations of this order, in order of their names."""
+    add_on: bool = False
+    """Whether this bill already had a ticket at this station."""
+    priority: Priority = Priority.NORMAL
+    ready_by: datetime | None = None
+    """Aware: ordered at + the station's target time."""
 
 
 @dataclass(frozen=True, slots=True)
 class PaperFormat:
-    """The paper of one printer row: characters per line in the normal font, width in mm (58 or 80)."""
+    """The paper of one printer row: characters per line in the normal font, width in mm (58 or 80), and its make."""
 
     chars_per_line: int
     width_mm: int
     brand: str = ""
     """`printer_brand` of the row; an unknown one is treated as generic."""
+    model: str = ""
+    """What the printer has said of itself at its probe, or nothing."""

@@ -43,6 +43,11 @@ PROMISED = {
     "STATIONS": frozenset(),
     "BRANDS": frozenset(),
     "PRINTER_IDLE_CLOSE_SECONDS": 0.0,
+    "VOID_SLIP_MINUTES": 45.0,
+    "VOID_SLIPS": "on",
+    "DAY_START": "04:00",
+    "TOP_FEED_LINES": 0,
+    "BEEP": False,
 }
 
 
@@ -73,7 +78,9 @@ def test_every_setting_reaches_its_place() -> None:
         "LOG_FORMAT": "JSON", "RUN_DIR": "/run/x", "AUTO_MIGRATE": "off", "NOTIFY_TRIGGER": "no",
         "PRINTER_DOWN_POLICY": "HOLD", "HOLD_SECONDS": "9", "RESCUE_MINUTES": "0", "STALE_AFTER_MINUTES": "11",
         "UNROUTABLE_GRACE_SECONDS": "12", "RECLAIM_SECONDS": "13", "DRAIN_SECONDS": "14", "LATE_AFTER_MINUTES": "15",
-        "PRINTER_IDLE_CLOSE_SECONDS": "16", "HEALTH_RETENTION_DAYS": "17", "TICKET_LANGUAGE": "en",
+        "PRINTER_IDLE_CLOSE_SECONDS": "16", "HEALTH_RETENTION_DAYS": "17", "TICKET_LANGUAGE": "ID",
+        "ALLERGY_WORDS": "Keto, babi", "FONT_DIRS": "/a: /b", "TOP_FEED_LINES": "3", "BEEP": "on", "DAY_START": "05:30",
+        "VOID_SLIP_MINUTES": "20", "VOID_SLIPS": "Kitchen, bar",
         "PROOF_LEVELS": "Kitchen=1=Process_ID + clears, 10.0.0.5:9100=none",
     }  # fmt: skip
     found = load(given)
@@ -83,6 +90,8 @@ def test_every_setting_reaches_its_place() -> None:
         poll_interval_s=0.5, max_tickets_per_poll=7, max_print_retries=4, retry_delay_s=6.0, health_host="::1",
         health_port=8, widget_port=0, http_token="t", log_level="DEBUG", log_dir="", log_format="json",
         run_dir="/run/x", auto_migrate=False, notify_trigger=False, printer_down_policy=PrinterDownPolicy.HOLD,
+        ticket_language="id", allergy_words=("Keto", "babi"), font_dirs=("/a", "/b"), top_feed_lines=3, beep=True,
+        day_start_minutes=330, void_slip_minutes=20.0, void_slip_stations=frozenset({"kitchen", "bar"}),
         hold_s=9.0, rescue_minutes=0.0, stale_after_minutes=11.0, unroutable_grace_s=12.0, reclaim_s=13.0,
         drain_s=14.0, late_after_minutes=15.0, idle_close_s=16.0, health_retention_days=17.0,
         proof_levels=(
@@ -90,11 +99,7 @@ def test_every_setting_reaches_its_place() -> None:
             ("10.0.0.5:9100", Abilities(ProofLevel.NONE)),
         ),
     )  # fmt: skip
-    untouched = [
-        one.name
-        for one in fields(Settings)
-        if one.name != "ticket_language" and getattr(found, one.name) == getattr(Settings(), one.name)
-    ]
+    untouched = [one.name for one in fields(Settings) if getattr(found, one.name) == getattr(Settings(), one.name)]
     assert untouched == []
 
 
@@ -132,7 +137,12 @@ def test_names_are_read_without_case_and_values_trimmed(name: str) -> None:
         ("SITE", "a:b"),
         ("AUTO_MIGRATE", "perhaps"),
         ("PRINTER_DOWN_POLICY", "panic"),
-        ("TICKET_LANGUAGE", "id"),
+        ("TICKET_LANGUAGE", "xx"),
+        ("DAY_START", "24:00"),
+        ("DAY_START", "4"),
+        ("TOP_FEED_LINES", "-1"),
+        ("BEEP", "loud"),
+        ("VOID_SLIP_MINUTES", "nan"),
         ("DB_SSLMODE", "maybe"),
         ("STALE_AFTER_MINUTES", "0"),
     ],
@@ -177,3 +187,10 @@ def test_the_two_http_ports_must_differ() -> None:
     with pytest.raises(BadConfiguration) as caught:
         load({"HEALTH_CHECK_PORT": "9200", "POS_WIDGET_PORT": "9200"})
     assert caught.value.faults == ["POS_WIDGET_PORT: must not be HEALTH_CHECK_PORT (both are 9200)"]
+
+
+@pytest.mark.parametrize(
+    ("given", "stations"), [("on", None), ("OFF", frozenset()), ("0", frozenset()), ("Bar", frozenset({"bar"}))]
+)
+def test_void_slips_are_on_off_or_for_some_stations(given: str, stations: frozenset[str] | None) -> None:
+    assert load({"VOID_SLIPS": given}).void_slip_stations == stations

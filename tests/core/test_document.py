@@ -7,12 +7,26 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kps.core.document import Align, Document, Line, Size, Unrenderable, columns_of, compose
-from kps.core.text import columns
-from kps.core.tickets import Item, Marks, PaperFormat, Reason, Reprint, Template, Ticket, TicketId
+from kps.core.document import MAX_FEED_LINES, Align, Document, Line, Size, Unrenderable, columns_of, compose
+from kps.core.text import clean, columns
+from kps.core.tickets import (
+    Before,
+    Chain,
+    Item,
+    Marks,
+    PaperFormat,
+    Priority,
+    Reason,
+    Reprint,
+    Sibling,
+    Template,
+    Ticket,
+    TicketId,
+)
+from kps.core.wording import PaperStyle
 
 NOON = datetime(2026, 11, 22, 12, 31, tzinfo=UTC)
 WIDE = PaperFormat(48, 80)
@@ -57,8 +71,32 @@ def find(document: Document, text: str) -> Line:
     return line
 
 
+def bars(document: Document) -> list[str]:
+    return [line.text for line in document.lines if line.inverse]
+
+
+def between_the_rules(lines: list[str]) -> list[str]:
+    """What a ticket says of its dishes."""
+    rule = next(line for line in lines if not line.strip("-"))
+    start = lines.index(rule) + 1
+    return lines[start : lines.index(rule, start)]
+
+
+def unframed(line: str) -> str:
+    """The words of a line without the frame around them."""
+    bare = line.strip()
+    if bare.startswith(("┌", "└")):
+        return ""
+    return bare[1:-1] if bare.startswith("│") and bare.endswith("│") else bare
+
+
 def ink(text: str) -> str:
     return "".join(text.split())
+
+
+def ink_of(document: Document) -> str:
+    """All that is written, without white space and frames."""
+    return "".join(ink(unframed(line.text)) for line in document.lines)
 
 
 def test_a_kitchen_ticket_reads_from_the_header_to_the_footer() -> None:
@@ -76,20 +114,24 @@ def test_a_kitchen_ticket_reads_from_the_header_to_the_footer() -> None:
         "TABLE 12",
         "DINE IN",
         "-" * 48,
+        "┌───────────────────┐",
+        "│ NOTE: Ulang tahun │",
+        "└───────────────────┘",
         "2 x Nasi goreng",
         "    + Level 5 – Pedas Gila",
         "    + Extra keju",
-        "    tanpa bawang",
+        "    ┌──────────────┐",
+        "    │ tanpa bawang │",
+        "    └──────────────┘",
         "1 x Es teh",
         "-" * 48,
-        "NOTE: Ulang tahun",
         "Customer: Bu Sari",
         "Guests: 4",
         "Bill: AYAM-0001",
         "Waiter: Dewi",
         "Ordered: 2026-11-22 19:31",
-        "#42",
         "FOOTER",
+        "#42",
     ]
 
 
@@ -149,8 +191,14 @@ def test_an_order_without_a_table_shows_its_queue_number() -> None:
         (Marks(backup_for="KITCHEN-1"), ["BACKUP FOR KITCHEN-1"]),
         (Marks(late_minutes=14), ["LATE 14 MIN"]),
         (Marks(late_minutes=-1), []),
+        (Marks(reprint=Reprint(None, "\x00")), ["REPRINT - printed"]),
+        (Marks(possible_duplicate=True, check_printers=("\x00", " ")), ["POSSIBLE DUPLICATE - CHECK ALL PRINTERS"]),
+        (Marks(backup_for="KITCHEN-1", backup_reason="lid torn off"), ["BACKUP FOR KITCHEN-1 (lid torn off)"]),
+        (Marks(backup_for="KITCHEN-1", backup_reason="paper_out"), ["BACKUP FOR KITCHEN-1 (out of paper)"]),
+        (Marks(backup_for="\x00"), ["BACKUP FOR (no name)"]),
+        (Marks(moved_from=("\x00",)), ["MOVED - PART MAY BE AT (no name)"]),
         (
-            Marks(Reprint(NOON, "A"), True, ("B",), "C", 3),
+            Marks(Reprint(NOON, "A"), True, ("B",), "C", "", 3),
             ["REPRINT - printed 19:31 on A", "POSSIBLE DUPLICATE - CHECK B", "BACKUP FOR C", "LATE 3 MIN"],
         ),
         (Marks(moved_from=("A", "B")), ["MOVED - PART MAY BE AT A, B"]),
@@ -163,8 +211,7 @@ def test_an_order_without_a_table_shows_its_queue_number() -> None:
 )
 def test_marks_come_first_as_inverse_headings(marks: Marks, expected: list[str]) -> None:
     document = compose(a_ticket(marks=marks), WIDE)
-    assert [line.text for line in document.lines if line.inverse] == expected
-    assert texts(document)[: len(expected)] == expected
+    assert bars(document) == texts(document)[: len(expected)] == expected
 
 
 def test_a_long_heading_is_wrapped_inside_its_bar() -> None:
@@ -179,6 +226,9 @@ def test_a_heading_never_touches_the_edges_of_its_bar() -> None:
     assert headings == ["BACKUP FOR KITCHEN PRINTER", "NUM-1"]
 
 
+BOXED_NOTE = ["    ┌──────────────┐", "    │ tanpa bawang │", "    └──────────────┘"]
+
+
 @pytest.mark.parametrize("checker", [False, True])
 @pytest.mark.parametrize(
     ("switch", "on_kitchen", "on_checker"),
@@ -188,7 +238,7 @@ def test_a_heading_never_touches_the_edges_of_its_bar() -> None:
         ("show_customer_name", ["Customer: Bu Sari", "Guests: 4"], []),
         ("show_station_name", ["KITCHEN"], []),
         ("show_date_time", ["Ordered: 2026-11-22 19:31"], ["Ordered: 2026-11-22 19:31"]),
-        ("show_item_notes", ["    tanpa bawang"], ["    tanpa bawang"]),
+        ("show_item_notes", BOXED_NOTE, BOXED_NOTE),
         ("show_station_label", [], ["    (BAR)"]),
     ],
 )
@@ -233,11 +283,11 @@ def test_feed_and_cut_are_the_templates(asked: int, fed: int) -> None:
     [
         (
             "+ Level 5 | + Extra keju | bungkus terpisah",
-            ["    + Level 5", "    + Extra keju", "    bungkus terpisah"],
+            ["    + Level 5", "    + Extra keju", "bungkus terpisah"],
             ["    + Level 5", "    + Extra keju"],
         ),
-        ("Jangan pedas!\r\nsedikit garam", ["    Jangan pedas!", "    sedikit garam"], []),
-        ("half | half", ["    half | half"], []),
+        ("Jangan pedas!\r\nsedikit garam", ["Jangan pedas!", "sedikit garam"], []),
+        ("half | half", ["half | half"], []),
         ("+", [], []),
         ("  ", [], []),
     ],
@@ -247,9 +297,91 @@ def test_notes_of_a_qr_order_give_a_line_to_each_modifier(
 ) -> None:
     ticket = a_ticket(items=(Item(2, "Nasi goreng", notes=notes),))
     for template, expected in ((a_template(), shown), (a_template(show_item_notes=False), shown_without_notes)):
-        lines = lines_of(replace(ticket, template=template))
-        after = lines[lines.index("2 x Nasi goreng") + 1 :]
-        assert after[: after.index("-" * 48)] == expected
+        dishes = between_the_rules(lines_of(replace(ticket, template=template)))
+        assert [unframed(line).strip() for line in dishes[1:] if unframed(line)] == [line.strip() for line in expected]
+
+
+@pytest.mark.parametrize(
+    ("columns_of_paper", "expected"),
+    [
+        (
+            24,
+            [
+                "    ┌────────────────┐",
+                "    │ sambal dipisah │",
+                "    │ dan 少辣 tanpa │",
+                "    │ bawang         │",
+                "    └────────────────┘",
+            ],
+        ),
+        (
+            16,
+            [
+                "    ┌──────────┐",
+                "    │ sambal   │",
+                "    │ dipisah  │",
+                "    │ dan 少辣 │",
+                "    │ tanpa    │",
+                "    │ bawang   │",
+                "    └──────────┘",
+            ],
+        ),
+        (15, ["    sambal", "    dipisah dan", "    少辣 tanpa", "    bawang"]),
+    ],
+)
+def test_a_note_is_framed_where_there_is_room_for_a_frame(columns_of_paper: int, expected: list[str]) -> None:
+    ticket = a_ticket(items=(Item(1, "So", notes="sambal dipisah dan 少辣 tanpa bawang"),))
+    document = compose(ticket, PaperFormat(columns_of_paper, 80))
+    lines = between_the_rules(texts(document))[1:]
+    assert [line.rstrip() for line in lines] == expected
+    assert all(find(document, line).size is Size.TALL for line in lines if unframed(line))
+    if "┌" in lines[0]:
+        assert len({columns(line) for line in lines}) == 1
+
+
+def test_the_note_of_the_bill_is_read_before_the_first_dish() -> None:
+    dishes = between_the_rules(lines_of(a_ticket(bill_notes="Ulang tahun\ntolong lilin")))
+    assert [unframed(line).strip() for line in dishes] == [
+        "",
+        "NOTE: Ulang tahun",
+        "tolong lilin",
+        "",
+        "2 x Nasi goreng",
+    ]
+
+
+SOTO = Item(1, "Soto", ("Pedas", "Telur"), "tanpa bawang", "kitchen")
+
+
+@pytest.mark.parametrize(
+    ("items", "quantities"),
+    [
+        ((SOTO, SOTO), ["2 x Soto"]),
+        ((SOTO, replace(SOTO, quantity=3), SOTO), ["5 x Soto"]),
+        ((SOTO, replace(SOTO, name=" Soto\x00 ")), ["2 x Soto"]),
+        ((SOTO, replace(SOTO, station=" KITCHEN ")), ["2 x Soto"]),
+        ((SOTO, replace(SOTO, modifiers=("+ Pedas", " Telur"))), ["2 x Soto"]),
+        ((SOTO, replace(SOTO, modifiers=(), notes="+ Pedas | + Telur | tanpa bawang")), ["2 x Soto"]),
+        ((SOTO, replace(SOTO, name="soto")), ["1 x Soto", "1 x soto"]),
+        ((SOTO, replace(SOTO, modifiers=("Telur", "Pedas"))), ["1 x Soto", "1 x Soto"]),
+        ((SOTO, replace(SOTO, modifiers=("Pedas",))), ["1 x Soto", "1 x Soto"]),
+        ((SOTO, replace(SOTO, notes="")), ["1 x Soto", "1 x Soto"]),
+        ((SOTO, replace(SOTO, notes="tanpa garam")), ["1 x Soto", "1 x Soto"]),
+        ((SOTO, replace(SOTO, station="bar")), ["1 x Soto", "1 x Soto"]),
+        ((SOTO, replace(SOTO, void=True)), ["1 x Soto"]),
+        ((SOTO, replace(SOTO, quantity=0), SOTO), ["2 x Soto", "0 x Soto"]),
+        ((SOTO, replace(SOTO, quantity=-1)), ["1 x Soto", "-1 x Soto"]),
+        ((replace(SOTO, quantity=0), replace(SOTO, quantity=0)), ["0 x Soto", "0 x Soto"]),
+    ],
+)
+def test_dishes_made_in_the_same_way_are_one_line(items: tuple[Item, ...], quantities: list[str]) -> None:
+    lines = lines_of(a_ticket(items=items))
+    assert [line for line in lines if " x " in line] == quantities
+
+
+def test_a_merged_dish_stands_at_the_place_of_the_first() -> None:
+    lines = lines_of(a_ticket(items=(Item(1, "A"), Item(1, "B"), Item(2, "A"))))
+    assert between_the_rules(lines) == ["3 x A", "1 x B"]
 
 
 def test_a_void_item_is_left_out() -> None:
@@ -336,7 +468,7 @@ def test_long_fields_are_printed_whole() -> None:
         a_ticket(items=(Item(1, "Soto", notes=note),), bill_notes=note, template=a_template(header_lines=(header,))),
         NARROW,
     )
-    printed = ink("".join(texts(document)))
+    printed = ink_of(document)
     assert printed.count(ink(note)) == 2
     assert header in printed
 
@@ -346,32 +478,331 @@ def test_two_hundred_items_are_all_printed() -> None:
     assert [text for text in texts(document) if " x Dish " in text] == [f"{n} x Dish {n}" for n in range(1, 201)]
 
 
-ORDER_TEXT = st.text(st.sampled_from("ab é-\n\x1b\x1d\x10\x04\u202e少辣한😀|+") | st.characters(), max_size=60)
+ALLERGIC = Item(1, "Soto", notes="alergi kacang")
 
 
-@given(
-    paper=st.builds(PaperFormat, st.integers(0, 100), st.sampled_from([58, 80])),
-    checker=st.booleans(),
-    name=ORDER_TEXT,
-    other=ORDER_TEXT,
-    quantity=st.integers(0, 1000),
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"items": (ALLERGIC,)}, ["ALLERGY", "Soto: alergi kacang", "alergi kacang"]),
+        (
+            {"items": (Item(1, "Soto", notes="ALERGI KACANG!\nJangan pakai minyak kacang"),)},
+            [
+                "ALLERGY",
+                "Soto: ALERGI KACANG! / Jangan pakai minyak",
+                "kacang",
+                "ALERGI KACANG!",
+                "Jangan pakai minyak kacang",
+            ],
+        ),
+        ({"items": (Item(1, "Soto", ("Pedas", "Gluten-free")),)}, ["ALLERGY", "Soto: Gluten-free", "+ Gluten-free"]),
+        (
+            {"items": (Item(1, "Soto", ("Pedas", "Allergy"), "peanuts"),)},
+            ["ALLERGY", "Soto: Allergy / peanuts", "+ Allergy", "peanuts"],
+        ),
+        (
+            {"items": (Item(1, "Soto", notes="+ Pedas | + Alergi udang | dibungkus"),)},
+            ["ALLERGY", "Soto: Alergi udang / dibungkus", "+ Alergi udang", "dibungkus"],
+        ),
+        ({"bill_notes": "対応: えびアレルギー"}, ["ALLERGY", "対応: えびアレルギー", "対応: えびアレルギー"]),
+        (
+            {"items": (ALLERGIC, Item(1, "Teh"), Item(1, "Soto", ("Pedas",), "alergi kacang"))},
+            ["ALLERGY", "Soto: alergi kacang", "alergi kacang", "alergi kacang"],
+        ),
+        ({"items": (Item(1, "", notes="alergi"),)}, ["ALLERGY", "(no name): alergi", "alergi"]),
+        ({"items": (Item(1, "Soto", notes="banyak kacang"),)}, []),
+        ({"items": (Item(1, "Soto kacang", notes="pedas"),), "bill_notes": "kacang dipisah"}, []),
+        ({"items": (replace(ALLERGIC, void=True), Item(1, "Teh"))}, []),
+    ],
 )
-def test_no_line_is_wider_than_the_paper_or_holds_a_control_character(
-    paper: PaperFormat, checker: bool, name: str, other: str, quantity: int
-) -> None:
+def test_an_allergy_is_a_bar_at_the_top_and_at_its_dish(changes: dict[str, Any], expected: list[str]) -> None:
+    assert bars(compose(a_ticket(**changes), WIDE)) == expected
+
+
+def test_the_allergy_is_above_every_other_heading() -> None:
+    document = compose(a_ticket(items=(ALLERGIC,), marks=Marks(late_minutes=3), template=a_template()), WIDE)
+    assert texts(document)[:5] == ["ALLERGY", "Soto: alergi kacang", "", "LATE 3 MIN", "HEADER"]
+    assert document.lines[0] == Line("ALLERGY", Size.DOUBLE, bold=True, inverse=True, align=Align.CENTER)
+
+
+@pytest.mark.parametrize("checker", [False, True])
+@pytest.mark.parametrize("item", [ALLERGIC, Item(1, "Soto", ("Allergy",), "alergi kacang")])
+def test_a_template_that_hides_notes_does_not_hide_an_allergy(item: Item, checker: bool) -> None:
+    shown = a_ticket(items=(item,), checker=checker)
+    hidden = replace(shown, template=Template(show_item_notes=False))
+    assert lines_of(hidden) == lines_of(shown)
+    assert lines_of(hidden).count("alergi kacang") == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"items": (Item(1, "Soto", notes="Kéine Nüsse"),)},
+        {"items": (Item(1, "Soto", ("Kéine Nüsse",)),)},
+        {"bill_notes": "Kéine Nüsse"},
+    ],
+)
+def test_an_operators_own_word_is_an_allergy_too(changes: dict[str, Any]) -> None:
+    ticket = a_ticket(**changes)
+    assert bars(compose(ticket, WIDE)) == []
+    assert bars(compose(ticket, WIDE, PaperStyle(allergy_words=("KEINE nuss",))))[0] == "ALLERGY"
+
+
+def test_every_heading_has_its_place() -> None:
     ticket = a_ticket(
-        checker=checker,
-        station=other,
-        table=name,
-        bill_type=other,
-        customer_name=other,
-        bill_notes=other,
-        waiter=name,
-        items=(Item(quantity, name, (other, name), other, station=name),),
-        template=a_template(header_lines=(name,), footer_lines=(other,)),
-        marks=Marks(Reprint(NOON, name), True, (other, name), name, 5),
+        items=(ALLERGIC,),
+        marks=Marks(Reprint(NOON, "A"), True, ("B",), "C", "cover_open", 7, ("D",)),
+        priority=Priority.RUSH,
+        add_on=True,
+        ready_by=NOON + timedelta(minutes=14),
     )
-    for line in compose(ticket, paper).lines:
-        assert columns(line.text) <= line.room(columns_of(paper))
-        assert columns(line.text) * line.size.width <= columns_of(paper)
-        assert all(char >= " " and not "\x7f" <= char <= "\x9f" for char in line.text)
+    document = compose(ticket, WIDE)
+    assert texts(document)[: texts(document).index("-" * 48)] == [
+        "ALLERGY",
+        "Soto: alergi kacang",
+        "",
+        "REPRINT - printed 19:31 on A",
+        "POSSIBLE DUPLICATE - CHECK B",
+        "MOVED - PART MAY BE AT D",
+        "BACKUP FOR C (cover open)",
+        "LATE 7 MIN",
+        "RUSH",
+        "ADD-ON",
+        "KITCHEN",
+        "TABLE 12",
+        "DINE IN",
+        "READY BY 19:45",
+    ]
+    assert find(document, "READY BY 19:45") == Line("READY BY 19:45", Size.DOUBLE, bold=True, align=Align.CENTER)
+
+
+@pytest.mark.parametrize(
+    ("priority", "expected"), [(Priority.NORMAL, []), (Priority.RUSH, ["RUSH"]), (Priority.URGENT, ["URGENT"])]
+)
+def test_a_hurried_order_says_so(priority: Priority, expected: list[str]) -> None:
+    assert bars(compose(a_ticket(priority=priority), WIDE)) == expected
+
+
+@pytest.mark.parametrize(
+    ("minutes", "expected"),
+    [(14, "READY BY 19:45"), (5 * 60, "READY BY 00:31"), (24 * 60, "READY BY 2026-11-23 19:31")],
+)
+def test_ready_by_names_the_day_only_if_the_clock_alone_could_mislead(minutes: int, expected: str) -> None:
+    assert expected in " ".join(lines_of(a_ticket(ready_by=NOON + timedelta(minutes=minutes))))
+
+
+@pytest.mark.parametrize(
+    ("chain", "expected"),
+    [
+        (Chain(1), "#001, first today"),
+        (Chain(42, Before(41, NOON, "T5", "")), "#042, before: #041 19:31 T5"),
+        (Chain(42, Before(41, NOON, "T5", "BAR-2")), "#042, before: #041 19:31 T5 at BAR-2"),
+        (Chain(42, Before(41, NOON, "", "")), "#042, before: #041 19:31"),
+        (Chain(1042, Before(1041, NOON, "Q7\n", "\x00")), "#1042, before: #1041 19:31 Q7"),
+        (Chain(42, Before(41, NOON, "T5", ""), NOON.date()), "#042 of 2026-11-22, before: #041 19:31 T5"),
+        (Chain(1, None, NOON.date()), "#001 of 2026-11-22, first of that day"),
+    ],
+)
+def test_the_paper_chain_names_this_number_and_the_one_before(chain: Chain, expected: str) -> None:
+    document = compose(a_ticket(chain=chain), WIDE)
+    assert find(document, expected).bold
+    assert texts(document)[-2:] == [expected, "#42"]
+
+
+@pytest.mark.parametrize("columns_of_paper", [32, 42, 48, 64])
+def test_no_line_of_the_paper_chain_can_be_taken_for_the_tickets_own(columns_of_paper: int) -> None:
+    chain = Chain(7042, Before(7041, NOON, "T5 next to the door", "KITCHEN PRINTER 2"))
+    lines = lines_of(a_ticket(chain=chain), PaperFormat(columns_of_paper, 80))
+    assert [line for line in lines if line.startswith("#") and line[1:].isdigit()] == ["#42"]
+    assert lines[-1] == "#42"
+
+
+@pytest.mark.parametrize(
+    ("siblings", "expected"),
+    [
+        ((Sibling("bar", 2), Sibling("dessert", 1)), ["Also at: BAR 2, DESSERT 1"]),
+        ((Sibling(" Bar\n", 2), Sibling("\x00", 1)), ["Also at: BAR 2"]),
+        ((Sibling("\x00", 1),), []),
+        ((), []),
+    ],
+)
+def test_a_cook_sees_who_else_cooks_for_the_order(siblings: tuple[Sibling, ...], expected: list[str]) -> None:
+    ticket = a_ticket(also_at=siblings)
+    assert [line for line in lines_of(ticket) if line.startswith("Also at")] == expected
+    assert not [line for line in lines_of(replace(ticket, checker=True)) if line.startswith("Also at")]
+
+
+@pytest.mark.parametrize(("asked", "fed"), [(0, 0), (4, 4), (-1, 0), (1000, MAX_FEED_LINES)])
+def test_a_site_may_feed_before_the_heading(asked: int, fed: int) -> None:
+    document = compose(a_ticket(), WIDE, PaperStyle(top_feed_lines=asked))
+    assert document.feed_before == fed
+    assert document.height == fed + sum(line.size.height for line in document.lines) + document.feed_lines
+
+
+def test_a_beep_is_the_sites_choice() -> None:
+    assert not compose(a_ticket(), WIDE).beep
+    assert compose(a_ticket(), WIDE, PaperStyle(beep=True)).beep
+
+
+@pytest.mark.parametrize("show", [True, False])
+def test_a_takeaway_keeps_its_queue_number_whatever_the_template_shows(show: bool) -> None:
+    ticket = a_ticket(table="", queue_number=17, template=Template(show_table_number=show))
+    assert "QUEUE 17" in lines_of(ticket)
+
+
+@pytest.mark.parametrize(
+    ("table", "columns_of_paper", "expected"),
+    [
+        ("12", 48, [("TABLE 12", Size.HUGE)]),
+        ("12", 32, [("TABLE 12", Size.HUGE)]),
+        ("VIP-ROOM-12", 48, [("TABLE", Size.HUGE), ("VIP-ROOM-12", Size.HUGE)]),
+        ("VIP-ROOM-12", 32, [("TABLE", Size.DOUBLE), ("VIP-ROOM-12", Size.DOUBLE)]),
+        ("VIP-ROOM-NUMBER-12", 32, [("TABLE VIP-ROOM-NUMBER-12", Size.TALL)]),
+    ],
+)
+def test_the_number_of_a_table_is_never_torn_for_the_sake_of_its_size(
+    table: str, columns_of_paper: int, expected: list[tuple[str, Size]]
+) -> None:
+    document = compose(a_ticket(table=table), PaperFormat(columns_of_paper, 80))
+    texts_and_sizes = [(line.text, line.size) for line in document.lines]
+    start = texts_and_sizes.index(expected[0])
+    assert texts_and_sizes[start : start + len(expected)] == expected
+
+
+def test_our_own_words_are_said_in_the_language_of_the_kitchen_and_data_is_not() -> None:
+    ticket = a_ticket(
+        table="TABLE", items=(Item(1, "Customer", ("RUSH",)),), priority=Priority.RUSH, chain=Chain(1), station="bill"
+    )
+    lines = lines_of(ticket), texts(compose(ticket, WIDE, PaperStyle(say=lambda message: f"«{message}»")))
+    changed = [(english, said) for english, said in zip(*lines, strict=True) if english != said]
+    assert changed == [
+        ("RUSH", "«RUSH»"),
+        ("TABLE TABLE", "«TABLE TABLE»"),
+        ("DINE IN", "«DINE IN»"),
+        ("Customer: Bu Sari", "«Customer»: Bu Sari"),
+        ("Guests: 4", "«Guests»: 4"),
+        ("Bill: AYAM-0001", "«Bill»: AYAM-0001"),
+        ("Waiter: Dewi", "«Waiter»: Dewi"),
+        ("Ordered: 2026-11-22 19:31", "«Ordered»: 2026-11-22 19:31"),
+        ("#001, first today", "«#001, first today»"),
+    ]
+
+
+@pytest.mark.parametrize("year", [1, 9999])
+@pytest.mark.parametrize("zone", ["Asia/Jakarta", "America/New_York"])
+def test_the_ends_of_the_calendar_do_not_stop_a_ticket(year: int, zone: str) -> None:
+    edge = datetime.min.replace(tzinfo=UTC) if year == 1 else datetime.max.replace(tzinfo=UTC)
+    ticket = a_ticket(created_at=edge, timezone=zone, ready_by=edge)
+    assert any(line.startswith(f"Ordered: {year:04}") for line in lines_of(ticket))
+
+
+ORDER_TEXT = st.text(
+    st.sampled_from("ab é-\n\x1b\x1d\x10\x04\u202e少辣한😀|+{}│┌") | st.characters() | st.characters(categories=["Cs"]),
+    max_size=60,
+) | st.sampled_from(["alergi", "x" * 10_000, " " * 50, "0"])
+PAPERS = st.sampled_from([32, 42, 48, 64]).map(lambda width: PaperFormat(width, 80))
+MOMENTS = st.datetimes(timezones=st.just(UTC))
+ITEMS = st.builds(
+    Item,
+    quantity=st.integers(-2, 1000),
+    name=ORDER_TEXT,
+    modifiers=st.lists(ORDER_TEXT, max_size=3).map(tuple),
+    notes=ORDER_TEXT,
+    station=ORDER_TEXT,
+    void=st.booleans(),
+)
+MARKS = st.builds(
+    Marks,
+    reprint=st.none() | st.builds(Reprint, st.none() | MOMENTS, ORDER_TEXT),
+    possible_duplicate=st.booleans(),
+    check_printers=st.lists(ORDER_TEXT, max_size=2).map(tuple),
+    backup_for=ORDER_TEXT,
+    backup_reason=ORDER_TEXT | st.sampled_from(Reason),
+    late_minutes=st.integers(-1, 10**6),
+    moved_from=st.lists(ORDER_TEXT, max_size=2).map(tuple),
+)
+CHAINS = st.builds(
+    Chain,
+    st.integers(1, 10**5),
+    st.none() | st.builds(Before, st.integers(1, 10**5), MOMENTS, ORDER_TEXT, ORDER_TEXT),
+    st.none() | st.dates(),
+)
+TICKETS = st.builds(
+    Ticket,
+    id=st.integers(1, 10**9).map(TicketId),
+    station=ORDER_TEXT,
+    checker=st.booleans(),
+    created_at=MOMENTS,
+    printed_now=MOMENTS,
+    timezone=st.sampled_from(["Asia/Jakarta", "Mars/Olympus", "", "America/New_York"]),
+    bill_number=ORDER_TEXT,
+    bill_type=ORDER_TEXT,
+    table=ORDER_TEXT,
+    queue_number=st.none() | st.integers(0, 10**6),
+    customer_name=ORDER_TEXT,
+    guest_count=st.integers(-1, 100),
+    bill_notes=ORDER_TEXT,
+    waiter=ORDER_TEXT,
+    items=st.lists(ITEMS, max_size=5).map(tuple),
+    template=st.builds(
+        Template,
+        header_lines=st.lists(ORDER_TEXT, max_size=2).map(tuple),
+        footer_lines=st.lists(ORDER_TEXT, max_size=2).map(tuple),
+        show_item_notes=st.booleans(),
+    ),
+    marks=MARKS,
+    chain=st.none() | CHAINS,
+    also_at=st.lists(st.builds(Sibling, ORDER_TEXT, st.integers(0, 99)), max_size=3).map(tuple),
+    add_on=st.booleans(),
+    priority=st.sampled_from(Priority),
+    ready_by=st.none() | MOMENTS,
+)
+
+
+def fits(document: Document, paper: PaperFormat) -> bool:
+    """Whether no line is wider than the paper or holds anything that a device could obey."""
+    return all(
+        columns(line.text) <= line.room(columns_of(paper))
+        and columns(line.text) * line.size.width <= columns_of(paper)
+        and all(char >= " " and not "\x7f" <= char <= "\x9f" and not "\ud800" <= char <= "\udfff" for char in line.text)
+        for line in document.lines
+    )
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(paper=PAPERS | st.builds(PaperFormat, st.integers(0, 100), st.sampled_from([58, 80])), ticket=TICKETS)
+def test_whatever_the_order_says_its_paper_fits_and_obeys_nobody(paper: PaperFormat, ticket: Ticket) -> None:
+    if all(item.void for item in ticket.items):
+        with pytest.raises(Unrenderable):
+            compose(ticket, paper)
+        return
+    document = compose(ticket, paper)
+    assert fits(document, paper)
+    assert document.lines[-1].text.endswith(str(ticket.id)[-1])
+
+
+WORDS = st.text(st.sampled_from("ab é少辣ก็|\n. alergi"), max_size=40)
+DISHES = st.builds(
+    Item, st.integers(-1, 9), WORDS, st.lists(WORDS, max_size=2).map(tuple), WORDS, WORDS, void=st.booleans()
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(paper=PAPERS, items=st.lists(DISHES, max_size=5).map(tuple), bill_notes=WORDS)
+def test_every_word_of_every_dish_is_on_the_paper(paper: PaperFormat, items: tuple[Item, ...], bill_notes: str) -> None:
+    items = (*items, Item(1, "Soto"))
+    printed = ink_of(compose(a_ticket(items=items, bill_notes=bill_notes), paper))
+    for item in items:
+        for text in (item.name, *item.modifiers, *item.notes.splitlines()):
+            assert item.void or ink(clean(text)) in printed
+    assert ink(clean(bill_notes)) in printed
+
+
+FEW = st.sampled_from(["Soto", "Teh"])
+
+
+@given(items=st.lists(st.builds(Item, st.integers(1, 9), FEW, st.lists(FEW, max_size=1).map(tuple)), min_size=1))
+def test_merging_keeps_the_sum_of_what_is_to_be_cooked(items: list[Item]) -> None:
+    lines = [line for line in lines_of(a_ticket(items=tuple(items))) if " x " in line]
+    assert sum(int(line.split(" x ")[0]) for line in lines) == sum(item.quantity for item in items)
+    assert len(lines) == len({(item.name, item.modifiers) for item in items})

@@ -26,6 +26,7 @@ from kps.core.routing import (
     decide,
     is_whole,
     normal,
+    printer_for_slip,
     printer_key,
     route,
 )
@@ -228,6 +229,43 @@ def test_what_happens_to_a_ticket(
             assert decision is expected
         case type():
             assert isinstance(decision, expected)
+
+
+@pytest.mark.parametrize(
+    ("first", "cause"),
+    [
+        (device(1, "paper_out"), "paper_out"),
+        (device(1, "cover_open"), "cover_open"),
+        (device(1, "down"), "refused"),
+        (device(1, "silent"), "silent"),
+        (device(1, "error"), "printer_error"),
+        (device(1, "blocked"), "blocked"),
+        (device(1, held_by="Sari"), "in use"),
+        (device(1, live=False, lapsed_s=20.0), "not served"),
+    ],
+)
+def test_a_backup_knows_whom_it_stands_in_for_and_why(first: DeviceState, cause: str) -> None:
+    decision = decided([row(1), row(2, 2)], [first, device(2)])
+    assert isinstance(decision, ClaimFor)
+    assert (decision.backup_for, decision.backup_for_key, decision.backup_reason) == ("P1", "k1", cause)
+
+
+def test_a_printer_that_can_print_again_meanwhile_gives_no_reason() -> None:
+    decision = decided([row(1), row(2, 2)], [device(1), device(2)], subject=tried(1))
+    assert isinstance(decision, ClaimFor)
+    assert (decision.backup_for, decision.backup_reason) == ("P1", "")
+
+
+def test_a_slip_goes_along_its_route_or_to_its_one_printer() -> None:
+    rows = [row(1), row(2, 2), row(3, 3)]
+    devices = {state.key: state for state in (device(1, "down"), device(2), device(3))}
+    anywhere = PrinterKey("")
+    assert printer_for_slip(rows, anywhere, devices) == rows[1]
+    assert printer_for_slip(rows, PrinterKey("k3"), devices) == rows[2]
+    assert printer_for_slip(rows, PrinterKey("k1"), devices) is None
+    assert printer_for_slip([row(2, active=False), row(3, kind="win32")], anywhere, devices) is None
+    starting = devices | {PrinterKey("k1"): device(1, "starting")}
+    assert printer_for_slip(rows, anywhere, starting) is None, "the better printer may be able in a moment"
 
 
 def test_the_same_device_under_another_row_is_no_backup_of_itself() -> None:

@@ -109,6 +109,26 @@ def test_wrap_breaks_between_words_and_hangs_the_rest(
     assert wrap(text, width, first=first, indent=indent) == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "width", "expected"),
+    [
+        ("कककका", 4, ["ककक", "का"]),
+        ("กกกเก", 4, ["กกก", "เก"]),
+        ("กกกกา", 4, ["กกก", "กา"]),
+        ("宫保鸡丁，好", 8, ["宫保鸡", "丁，好"]),
+        ("チャーハン", 2, ["チ", "ャ", "ー", "ハ", "ン"]),
+        ("半チャーハン", 8, ["半チャー", "ハン"]),
+        ("半半チャーハン", 6, ["半半", "チャー", "ハン"]),
+        ("辣（少）", 6, ["辣", "（少）"]),
+        ("x" + "\u0903" * 9, 4, ["x" + "\u0903" * 3, "\u0903" * 4, "\u0903" * 2]),
+    ],
+)
+def test_a_word_too_long_for_a_line_is_cut_where_nothing_belongs_together(
+    text: str, width: int, expected: list[str]
+) -> None:
+    assert wrap(text, width) == expected
+
+
 def test_a_line_that_could_not_hold_every_character_is_refused() -> None:
     with pytest.raises(ValueError, match="2 columns"):
         wrap("x", 1)
