@@ -1,19 +1,20 @@
-"""Document -> ESC/POS bytes of one ticket: formatting by python-escpos, text by our own code pages."""
+"""Document -> ESC/POS bytes of one ticket: formats by python-escpos, text by our own code pages, pictures in strips."""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from kps.core.document import Align, Document, Line, Size, Unrenderable, columns_of
-from kps.core.text import columns, substitute, wrap
+from kps.core.document import Align, Document, Line, Size, Unrenderable
 from kps.core.tickets import PaperFormat, Reason
+from kps.paper.layout import NativeLine, Picture, RasterLine, Sheet, lay_out
+from kps.paper.profiles import CodePage, Profile
 
 if TYPE_CHECKING:
     from escpos.printer import Dummy
@@ -23,56 +24,41 @@ _KANJI_OFF: Final = b"\x1c."
 _LINE_FEED: Final = b"\n"
 _REAL_TIME: Final = (b"\x10\x04", b"\x10\x05", b"\x10\x14")
 """DLE EOT, DLE ENQ, DLE DC4: executed on arrival wherever they stand, even power off (Epson TM-T88III, TM-U295)."""
+_HIDDEN: Final = re.compile(rb"\x10[\x04\x05\x14]")
+_RASTER: Final = b"\x1dv0\x00"
+_STRIP_ROWS: Final = 128
+_EMPHASIZED, _TALL, _WIDE = 0x08, 0x10, 0x20
+"""Bits of ESC ! n."""
 _CACHE_SETTING: Final = "ESCPOS_CAPABILITIES_PICKLE_DIR"
 
 
-@dataclass(frozen=True)
-class CodePage:
-    """A table of 256 characters that a printer selects by `ESC t number`."""
-
-    name: str
-    number: int
-    codes: dict[str, int]
-    """Character -> byte, without ASCII, which is the same in every page."""
+def render(
+    document: Document, paper: PaperFormat, *, font_dirs: tuple[str, ...] = (), after_reset: bytes = b""
+) -> bytes:
+    """All bytes of one ticket on that paper; see `lay_out` and `encode`. Raises `Unrenderable`."""
+    return encode(lay_out(document, paper, font_dirs=font_dirs), after_reset=after_reset)
 
 
-@dataclass(frozen=True)
-class Brand:
-    """What may be sent to the printers of a brand."""
-
-    pages: tuple[CodePage, ...]
-    """Best known first."""
-    kanji_off: bool
-    """Whether bytes >= 80 may be taken in pairs as Chinese after ESC @, unless FS . says otherwise."""
-
-    def encodable(self, char: str) -> bool:
-        """Whether one of the pages has this character."""
-        return char.isascii() or any(char in page.codes for page in self.pages)
-
-
-def render(document: Document, paper: PaperFormat, *, after_reset: bytes = b"") -> bytes:
-    """All bytes of one ticket: ESC @, `after_reset`, lines, feed, cut. ESC @ stands only at the start.
+def encode(sheet: Sheet, *, after_reset: bytes = b"") -> bytes:
+    """All bytes of one sheet: ESC @, `after_reset`, beep, feed, lines, feed, cut. ESC @ stands only at the start.
 
     ESC @ also turns automatic status back (ASB) off; a sender that listens to it passes its own command as
-    `after_reset`. Characters in no code page come out as `[U+XXXX]`. Raises `Unrenderable` if the finished bytes
-    hold a real-time command.
+    `after_reset`. Raises `Unrenderable` if the finished bytes hold a real-time command.
     """
-    brand = brand_of(paper)
-    paper_columns = columns_of(paper)
-    ink = _Ink(brand)
-    out = bytearray(_INITIALIZE + (_KANJI_OFF if brand.kanji_off else b"") + after_reset)
-    for line in document.lines:
-        for fitted in _fit(line, brand, paper_columns):
-            out += ink.format(fitted)
-            out += ink.encode(_bar(fitted, paper_columns) if fitted.inverse else fitted.text)
-            out += _LINE_FEED
-    out += _ending(document.feed_lines, document.cut)
+    profile = sheet.profile
+    ink = _Ink(profile)
+    out = bytearray(_INITIALIZE + (_KANJI_OFF if profile.kanji_off else b"") + after_reset)
+    out += profile.beep if sheet.beep else b""
+    out += _feed(sheet.feed_before)
+    for row in sheet.rows:
+        match row:
+            case NativeLine(line):
+                out += ink.format(line) + ink.encode(line.text) + _LINE_FEED
+            case RasterLine(line, picture):
+                out += ink.align(line)
+                out += b"".join(_strips(picture))
+    out += _feed(sheet.feed_lines) + (_cut() if sheet.cut else b"")
     return _without_real_time(bytes(out))
-
-
-def brand_of(paper: PaperFormat) -> Brand:
-    """The brand of a printer row; one that nobody described is `generic`."""
-    return _brands().get(paper.brand.strip().lower(), _brands()["generic"])
 
 
 def warm_up() -> None:
@@ -83,22 +69,23 @@ def warm_up() -> None:
 class _Ink:
     """What the printer's format and code page are at this point of the ticket; commands only where they change."""
 
-    def __init__(self, brand: Brand) -> None:
-        self._pages = brand.pages
+    def __init__(self, profile: Profile) -> None:
+        self._pages = profile.pages
         self._page: CodePage | None = None
-        self._before = Line("")
+        self._sized_by_mode = not profile.raster
+        self._look = Line("")
+        self._side = Align.LEFT
 
     def format(self, line: Line) -> bytes:
-        """The commands from the format of the line before to the format of this one."""
-        before, self._before = self._before, line
-        return b"".join(
-            (
-                _size(line.size) if line.size is not before.size else b"",
-                _bold(line.bold) if line.bold is not before.bold else b"",
-                _inverse(line.inverse) if line.inverse is not before.inverse else b"",
-                _align(line.align) if line.align is not before.align else b"",
-            )
-        )
+        """The commands from the format of the text before to the format of this one."""
+        before, self._look = self._look, line
+        weight = _mode_change(before, line) if self._sized_by_mode else _look_change(before, line)
+        return weight + self.align(line)
+
+    def align(self, line: Line) -> bytes:
+        """The command that brings the next text or picture to its side."""
+        before, self._side = self._side, line.align
+        return _align(line.align) if line.align is not before else b""
 
     def encode(self, text: str) -> bytes:
         """Bytes of a text whose characters are all encodable: one page for the line if there is one."""
@@ -132,24 +119,38 @@ def _code(char: str, page: CodePage) -> int:
     return ord(char) if char.isascii() else page.codes[char]
 
 
-def _fit(line: Line, brand: Brand, paper_columns: int) -> Iterable[Line]:
-    """The line in characters that the brand has; broken again where that made it too wide."""
-    text = substitute(line.text, brand.encodable)
-    room = line.room(paper_columns)
-    if columns(text) <= room:
-        return (line if text is line.text else replace(line, text=text),)
-    body = text.lstrip(" ")
-    lead = text[: len(text) - len(body)]
-    # A code that is torn can be neither read nor looked up: between two of them the line may break.
-    body = body.replace("][U+", "] [U+")
-    return [replace(line, text=part) for part in wrap(body, room, first=lead, indent=line.indent)]
+def _look_change(before: Line, line: Line) -> bytes:
+    return b"".join(
+        (
+            _size(line.size) if line.size is not before.size else b"",
+            _bold(line.bold) if line.bold is not before.bold else b"",
+            _inverse(line.inverse) if line.inverse is not before.inverse else b"",
+        )
+    )
 
 
-def _bar(line: Line, paper_columns: int) -> str:
-    """The text of an inverse line in the middle of blanks, which print black, over the width of the paper."""
-    gap = paper_columns // line.size.width - columns(line.text)
-    left = gap // 2
-    return " " * left + line.text + " " * (gap - left)
+def _mode_change(before: Line, line: Line) -> bytes:
+    """ESC !, for impact printers, which have no GS ! and no GS B (Epson TM-U220)."""
+    return b"" if _mode(before) == _mode(line) else b"\x1b!" + bytes((_mode(line),))
+
+
+def _mode(line: Line) -> int:
+    return _EMPHASIZED * line.bold | _TALL * (line.size.height > 1) | _WIDE * (line.size.width > 1)
+
+
+def _strips(picture: Picture) -> Iterator[bytes]:
+    """The picture by GS v 0, in pieces that are small enough to be flushed with NULs after a tear."""
+    strip = _STRIP_ROWS * picture.width_bytes
+    for start in range(0, len(picture.data), strip):
+        data = picture.data[start : start + strip]
+        rows = len(data) // picture.width_bytes
+        size = picture.width_bytes.to_bytes(2, "little") + rows.to_bytes(2, "little")
+        yield _RASTER + size + _without_hidden_commands(data)
+
+
+def _without_hidden_commands(data: bytes) -> bytes:
+    """Image data without what a printer would execute on arrival: one dot of it is turned over (04 -> 0C and so on)."""
+    return _HIDDEN.sub(lambda found: bytes((0x10, found.group()[1] ^ 0x08)), data)
 
 
 def _without_real_time(ticket: bytes) -> bytes:
@@ -188,13 +189,18 @@ def _align(align: Align) -> bytes:
 
 
 @cache
-def _ending(feed_lines: int, cut: bool) -> bytes:
-    """Feed, then cut after feeding to the cutter: GS V 66 0, which needs no guess at how far that is."""
+def _feed(lines: int) -> bytes:
     command = _blank()
-    if feed_lines:
-        command.print_and_feed(feed_lines)
-    if cut:
-        command.cut(feed=False)
+    if lines:
+        command.print_and_feed(lines)
+    return _output(command)
+
+
+@cache
+def _cut() -> bytes:
+    """Cut after feeding to the cutter: GS V 66 0, which needs no guess at how far that is."""
+    command = _blank()
+    command.cut(feed=False)
     return _output(command)
 
 
@@ -257,25 +263,3 @@ def _cache_in(folder: str) -> Iterator[None]:
             del os.environ[_CACHE_SETTING]
         else:
             os.environ[_CACHE_SETTING] = before
-
-
-@cache
-def _brands() -> dict[str, Brand]:
-    """Brands by lower-case name. The page numbers are Epson's (ESC t, TM-T88V), which most clones keep."""
-    pages = tuple(
-        _code_page(name, number)
-        for name, number in (
-            ("cp437", 0),
-            ("cp850", 2),
-            ("cp858", 19),
-            ("cp1252", 16),
-            ("cp852", 18),
-            ("cp866", 17),
-        )
-    )
-    return {"generic": Brand(pages, kanji_off=True), "epson": Brand(pages, kanji_off=False)}
-
-
-def _code_page(name: str, number: int) -> CodePage:
-    upper_half = ((code, bytes((code,)).decode(name, "ignore")) for code in range(0x80, 0x100))
-    return CodePage(name, number, {char: code for code, char in upper_half if char.isprintable() and char})

@@ -1,0 +1,193 @@
+"""Document -> the rows of one paper: which line the printer writes itself, and which one is drawn for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from kps.core.document import Document, Line, Size, columns_of
+from kps.core.text import columns, substitute, wrap
+from kps.core.tickets import PaperFormat
+from kps.paper.fonts import FontLost, Fonts, fonts_in
+from kps.paper.profiles import Profile, profile_of
+from kps.paper.raster import Picture, draw, forget
+from kps.paper.runs import is_right_to_left
+from kps.paper.transliteration import transliterate
+
+__all__ = ["NativeLine", "Picture", "RasterLine", "Sheet", "is_native", "lay_out"]
+
+_ORNAMENTS: Final = str.maketrans("─│┌┐└┘", "-|++++")
+_LETTERS_OF_CODES: Final = "[U+0123456789ABCDEF]"
+_WIDEST_58_MM: Final = 432
+_WIDEST_80_MM: Final = 640
+"""Dots that a head of 203 dpi can reach on the paper; a picture that is wider would be cut off, or printed as text."""
+
+
+@dataclass(frozen=True, slots=True)
+class NativeLine:
+    """A line that the printer writes with its own font: every character is in one of its code pages.
+
+    Its text is what stands on the paper from the left edge of the line on, the blanks of an inverse bar included.
+    """
+
+    line: Line
+
+
+@dataclass(frozen=True, slots=True)
+class RasterLine:
+    """A line that is sent as a picture over the whole width; its text is what the picture says."""
+
+    line: Line
+    picture: Picture
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """One paper, ready to become bytes, text or a PNG."""
+
+    rows: tuple[NativeLine | RasterLine, ...]
+    profile: Profile
+    columns: int
+    """Characters of the normal font per line."""
+    feed_before: int
+    feed_lines: int
+    cut: bool
+    beep: bool
+
+
+def lay_out(document: Document, paper: PaperFormat, *, font_dirs: tuple[str, ...] = ()) -> Sheet:
+    """The rows of a document on that paper.
+
+    A line is the printer's own text if one of its code pages has each character, else a picture; what no font has is
+    `[U+XXXX]`. A printer that takes no pictures gets the text in letters that it has. Folders of `font_dirs` are
+    searched for fonts before the system's, once per process, when the first picture is drawn.
+    """
+    profile = profile_of(paper.brand, paper.model)
+    page = _Page(profile, columns_of(paper), paper.width_mm, font_dirs)
+    rows = tuple(row for line in document.lines for row in page.rows(line))
+    return Sheet(rows, profile, page.columns, document.feed_before, document.feed_lines, document.cut, document.beep)
+
+
+def is_native(profile: Profile, char: str) -> bool:
+    """Whether the printer's own font shows the character at its place.
+
+    Not so for marks, which would stand beside their letter, nor for letters from right to left, which it would set in
+    the wrong order, whatever its code pages have.
+    """
+    return char.isascii() or (profile.encodable(char) and columns(char) == 1 and not is_right_to_left(char))
+
+
+class _Page:
+    """One printer's paper."""
+
+    def __init__(self, profile: Profile, paper_columns: int, width_mm: int, font_dirs: tuple[str, ...]) -> None:
+        self.columns = paper_columns
+        self._profile = profile
+        self._width_mm = width_mm
+        self._font_dirs = font_dirs
+
+    def rows(self, line: Line) -> Iterator[NativeLine | RasterLine]:
+        """What becomes of one line of the document: one row, or more where its text grew."""
+        if line.text.isascii():
+            yield self._native_row(line)
+            return
+        text = self._with_plain_frames(line.text)
+        if self._is_native_text(text):
+            yield self._native_row(replace(line, text=text))
+        elif self._profile.raster:
+            yield from self._drawn_rows(line, text)
+        else:
+            own = transliterate(text, self._is_native)
+            yield from map(self._native_row, _fit(line, own, self.columns))
+
+    def _drawn_rows(self, line: Line, text: str) -> Iterable[NativeLine | RasterLine]:
+        """Pictures, but for parts that the printer can write itself once what no font has is spelled out."""
+        while True:
+            try:
+                return list(self._draw(line, text))
+            except FontLost as lost:  # There is one font less now, and at the end none.
+                self._fonts().give_up(lost)
+                forget()
+
+    def _draw(self, line: Line, text: str) -> Iterator[NativeLine | RasterLine]:
+        # Without plain letters in any font there is no picture: neither of the line nor of a code in it.
+        able = all(self._is_drawable(char) for char in text + _LETTERS_OF_CODES if char.isascii())
+        shown = _spelled_out(text, lambda char: self._is_native(char) or (able and self._is_drawable(char)))
+        for part in _fit(line, shown, self.columns):
+            if self._is_native_text(part.text):
+                yield self._native_row(part)
+                continue
+            for drawn in _fit(part, _spelled_out(part.text, self._is_drawable), self.columns):
+                yield self._raster_row(drawn)
+
+    def _native_row(self, line: Line) -> NativeLine:
+        """A line of the printer's own text; where it knows no white on black, a bar is one of asterisks."""
+        if self._profile.raster:
+            return NativeLine(_bar(line, self.columns) if line.inverse else line)
+        return NativeLine(_without_finesse(line, self.columns))
+
+    def _raster_row(self, line: Line) -> RasterLine:
+        whole = _bar(line, self.columns) if line.inverse else line
+        return RasterLine(whole, draw(whole, self.columns, self._cell(), self._fonts()))
+
+    def _cell(self) -> tuple[int, int, int]:
+        widest = _WIDEST_58_MM if self._width_mm <= 58 else _WIDEST_80_MM
+        return (
+            min(self._profile.cell_width, widest // self.columns),
+            self._profile.cell_height,
+            self._profile.line_height,
+        )
+
+    def _fonts(self) -> Fonts:
+        return fonts_in(self._font_dirs)
+
+    def _is_native(self, char: str) -> bool:
+        return is_native(self._profile, char)
+
+    def _is_native_text(self, text: str) -> bool:
+        return all(map(self._is_native, text))
+
+    def _is_drawable(self, char: str) -> bool:
+        return char == " " or self._fonts().face_for(char) is not None
+
+    def _with_plain_frames(self, text: str) -> str:
+        """A frame in characters that every printer has, if this one's pages lack the lines: never a picture for it."""
+        lacks = any(ord(char) in _ORNAMENTS and not self._profile.encodable(char) for char in text)
+        return text.translate(_ORNAMENTS) if lacks else text
+
+
+def _bar(line: Line, paper_columns: int, edge: str = " ") -> Line:
+    """The text of an inverse line in the middle of blanks, which print black, over the width of the paper."""
+    gap = max(0, paper_columns // line.size.width - columns(line.text))
+    left = gap // 2
+    return replace(line, text=edge * left + line.text + edge * (gap - left))
+
+
+def _without_finesse(line: Line, paper_columns: int) -> Line:
+    """The line for a printer that knows two sizes and no white on black (Epson TM-U220)."""
+    plain = replace(line, size=Size.DOUBLE if line.size is Size.HUGE else line.size, inverse=False)
+    if not line.inverse:
+        return plain
+    spaced = f" {line.text} "
+    wide = columns(spaced) * plain.size.width > paper_columns
+    return _bar(plain if wide else replace(plain, text=spaced), paper_columns, "*")
+
+
+def _spelled_out(text: str, known: Callable[[str], bool]) -> str:
+    """`text` with what is not `known`, or is a mark with nothing to stand on, as `[U+XXXX]`."""
+    shown = substitute(text, known)
+    return f"[U+{ord(shown[0]):04X}]{shown[1:]}" if shown and not columns(shown[0]) else shown
+
+
+def _fit(line: Line, text: str, paper_columns: int) -> Iterator[Line]:
+    """The line with a text that may have grown: broken again where it is too wide now."""
+    if columns(text) <= line.room(paper_columns):
+        yield line if text == line.text else replace(line, text=text)
+        return
+    body = text.lstrip(" ")
+    lead = text[: len(text) - len(body)]
+    # A code that is torn can be neither read nor looked up: between two of them the line may break.
+    body = body.replace("][U+", "] [U+")
+    for part in wrap(body, line.room(paper_columns), first=lead, indent=line.indent):
+        yield replace(line, text=part)

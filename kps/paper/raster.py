@@ -1,0 +1,247 @@
+"""A line of text as a picture that stands beside the printer's own lines: same cells, same height, same weight.
+
+The drawing has ink at 255 on 0 and becomes black and white only at the end, by a threshold: a thermal head knows no
+grey, and dither makes letters ragged.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
+from typing import TYPE_CHECKING, Final
+
+from kps.core.document import Align, Line
+from kps.core.text import columns
+from kps.paper.fonts import Face, Fonts, drawing_with, is_ideographic, is_shaping, open_face
+from kps.paper.runs import Run, in_visual_order, is_mark, is_right_to_left, runs
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageFont import FreeTypeFont
+
+_INK: Final = 255
+_THRESHOLD: Final = 104
+"""Of 255: below the middle, because heat spreads less than ink and thin strokes must survive being squeezed."""
+_BASELINE: Final = 0.79
+"""Of the height of a cell from its top: where the printers' own letters stand."""
+_LETTER_EM: Final = 5 / 6
+"""Of the height of a cell: makes DejaVu Sans Mono exactly as wide as a cell of 12 x 24 dots, so that nothing blurs."""
+_SMALLEST_EM: Final = 8
+_NARROWEST: Final = 0.72
+"""A run is not squeezed more than this before its letters become smaller."""
+_BLACK_AND_WHITE: Final = [0 if level < _THRESHOLD else _INK for level in range(256)]
+_BOX_DRAWING: Final = {"─": "lr", "│": "ud", "┌": "rd", "┐": "ld", "└": "ru", "┘": "lu"}
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Black dots on white, row by row from the top; the first dot of a row is the highest bit of its first byte."""
+
+    width_bytes: int
+    """Bytes of a row: dots / 8."""
+    data: bytes
+    """`width_bytes` * height bytes; a set bit is black (GS v 0)."""
+
+    @property
+    def height(self) -> int:
+        """In dots."""
+        return len(self.data) // self.width_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Where the characters of one size stand, in dots."""
+
+    cell_width: int
+    cell_height: int
+    """Of one column of the line's size."""
+    rows: int
+    """Of the whole line; what is more than the cell is the gap to the next line."""
+    times_x: int
+    times_y: int
+    """How many times wider and higher than the normal font."""
+
+    @property
+    def baseline(self) -> int:
+        """Rows above it."""
+        return round(self.cell_height * _BASELINE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """How a run is written: its glyphs by fonts from left to right, and the room that they take."""
+
+    pieces: tuple[tuple[str, Face], ...]
+    pixels: int
+    """To the em."""
+    drawn_width: int
+    width: int
+    """On paper, after squeezing; dots."""
+    top: int
+    bottom: int
+    """Rows of its ink, seen from the ground line; what is above it is negative."""
+
+
+def draw(line: Line, paper_columns: int, cell: tuple[int, int, int], fonts: Fonts) -> Picture:
+    """The line over the whole width of a paper; every character of it has a font.
+
+    `cell` is the width and the height of a character of the normal font and the rows from line to line, in dots.
+    An inverse line is white on black over the height of its cells, as wide as its text. Raises `FontLost`.
+    """
+    from PIL import Image, ImageChops
+
+    width, height, line_height = cell
+    size = line.size
+    cell_height = height * size.height
+    grid = Grid(width * size.width, cell_height, max(line_height, cell_height), size.width, size.height)
+    floor = cell_height if line.inverse else grid.rows
+    width_bytes = -(-paper_columns * width // 8)
+    canvas = Image.new("L", (width_bytes * 8, grid.rows), 0)
+    free = paper_columns * width - columns(line.text) * grid.cell_width
+    left = start = max(0, free // 2) if line.align is Align.CENTER else 0
+    pieces = [run for run in runs(line.text) if run.columns]
+    ground = max([grid.baseline, *(-_setting(run, grid, floor, fonts).top for run in pieces if run.text != " ")])
+    for run in pieces:
+        if run.text != " ":
+            canvas.paste(_stamp(run, grid, line.bold, floor, ground, fonts), (left, 0))
+        left += run.columns * grid.cell_width
+    canvas = canvas.point(_BLACK_AND_WHITE)
+    if line.inverse:
+        bar = (start, 0, left, cell_height)
+        canvas.paste(ImageChops.invert(canvas.crop(bar)), bar)
+    return Picture(width_bytes, canvas.convert("1", dither=Image.Dither.NONE).tobytes())
+
+
+def forget() -> None:
+    """Drop what has been drawn and measured, after a font was lost."""
+    for remembered in (_stamp, _setting, _measure):
+        remembered.cache_clear()
+
+
+@lru_cache(maxsize=2048)
+def _stamp(run: Run, grid: Grid, bold: bool, floor: int, ground: int, fonts: Fonts) -> Image:
+    """A run in its box, standing on row `ground` if that keeps it above `floor`."""
+    from PIL import Image, ImageChops
+
+    box = Image.new("L", (run.columns * grid.cell_width, grid.rows), 0)
+    if run.text in _BOX_DRAWING:
+        _draw_box_part(box, _BOX_DRAWING[run.text], grid, floor)
+    else:
+        ink = _letters(_setting(run, grid, floor, fonts), grid.rows, floor, ground)
+        box.paste(ink, (0 if run.shaped else (box.width - ink.width) // 2, 0))
+    if not bold:
+        return box
+    # As the printer does it, every dot once more beside itself; dense characters would run together.
+    shifted = Image.new("L", box.size, 0)
+    shifted.paste(box, (1 if is_ideographic(run.text[0]) else grid.times_x, 0))
+    return ImageChops.lighter(box, shifted)
+
+
+def _letters(setting: _Setting, rows: int, floor: int, ground: int) -> Image:
+    from PIL import Image
+
+    drawn = Image.new("L", (setting.drawn_width, rows), 0)
+    baseline = max(-setting.top, min(ground, floor - setting.bottom))
+    left = 0
+    for text, face in setting.pieces:
+        left += _write(drawn, text, face, setting, left, baseline)
+    if setting.width == drawn.width:
+        return drawn
+    return drawn.resize((setting.width, rows), Image.Resampling.BOX)
+
+
+@lru_cache(maxsize=4096)
+def _setting(run: Run, grid: Grid, floor: int, fonts: Fonts) -> _Setting:
+    """The run as large as its columns and the height above `floor` let it be."""
+    pieces = _pieces(run, fonts)
+    whole_em = run.shaped or run.columns > 1 or is_ideographic(run.text[0])
+    pixels = grid.cell_height if whole_em else round(grid.cell_height * _LETTER_EM)
+    stretch = min(1.0, grid.times_x / grid.times_y)
+    room = run.columns * grid.cell_width
+    while True:
+        advance, top, bottom = _extent(pieces, pixels)
+        narrow = min(stretch, room / advance)
+        fits = bottom - top <= floor and (narrow >= _NARROWEST * stretch or not run.shaped)
+        if fits or pixels <= _SMALLEST_EM:
+            break
+        pixels -= grid.times_y
+    width = max(1, min(room, round(advance * narrow)))
+    return _Setting(pieces, pixels, advance, width, top, bottom)
+
+
+def _pieces(run: Run, fonts: Fonts) -> tuple[tuple[str, Face], ...]:
+    """The run by fonts, from left to right: a space and a mark stay with the text before them if its font has them."""
+    main = fonts.face_for(next(char for char in run.text if char != " "))
+    assert main is not None, f"no font for {run.text[0]!r}"
+    faces: list[tuple[str, Face]] = []
+    for char in run.text:
+        before = faces[-1][1] if faces else main
+        keeps = fonts.has(before, char) and (before is main or char == " " or is_mark(char))
+        face = before if keeps else main if fonts.has(main, char) else fonts.face_for(char) or main
+        faces.append((char, face))
+    grouped = groupby(faces, key=lambda pair: pair[1])
+    pieces = tuple(("".join(char for char, _ in group), face) for face, group in grouped)
+    return pieces[::-1] if run.right_to_left else pieces
+
+
+def _extent(pieces: tuple[tuple[str, Face], ...], pixels: int) -> tuple[int, int, int]:
+    """Width of the pieces side by side, and the rows of their ink from top to bottom, seen from the ground line."""
+    measures = [_measure(text, face, pixels) for text, face in pieces]
+    return (
+        max(1, sum(right - left for left, _, right, _ in measures)),
+        min(top for _, top, _, _ in measures),
+        max(bottom for _, _, _, bottom in measures),
+    )
+
+
+@lru_cache(maxsize=4096)
+def _measure(text: str, face: Face, pixels: int) -> tuple[int, int, int, int]:
+    """The box of a piece that starts at (0, 0) on its ground line: its ink, and its advance if that is wider."""
+    with drawing_with(face):
+        font = open_face(face, pixels)
+        direction, ordered = _order(text, font)
+        left, top, right, bottom = font.getbbox(ordered, anchor="ls", direction=direction)
+        advance = font.getlength(ordered, direction=direction)
+    return math.floor(min(left, 0)), math.floor(top), max(math.ceil(right), round(advance)), math.ceil(bottom)
+
+
+def _write(image: Image, text: str, face: Face, setting: _Setting, left: int, baseline: int) -> int:
+    """Draw a piece and return how wide it is."""
+    from PIL import ImageDraw
+
+    start, _, end, _ = _measure(text, face, setting.pixels)
+    with drawing_with(face):
+        font = open_face(face, setting.pixels)
+        direction, ordered = _order(text, font)
+        place = (left - start, baseline)
+        ImageDraw.Draw(image).text(place, ordered, fill=_INK, font=font, anchor="ls", direction=direction)
+    return end - start
+
+
+def _order(text: str, font: FreeTypeFont) -> tuple[str | None, str]:
+    """The direction that the shaper is told, and the text; without a shaper, the text as the eye meets it."""
+    backwards = any(map(is_right_to_left, text))
+    if is_shaping(font):
+        return "rtl" if backwards else "ltr", text
+    return None, in_visual_order(text) if backwards else text
+
+
+def _draw_box_part(box: Image, ends: str, grid: Grid, floor: int) -> None:
+    """Lines from the middle of the cell to the edges that `ends` names: left, right, up, down."""
+    from PIL import ImageDraw
+
+    pen = ImageDraw.Draw(box)
+    across, down = 2 * grid.times_y, 2 * grid.times_x
+    x, y = (box.width - down) // 2, (grid.cell_height - across) // 2
+    for end in ends:
+        match end:
+            case "l":
+                pen.rectangle((0, y, x + down - 1, y + across - 1), fill=_INK)
+            case "r":
+                pen.rectangle((x, y, box.width - 1, y + across - 1), fill=_INK)
+            case "u":
+                pen.rectangle((x, 0, x + down - 1, y + across - 1), fill=_INK)
+            case _:
+                pen.rectangle((x, y, x + down - 1, floor - 1), fill=_INK)

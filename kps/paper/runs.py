@@ -1,0 +1,116 @@
+"""Text -> the pieces of it that are drawn one by one, each in its own columns of the paper.
+
+Most writing stands letter by letter on the grid of the paper. Scripts whose letters join, change places or run from
+right to left are kept together: word beside word, with the spaces, marks and digits between them.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from kps.core.text import columns
+
+_SHAPED: Final = (
+    (0x0590, 0x109F),  # Hebrew, Arabic, Syriac, Thaana, the scripts of India, Thai, Lao, Tibetan, Myanmar
+    (0x1700, 0x18AF),  # the Philippines, Khmer, Mongolian
+    (0x1900, 0x1CFF),  # Limbu, Tai, Buginese, Balinese, Sundanese, Batak, Lepcha
+    (0xA800, 0xA8FF),  # Syloti Nagri, Phags-pa, Saurashtra, Devanagari Extended
+    (0xA980, 0xA9DF),  # Javanese
+    (0xA9E0, 0xABFF),  # Myanmar, Cham, Tai Viet, Meetei Mayek
+    (0xFB1D, 0xFDFF),  # presentation forms of Hebrew and Arabic
+    (0xFE70, 0xFEFF),
+    (0x10800, 0x11FFF),
+    (0x1E800, 0x1EFFF),
+)
+_STARTS: Final = [first for first, _ in _SHAPED]
+_RIGHT_TO_LEFT: Final = frozenset(("R", "AL", "AN"))
+_JOINS_LEFT_TO_RIGHT: Final = frozenset(" -.,'’/&")
+_MIRRORED: Final = dict(zip("()[]{}<>«»", ")(][}{><»«", strict=True))
+_MAX_GAP: Final = 3
+"""So many neutral characters between two words at most keep them together; more of them are a table's blanks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Text that is drawn as one, in `columns` columns."""
+
+    text: str
+    columns: int
+    shaped: bool = False
+    """Whether a font's rules of joining and reordering apply."""
+    right_to_left: bool = False
+
+
+def runs(text: str) -> Iterator[Run]:
+    """The pieces of `text` in the order in which they stand on the paper, whose direction is left to right."""
+    at = 0
+    while at < len(text):
+        end = _end_of_shaped(text, at) if is_shaped(text[at]) else _end_of_cluster(text, at)
+        piece = text[at:end]
+        yield Run(piece, columns(piece), is_shaped(piece[0]), is_right_to_left(piece[0]))
+        at = end
+
+
+def is_shaped(char: str) -> bool:
+    """Whether it belongs to a script that cannot be set letter by letter."""
+    code = ord(char)
+    at = bisect_right(_STARTS, code) - 1
+    return at >= 0 and code <= _SHAPED[at][1]
+
+
+def is_right_to_left(char: str) -> bool:
+    """Whether it is a letter, or a digit, of a script that runs from right to left."""
+    return unicodedata.bidirectional(char) in _RIGHT_TO_LEFT
+
+
+def is_mark(char: str) -> bool:
+    """Whether it stands on, or belongs to, the character before it."""
+    return unicodedata.category(char) in ("Mn", "Me", "Mc")
+
+
+def in_visual_order(text: str) -> str:
+    """A right-to-left run from left to right as the eye meets it: numbers keep their order, marks their letter."""
+    clusters: list[str] = []
+    for char in text:
+        number = char.isdecimal() and clusters and clusters[-1][-1].isdecimal()
+        if clusters and (is_mark(char) or number):
+            clusters[-1] += char
+        else:
+            clusters.append(_MIRRORED.get(char, char))
+    return "".join(reversed(clusters))
+
+
+def _end_of_cluster(text: str, at: int) -> int:
+    end = at + 1
+    while end < len(text) and is_mark(text[end]) and columns(text[end]) == 0:
+        end += 1
+    return end
+
+
+def _end_of_shaped(text: str, at: int) -> int:
+    """Behind the last letter that goes the way of the first one."""
+    backwards = is_right_to_left(text[at])
+    end = at + 1
+    gap = 0
+    for position in range(at + 1, len(text)):
+        char = text[position]
+        if is_shaped(char) or is_mark(char):
+            if unicodedata.category(char)[0] == "L" and is_right_to_left(char) is not backwards:
+                break
+            end, gap = position + 1, 0
+        elif gap < _MAX_GAP and _is_between(char, backwards) and "  " not in text[end : position + 1]:
+            gap += not char.isdecimal()
+        else:
+            break
+    return end
+
+
+def _is_between(char: str, backwards: bool) -> bool:
+    """Whether a character may stand between two words of one run."""
+    if not backwards:
+        return char in _JOINS_LEFT_TO_RIGHT
+    return unicodedata.bidirectional(char) not in ("L", "BN") and not 0x2500 <= ord(char) <= 0x257F

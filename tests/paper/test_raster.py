@@ -1,0 +1,216 @@
+"""A drawn line stands on the grid of its native neighbours."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import pytest
+
+from kps.core.document import Align, Line, Size
+from kps.core.text import columns
+from kps.paper import fonts, raster
+from kps.paper.fonts import fonts_in
+from kps.paper.raster import Picture, draw
+
+CELL = (12, 24, 30)
+
+
+def drawn(line: Line, paper_columns: int = 48) -> list[str]:
+    """The picture as rows of 0 and 1."""
+    needs_fonts_for(line.text)
+    return dots(draw(line, paper_columns, CELL, fonts_in(())))
+
+
+def needs_fonts_for(text: str) -> None:
+    lacking = [char for char in text if char not in " ─│┌┐└┘" and fonts_in(()).face_for(char) is None]
+    if lacking:
+        pytest.skip(f"no font on this machine for {''.join(lacking)}")
+
+
+def dots(picture: Picture) -> list[str]:
+    width = picture.width_bytes
+    rows = [picture.data[at : at + width] for at in range(0, len(picture.data), width)]
+    return ["".join(f"{byte:08b}" for byte in row) for row in rows]
+
+
+def cut_out(rows: list[str], left: int, right: int) -> list[str]:
+    return [row[left:right] for row in rows]
+
+
+def has_ink(rows: list[str]) -> bool:
+    return any("1" in row for row in rows)
+
+
+def ink_rows(rows: list[str]) -> tuple[int, int]:
+    inked = [number for number, row in enumerate(rows) if "1" in row]
+    return inked[0], inked[-1]
+
+
+def ink_columns(rows: list[str]) -> tuple[int, int]:
+    return min(row.index("1") for row in rows if "1" in row), max(row.rfind("1") for row in rows)
+
+
+def weight(rows: list[str]) -> int:
+    return sum(row.count("1") for row in rows)
+
+
+@pytest.mark.parametrize("size", Size)
+@pytest.mark.parametrize("before", ["2 x ", "少 x", "ا ต ", "ab🍜", "น้ำ "])
+def test_what_stands_before_a_letter_moves_it_by_whole_cells(size: Size, before: str) -> None:
+    alone, behind = drawn(Line("少", size)), drawn(Line(before + "少", size))
+    cell = 12 * size.width
+    at = columns(before) * cell
+    mine, moved = cut_out(alone, 0, 2 * cell), cut_out(behind, at, at + 2 * cell)
+    # The ground line may lie lower where a neighbour is taller; the letter itself is the same.
+    assert [row for row in mine if "1" in row] == [row for row in moved if "1" in row]
+
+
+@pytest.mark.parametrize("size", Size)
+def test_a_letter_of_a_larger_size_fills_its_larger_cell(size: Size) -> None:
+    top, bottom = ink_rows(drawn(Line("宫", size)))
+    left, right = ink_columns(drawn(Line("宫", size)))
+    assert top >= 0
+    assert bottom < max(30, 24 * size.height)
+    assert bottom - top >= 0.7 * 24 * size.height
+    assert 0.7 * 24 * size.width <= right - left < 24 * size.width
+
+
+def test_a_capital_stands_where_the_printers_own_would() -> None:
+    top, bottom = ink_rows(cut_out(drawn(Line("Hж")), 0, 12))
+    assert 3 <= top <= 6
+    assert 17 <= bottom <= 20
+
+
+def test_the_tallest_letters_move_the_ground_line_of_the_whole_line() -> None:
+    plain, beside = drawn(Line("Hж")), drawn(Line("Hน้ำ"))
+    assert ink_rows(cut_out(beside, 0, 12))[1] > ink_rows(cut_out(plain, 0, 12))[1]
+
+
+@pytest.mark.parametrize("text", ["น้ำข้น", "Ế", "पनीर", "กู้"])
+@pytest.mark.parametrize("size", Size)
+@pytest.mark.parametrize("inverse", [False, True])
+def test_no_letter_loses_its_head_or_its_feet(text: str, size: Size, inverse: bool) -> None:
+    needs_fonts_for(text)
+    rows = max(30, 24 * size.height)
+    grid = raster.Grid(12 * size.width, 24 * size.height, rows, size.width, size.height)
+    floor = 24 * size.height if inverse else rows
+    for run in raster.runs(text):
+        if run.text == " ":
+            continue
+        setting = raster._setting(run, grid, floor, fonts_in(()))
+        assert setting.bottom - setting.top <= floor
+        assert setting.width <= run.columns * grid.cell_width
+
+
+def test_bold_is_heavier_and_as_wide() -> None:
+    plain, bold = drawn(Line("少辣 ж")), drawn(Line("少辣 ж", bold=True))
+    assert weight(bold) > 1.15 * weight(plain)
+    assert len(bold[0]) == len(plain[0])
+
+
+@pytest.mark.parametrize("size", Size)
+def test_a_centred_line_stands_in_the_middle(size: Size) -> None:
+    left, right = ink_columns(drawn(Line("宫宫", size, align=Align.CENTER)))
+    assert abs(left - (575 - right)) <= 4 * size.width
+
+
+def test_an_inverse_line_is_the_same_letters_in_white() -> None:
+    text = "   少辣   "
+    white, black = drawn(Line(text, inverse=True), 10), drawn(Line(text), 10)
+    assert len(white[0]) == 120
+    flipped = ["".join("10"[int(dot)] for dot in row) for row in black]
+    assert weight(white[:24]) == weight(flipped[:24])
+    assert not has_ink(white[24:])
+
+
+def test_a_frame_is_closed_and_reaches_from_cell_to_cell() -> None:
+    top, side, bottom = drawn(Line("┌─┐少")), drawn(Line("│ │少")), drawn(Line("└─┘少"))
+    left = ink_columns(cut_out(side, 0, 12))
+    assert left == (5, 6)
+    assert all(row[5:7] == "11" for row in side)
+    assert ink_columns(cut_out(bottom, 0, 12))[0] == 5
+    line = [row for row in top if row[7:29].count("1") == 22]
+    assert len(line) == 2
+    assert [row[:36] for row in bottom if row[7:29].count("1") == 22] == [row[:36] for row in line]
+
+
+def test_right_to_left_letters_are_joined_and_begin_at_the_right() -> None:
+    if not fonts.shaping():
+        pytest.skip("Pillow finds no raqm or no libfribidi on this machine")
+    joined, apart = drawn(Line("بببب")), drawn(Line("ب ب ب ب"))
+    assert ink_columns(joined)[1] < ink_columns(apart)[1]
+    assert len(ink_blocks(joined)) == 1
+    assert len(ink_blocks(apart)) == 4
+    first_is_tall = drawn(Line("اببب"))
+    left, right = ink_columns(first_is_tall)
+    tallest = next(row for row in first_is_tall if "1" in row)
+    assert tallest.rindex("1") > (left + right) / 2
+
+
+def ink_blocks(rows: list[str]) -> list[int]:
+    """Widths of the pieces of ink that empty columns part, from left to right."""
+    left, right = ink_columns(rows)
+    inked = "".join("1" if any(row[at] == "1" for row in rows) else "0" for at in range(left, right + 1))
+    return [len(block) for block in inked.split("0") if block]
+
+
+def test_a_run_becomes_smaller_rather_than_be_squeezed_beyond_reading() -> None:
+    text = "ഔഔഔഔഔ"
+    needs_fonts_for(text)
+    (run,) = raster.runs(text)
+    setting = raster._setting(run, raster.Grid(12, 24, 30, 1, 1), 30, fonts_in(()))
+    assert setting.pixels < 24
+    assert setting.width > 0.7 * setting.drawn_width
+
+
+def test_a_narrow_letter_stands_in_the_middle_of_its_cell() -> None:
+    left, right = ink_columns(cut_out(drawn(Line("·少", Size.HUGE)), 0, 36))
+    assert abs((left + right) / 2 - 17.5) <= 4
+    left, right = ink_columns(cut_out(drawn(Line("ỉ少", Size.HUGE)), 0, 36))
+    assert abs((left + right) / 2 - 17.5) <= 4
+
+
+def test_words_of_two_scripts_from_right_to_left_follow_each_other_leftwards() -> None:
+    stroke, *_, shin = ink_blocks(drawn(Line("שםש ااا")))
+    assert stroke <= 5
+    assert shin >= 9
+
+
+def test_marks_without_end_do_no_harm() -> None:
+    assert has_ink(drawn(Line("a" + "\u0301" * 400 + "少")))
+
+
+def test_without_a_shaper_the_line_still_prints_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, fresh_fonts: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    from PIL import features
+
+    real = features.check_feature
+    caches = (fonts.shaping, fonts.open_face, raster._measure, raster._setting, raster._stamp)
+    monkeypatch.setattr(features, "check_feature", lambda name: name != "raqm" and real(name))
+    for cached in caches:
+        cached.cache_clear()
+    try:
+        with caplog.at_level(logging.INFO, "kps.paper.fonts"):
+            rows = [drawn(Line("2 x شاي بالنعناع 250ml", size)) for size in (Size.NORMAL, Size.DOUBLE)]
+    finally:
+        for cached in caches:
+            cached.cache_clear()
+    assert all(map(has_ink, rows))
+    assert [record.getMessage() for record in caplog.records].count("no text shaping") == 1
+
+
+def test_every_look_of_a_line_is_drawn() -> None:
+    """No combination of looks fails, and no two of them are the same picture."""
+    needs_fonts_for("少")
+    line = Line("少")
+    looks = [
+        replace(line, size=size, bold=bold, inverse=inverse, align=align)
+        for size in Size
+        for bold in (False, True)
+        for inverse in (False, True)
+        for align in Align
+    ]
+    pictures = {draw(look, 48, CELL, fonts_in(())).data for look in looks}
+    assert len(pictures) == len(looks)
