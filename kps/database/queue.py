@@ -5,13 +5,27 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from psycopg2.extras import Json
 
 from kps.core.proof import IDS, ProcessIds
-from kps.core.routing import ClaimFor, DeviceState, PrinterRow, Waiting
+from kps.core.routing import ClaimFor, DeviceState, PrinterRow, Waiting, printer_key
+from kps.core.slips import (
+    CatchUpSlip,
+    ChangedItem,
+    ChangeKind,
+    ChangeSlip,
+    ElsewhereTicket,
+    OutageSlip,
+    Slip,
+    SlipContent,
+    SlipId,
+)
 from kps.core.tickets import (
+    Before,
+    Chain,
     Item,
     Marks,
     NotPrinted,
@@ -19,7 +33,9 @@ from kps.core.tickets import (
     PaperFormat,
     Printed,
     PrinterKey,
+    Priority,
     Reprint,
+    Sibling,
     Template,
     Ticket,
     TicketId,
@@ -70,6 +86,50 @@ class Sending:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitingSlip:
+    """A slip that nobody prints now."""
+
+    id: SlipId
+    token: Token
+    kind: str
+    station: str
+    brand: str
+    target: PrinterKey
+    """The only device that may print it; empty = the route of its station and brand."""
+    over: bool
+    """Nobody needs it any more, or it was given to printers too often."""
+    waits: bool
+    """It is to be tried again a little later."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlipSending:
+    """A slip that is to be printed, after the promise has been committed."""
+
+    slip: Slip
+    paper: PaperFormat
+    ids: ProcessIds
+
+
+@dataclass(frozen=True, slots=True)
+class Previewed:
+    """What the next copy of a ticket would be made of."""
+
+    ticket: Ticket
+    paper: PaperFormat
+    printer_name: str
+    """Empty if no printer row would get it."""
+
+
+class UnknownPrinter(Exception):
+    """No printer row has that name; `known` has those that there are."""
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        super().__init__(name)
+        self.known = known
+
+
+@dataclass(frozen=True, slots=True)
 class LateProof:
     """A copy that had been given up did come out."""
 
@@ -94,7 +154,10 @@ class Ended:
 class Queue:
     """Statements of one instance (`me`: its owner uuid) fitted to one schema. Every verb may raise DatabaseTrouble."""
 
-    def __init__(self, database: Database, schema: PosSchema, me: str, instance: str) -> None:
+    def __init__(
+        self, database: Database, schema: PosSchema, me: str, instance: str, *, day_start_minutes: int = 240
+    ) -> None:
+        self._day_start = day_start_minutes
         self.database = database
         self.schema = schema
         self.sql: Statements = statements(schema)
@@ -116,6 +179,8 @@ class Queue:
             rows=[claim.row.id for _, claim, _ in wanted],
             names=[claim.row.name for _, claim, _ in wanted],
             backups=[claim.backup_for for _, claim, _ in wanted],
+            backup_keys=[claim.backup_for_key or "" for _, claim, _ in wanted],
+            reasons=[claim.backup_reason for _, claim, _ in wanted],
             me=self.me,
             instance=self.instance,
         )
@@ -123,7 +188,7 @@ class Queue:
 
     def sending(self, ticket: TicketId, token: Token, *, need_s: float, late_after_minutes: float) -> Sending:
         """Promise that bytes may leave now. Raises ClaimLost, LeaseEnded or Withdrawn."""
-        rows = self.database.run(self.sql.sending, ticket=ticket, token=token, need=need_s)
+        rows = self.database.run(self.sql.sending, ticket=ticket, token=token, need=need_s, day_start=self._day_start)
         if rows:
             return _sending(ticket, rows[0], late_after_minutes)
         standing = self.database.run(self.sql.standing, ticket=ticket, token=token)[0]
@@ -133,6 +198,106 @@ class Queue:
             gone = self.database.run(self.sql.withdraw, ticket=ticket, token=token)
             raise Withdrawn(gone[0].status if gone else "gone")
         raise LeaseEnded
+
+    def preview(
+        self, ticket: TicketId, printer: str = "", *, site: str = "", late_after_minutes: float = 5.0
+    ) -> Previewed | None:
+        """What the next copy of a ticket would say at the printer of that name; None = there is no such ticket.
+
+        Without a name: at the printer that had it last, else at the first of its route. Raises UnknownPrinter.
+        """
+        found = self.database.run(self.sql.whereabouts, ticket=ticket)
+        if not found:
+            return None
+        where = found[0]
+        rows = self.database.run(self.sql.rows)
+        along = [row for row in rows if (row.station, row.brand) == (where.station, where.brand)]
+        if printer:
+            wanted = printer.strip().lower()
+            named = [row for row in (*along, *rows) if row.name.lower() == wanted]
+            if not named:
+                raise UnknownPrinter(printer, sorted({row.name for row in rows}))
+            chosen = named[0]
+        else:
+            last = [row for row in rows if row.id == where.printer_id]
+            chosen = next(iter((*last, *along)), None)
+        backup = chosen is not None and along and chosen.id != along[0].id and chosen in along
+        written = self.database.run(
+            self.sql.preview,
+            ticket=ticket,
+            row=None if chosen is None else chosen.id,
+            name="" if chosen is None else chosen.name,
+            key="" if chosen is None else printer_key(site, chosen.host or "", chosen.port),
+            backup_for=along[0].name if backup else "",
+            day_start=self._day_start,
+        )
+        if not written:
+            return None
+        sending = _sending(ticket, written[0], late_after_minutes)
+        return Previewed(sending.ticket, sending.paper, sending.printer_name)
+
+    def make_slips(self, *, minutes: float, stations: frozenset[str] | None) -> int:
+        """Make a slip of each event that a station must know of; returns how many. Changes older than `minutes`,
+        and of other stations than these (None = all), are not told."""
+        limited = stations is not None
+        row = self.database.run(self.sql.make_slips, minutes=minutes, limited=limited, stations=sorted(stations or ()))[
+            0
+        ]
+        return int(row.made)
+
+    def look_slips(self) -> list[WaitingSlip]:
+        """Slips that nobody prints now, oldest first."""
+        return [
+            WaitingSlip(
+                SlipId(row.id), Token(row.token), row.kind, row.station, row.brand, PrinterKey(row.target),
+                bool(row.over), bool(row.waits),
+            )
+            for row in self.database.run(self.sql.look_slips)
+        ]  # fmt: skip
+
+    def claim_slip(self, slip: WaitingSlip, row: PrinterRow, epoch: int) -> Token | None:
+        """Take a slip for a printer of mine; None if somebody else has it."""
+        rows = self.database.run(
+            self.sql.claim_slip, slip=slip.id, token=slip.token, key=row.key, row=row.id, name=row.name, epoch=epoch,
+            me=self.me,
+        )  # fmt: skip
+        return Token(rows[0].token) if rows else None
+
+    def give_up_slip(self, slip: WaitingSlip, error: str) -> bool:
+        """Nobody is told any more; False if somebody else has it."""
+        return bool(self.database.run(self.sql.give_up_slip, slip=slip.id, token=slip.token, error=error))
+
+    def sending_slip(self, slip: SlipId, token: Token, rows: Sequence[int], *, need_s: float) -> SlipSending:
+        """Promise that bytes of a slip may leave now. Raises ClaimLost or LeaseEnded."""
+        found = self.database.run(self.sql.sending_slip, slip=slip, token=token, need=need_s, rows=list(rows))
+        if found:
+            return _slip_sending(found[0])
+        standing = self.database.run(self.sql.standing_slip, slip=slip, token=token)
+        if not standing or not standing[0].mine or standing[0].state != "claimed":
+            raise ClaimLost
+        raise LeaseEnded
+
+    def settle_slip(self, slip: SlipId, token: Token, outcome: Outcome, *, delay_s: float) -> None:
+        """Write what became of a slip; it is tried again after `delay_s` if it is not on paper. Raises ClaimLost."""
+        kind, _, error, sent, proof, _ = _told(outcome)
+        if self.database.run(
+            self.sql.settle_slip, slip=slip, token=token, outcome=kind, error=error, sent=sent, proof=proof,
+            delay=delay_s,
+        ):  # fmt: skip
+            return
+        standing = self.database.run(self.sql.standing_slip, slip=slip, token=token)
+        if not standing or not standing[0].settled:
+            raise ClaimLost
+
+    def release_slips(self, claims: Iterable[tuple[SlipId, Token]]) -> int:
+        """Give claimed slips back; returns how many still were ours."""
+        pairs = list(claims)
+        if not pairs:
+            return 0
+        row = self.database.run(
+            self.sql.release_slips, slips=[slip for slip, _ in pairs], tokens=[token for _, token in pairs]
+        )[0]
+        return int(row.released)
 
     def settle(
         self,
@@ -192,8 +357,10 @@ class Queue:
 
     def reconcile(self, key: PrinterKey, held: Iterable[Token]) -> int:
         """Give back what is claimed for my printer and held by nobody; returns how many."""
-        row = self.database.run(self.sql.reconcile, me=self.me, key=key, held=sorted(held), instance=self.instance)[0]
-        return int(row.released)
+        tokens = sorted(held)
+        row = self.database.run(self.sql.reconcile, me=self.me, key=key, held=tokens, instance=self.instance)[0]
+        slips = self.database.run(self.sql.reconcile_slips, me=self.me, key=key, held=tokens)
+        return int(row.released) + len(slips)
 
     def end_round(
         self, tickets: Sequence[Waiting], *, ip: str, code: str, error: str, delay_s: float, budget: int
@@ -304,6 +471,10 @@ class Queue:
         """Whether the process ID `value` (modulo IDS - 1) was taken for one of the last sendings."""
         return bool(self.database.run(self.sql.recent_id, value=value, ids=IDS - 1)[0].recent)
 
+    def torn(self, key: PrinterKey) -> bool:
+        """Whether something that was sent to a device has no proven end: it may wait for the rest of a picture."""
+        return bool(self.database.run(self.sql.torn, key=key)[0].torn)
+
     def came_back(self, key: PrinterKey, rows: Sequence[int]) -> list[TicketId]:
         """A device with these printer rows can print again; returns tickets that it may have printed, each once."""
         found = self.database.run(self.sql.came_back, key=key, rows=list(rows), instance=self.instance)
@@ -392,8 +563,13 @@ def _sending(ticket: TicketId, row: Row, late_after_minutes: float) -> Sending:
             items=tuple(_item(item) for item in row.items or ()),
             template=_template(row.template, checker),
             marks=_marks(row, int(age_minutes) if age_minutes >= late_after_minutes else 0),
+            chain=_chain(row),
+            also_at=tuple(Sibling(other["station"].upper(), int(other["items"])) for other in row.also_at or ()),
+            add_on=row.add_on,
+            priority=_priority(row.priority),
+            ready_by=row.ready_by,
         ),
-        paper=PaperFormat(row.chars_per_line or 0, row.paper_width_mm or 80, row.printer_brand or ""),
+        paper=_paper(row),
         printer_id=row.printer_id,
         printer_name=row.printer_name,
         printer_ip=row.printer_ip or "",
@@ -420,8 +596,83 @@ def _marks(row: Row, late_minutes: int) -> Marks:
         check_printers=tuple(maybe),
         moved_from=tuple(name for name in moved if name not in maybe),
         backup_for=row.backup_for,
+        backup_reason=row.backup_reason,
         late_minutes=late_minutes,
     )
+
+
+def _chain(row: Row) -> Chain | None:
+    if row.chain_number is None:
+        return None
+    before = None
+    if row.before_number is not None:
+        elsewhere = row.before_key != row.printer_key
+        before = Before(row.before_number, row.before_at, row.before_place, row.before_name if elsewhere else "")
+    return Chain(row.chain_number, before, row.chain_day if row.other_day else None)
+
+
+def _priority(text: str) -> Priority:
+    """The POS's word; one that nobody knows is no reason to hurry."""
+    return next((priority for priority in Priority if priority == text.strip().lower()), Priority.NORMAL)
+
+
+def _paper(row: Row) -> PaperFormat:
+    return PaperFormat(row.chars_per_line or 0, row.paper_width_mm or 80, row.printer_brand or "", row.model or "")
+
+
+def _slip_sending(row: Row) -> SlipSending:
+    return SlipSending(
+        Slip(
+            id=SlipId(row.id),
+            content=_slip_content(row),
+            printed_now=row.printed_now,
+            timezone=row.timezone,
+            possible_duplicate=row.sends > 1,
+            check_printers=tuple(row.maybe_at),
+        ),
+        _paper(row),
+        ProcessIds(row.process_id),
+    )
+
+
+def _slip_content(row: Row) -> SlipContent:
+    said = row.content
+    if row.kind == "outage":
+        return OutageSlip(said["printer"], said["reason"], _moment(said["since"]))
+    if row.kind == "catch_up":
+        return CatchUpSlip(
+            said["printer"],
+            _moment(said["since"]),
+            tuple(map(_elsewhere, said["went_elsewhere"])),
+            tuple(map(_elsewhere, said["maybe_twice"])),
+            tuple(map(_elsewhere, row.waiting or ())),
+        )
+    return ChangeSlip(
+        kind=ChangeKind(row.kind),
+        station=row.station,
+        table=said["table"] or "",
+        new_table=said["new_table"] or "",
+        queue_number=said["queue_number"],
+        bill_type=said["bill_type"] or "",
+        bill_number=said["bill_number"] or "",
+        items=tuple(
+            ChangedItem(
+                item["quantity"], item["name"], item["reason"] or "", item["number"],
+                datetime.fromisoformat(item["printed_at"]), item["printer"],
+            )
+            for item in said["items"]
+        ),
+    )  # fmt: skip
+
+
+def _elsewhere(said: Mapping[str, Any]) -> ElsewhereTicket:
+    return ElsewhereTicket(
+        said["ticket"], said["station"], said["number"], said["place"], said["printer"], _moment(said["at"])
+    )
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
 
 
 def _item(value: Mapping[str, Any]) -> Item:

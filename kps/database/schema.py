@@ -12,6 +12,8 @@ PRINTER = "kitchen_stationprinter"
 HEALTH = "kitchen_printerhealthcheck"
 KITCHEN_TEMPLATE = "kitchen_kitchentickettemplate"
 CHECKER_TEMPLATE = "kitchen_checkertemplate"
+ORDER = "kitchen_kitchenorder"
+STATION = "kitchen_kitchenstation"
 LOG_TABLES = ("kitchen_kitchenticketlog", "kitchen_kitchenlog")
 
 _READ: dict[str, tuple[str, ...]] = {
@@ -29,7 +31,9 @@ _READ: dict[str, tuple[str, ...]] = {
         "id", "bill_number", "bill_type", "status", "customer_name", "guest_count", "queue_number", "notes",
         "brand_id", "created_by_id", "store_id", "table_id",
     ),
-    "pos_billitem": ("id", "notes", "modifiers", "printer_target", "is_void", "bill_id", "product_id"),
+    "pos_billitem": (
+        "id", "notes", "modifiers", "printer_target", "is_void", "void_reason", "bill_id", "product_id",
+    ),
     "core_brand": ("id", "code", "name", "company_id"),
     "core_store": ("id", "timezone"),
     "core_company": ("id", "timezone"),
@@ -37,6 +41,11 @@ _READ: dict[str, tuple[str, ...]] = {
     "core_user": ("id", "username", "first_name", "last_name"),
     "tables_table": ("id", "number"),
 }  # fmt: skip
+_WISHED: dict[str, tuple[str, ...]] = {
+    ORDER: ("id", "station", "priority", "item_ids", "bill_id"),
+    STATION: ("id", "code", "target_prep_time", "brand_id"),
+}
+"""Tables that a POS may lack; the paper then says less."""
 _UPDATED: dict[str, tuple[str, ...]] = {
     TICKET: ("status", "print_attempts", "printer_ip", "error_message", "last_error_at", "printed_at"),
     PRINTER: ("last_print_at", "last_error_at", "last_error_message", "total_prints", "failed_prints"),
@@ -52,9 +61,12 @@ _HEALTH_COLUMNS = (
 _TEMPLATES = (KITCHEN_TEMPLATE, CHECKER_TEMPLATE)
 _TEMPLATE_COLUMNS = ("is_active", "header_line_1", "header_line_2", "feed_lines", "updated_at", "brand_id")
 _OURS: dict[str, tuple[str, ...]] = {
+    "chain": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "instance": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "job": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "printed_item": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "printer": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "slip": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "schema_version": ("SELECT",),
     "process_id_seq": ("USAGE", "SELECT"),
     "token_seq": ("USAGE",),
@@ -83,6 +95,10 @@ class PosSchema:
     """`inet` or a text type."""
     printer_ip_type: str
     log_ip_type: str
+    has_orders: bool
+    """Whether the kitchen orders are there, which know what is urgent."""
+    has_stations: bool
+    """Whether the stations are there, which know how long a dish may take."""
     has_trigger: bool = field(compare=False)
     """No statement depends on it."""
 
@@ -91,7 +107,9 @@ class PosSchema:
         age = "newer" if self.ticket_has_brand else "older"
         templates = "with" if self.kitchen_template else "without"
         ip = f", printer_ip {self.ticket_ip_type}"
-        return f"{age} POS schema, {templates} template tables, audit table {self.log_table}{ip}"
+        lacks = [table for table, there in ((ORDER, self.has_orders), (STATION, self.has_stations)) if not there]
+        less = f", without {' and '.join(lacks)}" if lacks else ""
+        return f"{age} POS schema, {templates} template tables, audit table {self.log_table}{ip}{less}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +129,10 @@ def introspect(database: Database) -> PosSchema:
     log = _writable(columns, log_table, _LOG_COLUMNS, needed=("timestamp", "action", "ticket_id"))
     health = _writable(columns, HEALTH, _HEALTH_COLUMNS, needed=("printer_id",)) if HEALTH in columns else ()
     templates = {table: found for table in _TEMPLATES if (found := _template(columns, table))}
-    _refuse_rights(database, (log_table, log), health, tuple(templates))
+    wished = frozenset(
+        table for table, names in _WISHED.items() if all(name in columns.get(table, {}) for name in names)
+    )
+    _refuse_rights(database, (log_table, log), health, tuple(templates), wished)
     return PosSchema(
         ticket_has_brand="brand_id" in columns[TICKET],
         log_table=log_table,
@@ -122,6 +143,8 @@ def introspect(database: Database) -> PosSchema:
         ticket_ip_type=columns[TICKET]["printer_ip"].type,
         printer_ip_type=columns[PRINTER]["printer_ip"].type,
         log_ip_type=columns[log_table]["printer_ip"].type if "printer_ip" in log else "text",
+        has_orders=ORDER in wished,
+        has_stations=STATION in wished,
         has_trigger=_has_trigger(database),
     )
 
@@ -133,7 +156,7 @@ def _columns(database: Database) -> dict[str, dict[str, _Column]]:
                   a.attidentity <> '' OR a.atthasdef OR a.attgenerated <> '' AS generated
              FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
             WHERE c.relkind IN ('r', 'p', 'v') AND pg_table_is_visible(c.oid) AND c.relname = ANY(%(names)s)""",
-        {"names": [*_READ, *LOG_TABLES, HEALTH, KITCHEN_TEMPLATE, CHECKER_TEMPLATE]},
+        {"names": [*_READ, *_WISHED, *LOG_TABLES, HEALTH, *_TEMPLATES]},
     )
     found: dict[str, dict[str, _Column]] = {}
     for row in rows:
@@ -171,10 +194,15 @@ def _template(columns: dict[str, dict[str, _Column]], table: str) -> tuple[str, 
 
 
 def _refuse_rights(
-    database: Database, log: tuple[str, tuple[str, ...]], health: tuple[str, ...], templates: tuple[str, ...]
+    database: Database,
+    log: tuple[str, tuple[str, ...]],
+    health: tuple[str, ...],
+    templates: tuple[str, ...],
+    wished: frozenset[str],
 ) -> None:
     """Rights on the columns that statements name suffice; whole rows are read of tickets and templates only."""
     wanted = [(table, name, "SELECT") for table, names in _READ.items() for name in names if table != TICKET]
+    wanted += [(table, name, "SELECT") for table in sorted(wished) for name in _WISHED[table]]
     wanted += [(table, "", "SELECT") for table in (TICKET, *templates)]
     wanted += [(table, name, "UPDATE") for table, names in _UPDATED.items() for name in names]
     wanted += [(log[0], name, "INSERT") for name in log[1]]

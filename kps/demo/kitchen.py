@@ -15,7 +15,7 @@ from kps.demo.virtual_printer import Paper, Speed, VirtualPrinter, picture
 
 RAW_KEPT: Final = 50
 """Papers of each printer that keep their bytes; the texts stay all."""
-_TICKET = re.compile(r"#(\d+)\b")
+_TICKET = re.compile(r"^#(\d+)$", re.MULTILINE)
 _MARK = re.compile(r"POSSIBLE\s+DUPLICATE|MOVED\s+-\s+PART|REPRINT")
 _BACKUP = re.compile(r"BACKUP\s+FOR")
 

@@ -213,6 +213,46 @@ class PosWriter:
             by = user_id(cursor, MANAGER)
         self._change("pos_billitem", bill_item_id, {"is_void": True, "void_reason": reason, "void_by_id": by})
 
+    def order_more(self, bill_id: int, lines: Sequence[Line]) -> list[int]:
+        """The same guests order again: further items on their bill, sent to the kitchen. Returns the tickets' ids."""
+        order = Order(lines=tuple(lines))
+        with self._transaction() as cursor:
+            bill = self._existing_bill(cursor, bill_id)
+            items = self._insert_bill_items(cursor, bill, order, sent=False)
+            return self._send_to_kitchen(cursor, bill, order, items)
+
+    def close_bill(self, bill_id: int, status: str) -> None:
+        """The bill is `paid`, or `cancelled`; the POS writes no ticket for it."""
+        self._change("pos_bill", bill_id, {"status": status, "closed_at": now()})
+
+    def move_table(self, bill_id: int, table: str) -> None:
+        """The guests sit down at another table."""
+        with self._transaction() as cursor:
+            table_id, _ = table_of(cursor, table, self._existing_bill(cursor, bill_id).brand_id)
+        self._change("pos_bill", bill_id, {"table_id": table_id})
+
+    def merge_bills(self, source: int, into: int) -> None:
+        """All items of a bill go to another one, and the empty one is cancelled."""
+        with self._transaction() as cursor:
+            cursor.execute("UPDATE pos_billitem SET bill_id = %s WHERE bill_id = %s", [into, source])
+            cursor.execute("UPDATE pos_bill SET status = 'cancelled' WHERE id = %s", [source])
+
+    def split_item(self, bill_item_id: int, quantity: int) -> int:
+        """So many of an item go to a bill of their own; returns that bill's id. The old item keeps the rest."""
+        with self._transaction() as cursor:
+            cursor.execute("SELECT * FROM pos_billitem WHERE id = %s", [bill_item_id])
+            item = only(cursor)
+            cursor.execute("SELECT * FROM pos_bill WHERE id = %s", [item["bill_id"]])
+            bill = only(cursor)
+            cursor.execute("SELECT nextval(pg_get_serial_sequence('pos_bill', 'id')) AS id")
+            number = int(only(cursor)["id"])
+            insert(cursor, "pos_bill", {**bill, "id": number, "bill_number": f"{bill['bill_number']}-{number}"})
+            part = {name: value for name, value in item.items() if name != "id"}
+            part |= {"bill_id": number, "quantity": quantity, "modifiers": Json(item["modifiers"])}
+            insert(cursor, "pos_billitem", part)
+            cursor.execute("UPDATE pos_billitem SET quantity = quantity - %s WHERE id = %s", [quantity, bill_item_id])
+            return number
+
     # What follows the admin pages.
 
     def reset_to_new(self, ticket_id: int) -> None:
@@ -481,6 +521,11 @@ class PosWriter:
             cursor.execute(statement, [*values.values(), row_id])
             if cursor.rowcount != 1:
                 raise NoSuchRow(f"no row {row_id} in {table}")
+
+    def _existing_bill(self, cursor: RealDictCursor, bill_id: int) -> _Bill:
+        cursor.execute("SELECT * FROM pos_bill WHERE id = %s", [bill_id])
+        row = only(cursor)
+        return _Bill(bill_id, row["bill_number"], row["brand_id"], row["bill_type"], None)
 
     def _existing_ticket(self, ticket_id: int) -> Row:
         found = self.ticket_row(ticket_id)

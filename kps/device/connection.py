@@ -118,6 +118,10 @@ class Device:
         """The descriptor of the held connection, to wait on while idle; None = none is held."""
         return None if self._link is None else self._link.fileno()
 
+    def inherit(self, *, torn: bool) -> None:
+        """Before the first connection: whether a predecessor left something there without an end."""
+        self._debt = Debt.unknown(self.abilities.level, torn=torn)
+
     def ask(self) -> Ready | Unable:
         """Whether it can print now. Connects if need be; callers ask before each ticket and each 20 s when idle."""
         began = time.monotonic()

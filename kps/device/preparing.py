@@ -45,10 +45,14 @@ class Debt:
     """The same by a fence."""
 
     @staticmethod
-    def unknown(level: ProofLevel | None) -> Debt:
-        """At a process's first connection: its predecessor may have died in the middle of anything."""
+    def unknown(level: ProofLevel | None, *, torn: bool = False) -> Debt:
+        """At a process's first connection: its predecessor may have died in the middle of anything.
+
+        `torn`: it is on record that something was left there without an end. A device that nobody has looked at gets
+        its NULs only then.
+        """
         proven = level is not None and level.proves_paper
-        return Debt(_LARGEST_PICTURE if proven else 0)
+        return Debt(_LARGEST_PICTURE if proven or torn else 0)
 
     @staticmethod
     def of(data: bytes, accepted: int, level: ProofLevel, ids: ProcessIds | None) -> Debt:

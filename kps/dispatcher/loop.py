@@ -20,13 +20,14 @@ from kps.core.routing import (
     covers,
     decide,
     is_whole,
+    printer_for_slip,
     route,
 )
-from kps.core.tickets import PrinterKey, TicketId
+from kps.core.tickets import PrinterKey, TicketId, Token
 from kps.crash import Point, crash_point
 from kps.database import Database, DatabaseTrouble
 from kps.database.listen import Listener
-from kps.database.queue import Claimed, Queue
+from kps.database.queue import Claimed, Queue, WaitingSlip
 from kps.database.statements import CHANNEL_PRINTER
 from kps.dispatcher.mailboxes import Mailbox
 from kps.process.channels import PeerGone
@@ -43,6 +44,8 @@ OUTAGE_S = 60.0
 GRACE_LOOK_S = 0.1
 RESCUE_EVERY_S = 5.0
 DEVICES_EVERY_S = 1.0
+SLIPS_EVERY_S = 2.0
+"""Between looks for what stations must be told."""
 RETRY_DATABASE_S = (0.05, 0.1, 0.25, 0.5, 1.0)
 NOTHING_TO_DO_S = 0.5
 """Longest wait of the loop: the control pipe is in it too, and the heart beats."""
@@ -78,6 +81,8 @@ class Dispatcher:
         self._unwhole: dict[TicketId, _Growing] = {}
         self._look_due = 0.0
         self._rescue_due = 0.0
+        self._slips_due = 0.0
+        self._slips_wait = False
         self._rounds_due = FOREVER
         self._rounds_known = False
         # A dispatcher that takes over from a dead one has no outage behind it: tickets were held while it looked.
@@ -109,7 +114,7 @@ class Dispatcher:
             self._rounds_due = FOREVER
             self._rounds_known = False
             self._look_now()
-        if self._rows_known and not self._draining and monotonic() >= self._look_due:
+        if self._rows_known and not self._draining and monotonic() >= min(self._look_due, self._slips_due):
             self._try_to_work()
         self._wait()
 
@@ -222,6 +227,7 @@ class Dispatcher:
         if self._first_look:
             self._fail_stale()
             self._first_look = False
+        self._tell_stations()
         tickets = [ticket for ticket in self._queue.look(self._depth()) if self._is_ours(ticket)]
         self._slot.set(Cell.LAST_POLL, time.time())
         self._forget_all_but(tickets)
@@ -372,6 +378,52 @@ class Dispatcher:
             self._queue.release([(claimed.ticket, claimed.token)], "its printer process is gone")
             log.warning("released", extra={"cause": "hand-over", "ticket": claimed.ticket, "printer": claimed.key})
 
+    # -- slips -----------------------------------------------------------------------------------------------------
+
+    def _tell_stations(self) -> None:
+        """Make slips of what has happened since the last look, and hand out those that are open.
+
+        They go before tickets: a printer that is busy all the time must not keep a VOID from its cooks.
+        """
+        due = monotonic() >= self._slips_due
+        if due:
+            settings = self._settings
+            made = self._queue.make_slips(minutes=settings.void_slip_minutes, stations=settings.void_slip_stations)
+            self._slot.add(Cell.SLIPS_MADE, made)
+        if due or self._slips_wait:
+            waiting = [self._hand_out(slip) for slip in self._queue.look_slips()]
+            self._slips_wait = any(waiting)
+            self._slips_due = monotonic() + SLIPS_EVERY_S
+
+    def _hand_out(self, slip: WaitingSlip) -> bool:
+        """Give a slip to the printer that it belongs to, if that is ours; True = it waits for room there."""
+        if slip.over:
+            if self._queue.give_up_slip(slip, "too old, or tried too often"):
+                self._slot.add(Cell.SLIPS_GIVEN_UP)
+                log.error("slip given up", extra={"slip": slip.id, "kind": slip.kind, "station": slip.station})
+            return False
+        rows = self._rows if slip.target else route(self._rows, slip.station, slip.brand)
+        row = None if slip.waits else printer_for_slip(rows, slip.target, self._devices)
+        box = None if row is None else self._mailboxes.get(row.key)
+        if row is None or box is None or not (box.greeted and box.reconciled and box.epoch):
+            return False
+        if box.room <= 0:
+            return True
+        token = self._queue.claim_slip(slip, row, box.epoch)
+        if token is not None:
+            self._hand_over_slip(box, slip, token)
+        return False
+
+    def _hand_over_slip(self, box: Mailbox, slip: WaitingSlip, token: Token) -> None:
+        try:
+            box.hand_over_slip(slip.id, token)
+            box.room -= 1
+        except PeerGone:
+            self._close_mailbox(box.key)
+            self._queue.release_slips([(slip.id, token)])
+
+    # -- rounds ----------------------------------------------------------------------------------------------------
+
     def _end_rounds(self, ended: list[tuple[Waiting, EndRound]]) -> None:
         for same in _grouped(ended):
             tickets, end = [ticket for ticket, _ in same], same[0][1]
@@ -464,7 +516,8 @@ class Dispatcher:
     def _wait(self) -> None:
         timeout = min(NOTHING_TO_DO_S, self._listener.due_in())
         if self._rows_known and not self._draining:
-            timeout = max(0.0, min(timeout, self._look_due - monotonic(), self._rounds_due - monotonic()))
+            due = min(self._look_due, self._rounds_due, self._slips_due)
+            timeout = max(0.0, min(timeout, due - monotonic()))
         sources: list[object] = [self._control, *(box.channel for box in self._mailboxes.values())]
         if self._listener.fileno() is not None:
             sources.append(self._listener.fileno())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from kps.core.slips import SlipId
 from kps.core.tickets import PrinterKey, TicketId, Token
 from kps.process.channels import Channel, PeerGone
 
@@ -26,6 +27,11 @@ class Mailbox:
     def hand_over(self, ticket: TicketId, token: Token) -> None:
         """Give a claimed ticket to the printer. Raises PeerGone."""
         self.channel.send(("ticket", ticket, token))
+        self.held.add(token)
+
+    def hand_over_slip(self, slip: SlipId, token: Token) -> None:
+        """Give a claimed slip to the printer. Raises PeerGone."""
+        self.channel.send(("slip", slip, token))
         self.held.add(token)
 
     def read(self) -> bool:

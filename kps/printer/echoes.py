@@ -1,4 +1,4 @@
-"""Process IDs that a printer says: which ticket each belongs to, and what follows for one that was given up."""
+"""Process IDs that a printer says: which are ours, and what follows for a ticket that was given up."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from collections import OrderedDict
 
 from kps.core.proof import ProcessIds, process_id_value
-from kps.core.tickets import ProofLevel, TicketId
+from kps.core.tickets import ProofLevel
 from kps.database.queue import Queue
 from kps.printer.watch import DeviceWatch
 from kps.process.slots import Cell, Slot
@@ -26,15 +26,15 @@ class Echoes:
         self._queue = queue
         self._slot = slot
         self._watch = watch
-        self._known: OrderedDict[bytes, TicketId] = OrderedDict()
+        self._known: OrderedDict[bytes, None] = OrderedDict()
         self._given_up: set[bytes] = set()
         self._waiting: list[bytes] = []
         self._lies = 0
 
-    def sent(self, ticket: TicketId, ids: ProcessIds, *, proven: bool) -> None:
+    def sent(self, ids: ProcessIds, *, proven: bool) -> None:
         """A sending has ended; its IDs are ours from now on."""
         for process_id in (ids.ticket, ids.again, ids.after):
-            self._known[process_id] = ticket
+            self._known[process_id] = None
         if proven:
             self._lies = 0
         else:

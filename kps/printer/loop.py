@@ -10,15 +10,30 @@ from multiprocessing.connection import wait
 from typing import assert_never
 
 from kps.core.document import Unrenderable, compose
+from kps.core.proof import ProcessIds
 from kps.core.retry import Backoff
+from kps.core.slip_document import compose_slip
+from kps.core.slips import Slip, SlipId
 from kps.core.status import PrinterStatus
-from kps.core.tickets import NotPrinted, Outcome, Printed, Reason, TicketId, Token, Uncertain, Unprintable
+from kps.core.tickets import (
+    NotPrinted,
+    Outcome,
+    PaperFormat,
+    Printed,
+    Reason,
+    Ticket,
+    TicketId,
+    Token,
+    Uncertain,
+    Unprintable,
+)
 from kps.crash import Point, crash_point
 from kps.database import Database, DatabaseTrouble
-from kps.database.queue import ClaimLost, LeaseEnded, Queue, Sending, Withdrawn
+from kps.database.queue import ClaimLost, LeaseEnded, Queue, Withdrawn
 from kps.device.connection import Ready, Unable
 from kps.device.preparing import PUSH_ALL
 from kps.paper.escpos import render, warm_up
+from kps.paper.style import style_of
 from kps.printer.config import DeviceConfig
 from kps.printer.echoes import Echoes
 from kps.printer.watch import DeviceWatch
@@ -36,6 +51,8 @@ BEAT_S = 0.5
 LAST_WORDS_S = 8.0
 """How long an outcome is kept for the database after the supervisor has gone."""
 _SETTLE_AGAIN = Backoff(first=0.05, cap=1.0)
+SLIP_AGAIN_S = 0.5
+"""A slip of which no byte has left is given to the next printer after this long."""
 _PROMISE_AGAIN = Backoff(first=1.0, cap=30.0)
 
 log = logging.getLogger("kps.printer")
@@ -54,10 +71,37 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class SlipClaim:
+    """The same for a slip."""
+
+    slip: SlipId
+    token: Token
+
+
+Work = Claim | SlipClaim
+
+
+@dataclass(frozen=True, slots=True)
+class Promised:
+    """What is to be put on paper, now that the database knows of it."""
+
+    content: Ticket | Slip
+    paper: PaperFormat
+    ids: ProcessIds
+
+    @property
+    def marked(self) -> bool:
+        """Whether the paper says that there may be another one."""
+        if isinstance(self.content, Slip):
+            return self.content.possible_duplicate
+        return self.content.marks.possible_duplicate or bool(self.content.marks.moved_from)
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """An outcome that the database must learn of before anything else is printed."""
 
-    claim: Claim
+    claim: Work
     outcome: Outcome
     asked: bool
     duration_ms: int
@@ -75,7 +119,14 @@ class PrinterProcess:
         self._log_handle = tools.log
         self._orders = start.orders
         self._database = Database(start.settings.database, start.name, pulse=self._slot.beat)
-        self._queue = Queue(self._database, start.schema, start.owner, start.settings.instance_name)
+        self._queue = Queue(
+            self._database,
+            start.schema,
+            start.owner,
+            start.settings.instance_name,
+            day_start_minutes=start.settings.day_start_minutes,
+        )
+        self._style = style_of(start.settings)
         self._watch = DeviceWatch(
             self._queue,
             self._slot,
@@ -88,7 +139,7 @@ class PrinterProcess:
         )
         self._echoes = Echoes(self._queue, self._slot, self._watch)
         self._mailbox: Channel | None = None
-        self._claims: deque[Claim] = deque()
+        self._claims: deque[Work] = deque()
         self._result: Result | None = None
         self._settle_failures = 0
         self._settle_due = 0.0
@@ -103,6 +154,7 @@ class PrinterProcess:
         """Work until told to end."""
         self._slot.set(Cell.STAGE, Stage.IDLE)
         warm_up()
+        self._inherit()
         try:
             self._control.send(("up",))
             while True:
@@ -110,6 +162,15 @@ class PrinterProcess:
         except (Stopped, PeerGone):
             self._watch.device.close()
             self._database.close()
+
+    def _inherit(self) -> None:
+        """What a predecessor has left in the device; if nobody can say, something."""
+        try:
+            torn = self._queue.torn(self._watch.config.key)
+        except DatabaseTrouble:
+            # Counted by the connection. NULs that are not needed do no harm; a picture that waits for them would.
+            torn = True
+        self._watch.device.inherit(torn=torn)
 
     def step(self) -> None:
         """Record what is not recorded, else print what is next, else keep the device awake; then wait."""
@@ -183,9 +244,11 @@ class PrinterProcess:
         match message:
             case ("ticket", int(ticket), int(token)):
                 self._claims.append(Claim(TicketId(ticket), Token(token)))
-                self._slot.set(Cell.HELD, len(self._claims))
+            case ("slip", int(slip), int(token)):
+                self._claims.append(SlipClaim(SlipId(slip), Token(token)))
             case _:
                 log.error("unknown message", extra={"text": str(message[0])})
+        self._slot.set(Cell.HELD, len(self._claims))
 
     def _post(self, message: tuple[object, ...]) -> None:
         if self._mailbox is None:
@@ -204,7 +267,7 @@ class PrinterProcess:
             self._give_back(list(self._claims), "its printer process ends")
         if self._result is not None:
             if gone and monotonic() - (self._gone_at or 0.0) > LAST_WORDS_S:
-                log.error("outcome not recorded", extra={"ticket": self._result.claim.ticket})
+                log.error("outcome not recorded", extra=_named(self._result.claim))
                 raise Stopped
             return
         raise Stopped
@@ -213,7 +276,7 @@ class PrinterProcess:
 
     def _print_next(self) -> None:
         claim = self._claims[0]
-        self._slot.set(Cell.TICKET, claim.ticket)
+        self._slot.set(Cell.TICKET, claim.ticket if isinstance(claim, Claim) else 0)
         self._slot.set(Cell.TOKEN, claim.token)
         self._slot.set(Cell.STAGE, Stage.TAKEN)
         began = monotonic()
@@ -228,17 +291,22 @@ class PrinterProcess:
         self._slot.set(Cell.TICKET, 0)
         self._slot.set(Cell.HELD, len(self._claims))
 
-    def _send(self, claim: Claim, began: float) -> None:
+    def _promise(self, claim: Work) -> Promised:
+        """Bytes may leave from now on. Raises ClaimLost, LeaseEnded, Withdrawn, DatabaseTrouble."""
+        if isinstance(claim, SlipClaim):
+            slip = self._queue.sending_slip(claim.slip, claim.token, self._watch.config.rows, need_s=LEASE_NEED_S)
+            return Promised(slip.slip, slip.paper, slip.ids)
+        sending = self._queue.sending(
+            claim.ticket, claim.token, need_s=LEASE_NEED_S, late_after_minutes=self._settings.late_after_minutes
+        )
+        return Promised(sending.ticket, sending.paper, sending.ids)
+
+    def _send(self, claim: Work, began: float) -> None:
         try:
-            sending = self._queue.sending(
-                claim.ticket,
-                claim.token,
-                need_s=LEASE_NEED_S,
-                late_after_minutes=self._settings.late_after_minutes,
-            )
+            promised = self._promise(claim)
         except LeaseEnded:
             # Still ours: it waits for the lease, or is given back by whoever takes it over.
-            log.warning("lease not trusted", extra={"ticket": claim.ticket})
+            log.warning("lease not trusted", extra=_named(claim))
             self._may_promise_again()
             self._wait()
             return
@@ -256,23 +324,23 @@ class PrinterProcess:
         self._may_promise_again()
         self._claims.popleft()
         crash_point(Point.PROMISED)
-        outcome = self._put_on_paper(sending)
+        outcome = self._put_on_paper(promised)
         self._in_hold = False
-        self._echoes.sent(claim.ticket, sending.ids, proven=isinstance(outcome, Printed))
-        marks = sending.ticket.marks
-        marked = marks.possible_duplicate or bool(marks.moved_from)
-        self._slot.add(Cell.MARKED, float(marked and not isinstance(outcome, (NotPrinted, Unprintable))))
-        self._conclude(Result(claim, outcome, True, _ms(began), marked))
+        self._echoes.sent(promised.ids, proven=isinstance(outcome, Printed))
+        if isinstance(claim, Claim):
+            may_be_out = not isinstance(outcome, (NotPrinted, Unprintable))
+            self._slot.add(Cell.MARKED, float(promised.marked and may_be_out))
+        self._conclude(Result(claim, outcome, True, _ms(began), promised.marked))
 
-    def _lost_promise(self, claim: Claim, trouble: DatabaseTrouble) -> None:
+    def _lost_promise(self, claim: Work, trouble: DatabaseTrouble) -> None:
         """Whether the promise was committed is unknown. No byte has left: that is recorded, so no mark follows."""
-        log.warning("database trouble", extra={"cause": trouble.sentence, "ticket": claim.ticket})
+        log.warning("database trouble", extra={"cause": trouble.sentence} | _named(claim))
         self._claims.popleft()
         self._conclude(
             Result(claim, NotPrinted(Reason.RELEASED, "the database was away"), False, 1, False), at_once=False
         )
 
-    def _refused_promise(self, claim: Claim, trouble: DatabaseTrouble) -> None:
+    def _refused_promise(self, claim: Work, trouble: DatabaseTrouble) -> None:
         """Nothing was promised, and whoever gets the ticket next would meet the same: it stays ours, for a later try.
 
         To give it back would bring it to us again at once, with two audit rows each time.
@@ -283,7 +351,7 @@ class PrinterProcess:
             self._slot.set(Cell.DATABASE_TROUBLE_SINCE, monotonic())
         log.warning(
             "database trouble",
-            extra={"cause": trouble.sentence, "ticket": claim.ticket, "failures": self._refusals},
+            extra={"cause": trouble.sentence, "failures": self._refusals} | _named(claim),
         )
 
     def _may_promise_again(self) -> None:
@@ -297,20 +365,24 @@ class PrinterProcess:
             self._promise_due = 0.0
             self._slot.set(Cell.DATABASE_TROUBLE_SINCE, 0.0)
 
-    def _forget(self, claim: Claim, why: Exception) -> None:
+    def _forget(self, claim: Work, why: Exception) -> None:
         if isinstance(why, ClaimLost):
             self._slot.add(Cell.STALE_TOKENS)
-            log.warning("claim lost", extra={"ticket": claim.ticket, "token": claim.token})
+            log.warning("claim lost", extra={"token": claim.token} | _named(claim))
         else:
-            log.info("ticket withdrawn", extra={"ticket": claim.ticket, "cause": str(why)})
+            log.info("ticket withdrawn", extra={"cause": str(why)} | _named(claim))
         self._post(("room", claim.token))
 
-    def _put_on_paper(self, sending: Sending) -> Outcome:
+    def _put_on_paper(self, promised: Promised) -> Outcome:
         watch = self._watch
+        content, paper = promised.content, promised.paper
         try:
-            document = compose(sending.ticket, sending.paper)
+            if isinstance(content, Slip):
+                document = compose_slip(content, paper, self._style)
+            else:
+                document = compose(content, paper, self._style)
             pushes = watch.device.abilities.pushes
-            data = render(document, sending.paper, after_reset=PUSH_ALL if pushes else b"")
+            data = render(document, paper, font_dirs=self._settings.font_dirs, after_reset=PUSH_ALL if pushes else b"")
         except Unrenderable as why:
             return Unprintable(why.reason, str(why))
         return watch.device.send(
@@ -319,7 +391,7 @@ class PrinterProcess:
             first_byte=self._first_byte,
             blocked=self._blocked,
             hold_s=self._settings.hold_s,
-            ids=sending.ids,
+            ids=promised.ids,
             lines=document.height,
         )
 
@@ -353,7 +425,21 @@ class PrinterProcess:
         if at_once:
             self._settle()
 
+    def _tell_slip(self, claim: SlipClaim, result: Result) -> None:
+        fields: dict[str, object] = {"slip": claim.slip, "ms": result.duration_ms}
+        match result.outcome:
+            case Printed(level, sent_bytes):
+                self._slot.add(Cell.SLIPS_PRINTED)
+                log.info("slip printed", extra=fields | {"proof": level.value, "bytes": sent_bytes})
+            case NotPrinted(reason, text) | Uncertain(reason, text) | Unprintable(reason, text):
+                log.warning("slip not printed", extra=fields | {"cause": reason.value, "text": text})
+            case unexpected:
+                assert_never(unexpected)
+
     def _tell(self, result: Result) -> None:
+        if isinstance(result.claim, SlipClaim):
+            self._tell_slip(result.claim, result)
+            return
         fields = {"ticket": result.claim.ticket, "ms": result.duration_ms}
         match result.outcome:
             case Printed(level, sent_bytes):
@@ -391,13 +477,13 @@ class PrinterProcess:
             crash_point(Point.SETTLED)
         except ClaimLost:
             self._slot.add(Cell.STALE_TOKENS)
-            log.warning("claim lost", extra={"ticket": result.claim.ticket, "token": result.claim.token})
+            log.warning("claim lost", extra={"token": result.claim.token} | _named(result.claim))
         except DatabaseTrouble as trouble:
             self._settle_failures += 1
             self._settle_due = monotonic() + _SETTLE_AGAIN.delay(self._settle_failures, random.random())  # noqa: S311
             if self._settle_failures == 1:
                 self._slot.set(Cell.DATABASE_TROUBLE_SINCE, monotonic())
-                log.warning("database trouble", extra={"cause": trouble.sentence, "ticket": result.claim.ticket})
+                log.warning("database trouble", extra={"cause": trouble.sentence} | _named(result.claim))
             return
         if self._settle_failures:
             self._slot.set(Cell.DATABASE_TROUBLE_SINCE, 0.0)
@@ -406,12 +492,18 @@ class PrinterProcess:
         self._post(("room", result.claim.token))
 
     def _write(self, result: Result) -> None:
+        claim = result.claim
+        if isinstance(claim, SlipClaim):
+            unsent = isinstance(result.outcome, NotPrinted)
+            delay_s = SLIP_AGAIN_S if unsent else self._settings.retry_delay_s
+            self._queue.settle_slip(claim.slip, claim.token, result.outcome, delay_s=delay_s)
+            return
         if not result.asked:
-            self._queue.settle_unsent(result.claim.ticket, result.claim.token)
+            self._queue.settle_unsent(claim.ticket, claim.token)
             return
         self._queue.settle(
-            result.claim.ticket,
-            result.claim.token,
+            claim.ticket,
+            claim.token,
             result.outcome,
             duration_ms=result.duration_ms,
             # A ticket that cannot be put on paper says nothing about the printer.
@@ -419,19 +511,20 @@ class PrinterProcess:
             possible_duplicate=result.possible_duplicate,
         )
 
-    def _give_back(self, claims: list[Claim], why: str) -> None:
+    def _give_back(self, claims: list[Work], why: str) -> None:
         """Give claims back unmarked. If the database is away they stay ours, and are tried again later."""
         if not claims:
             return
         try:
-            self._queue.release([(claim.ticket, claim.token) for claim in claims], why)
+            self._queue.release([(one.ticket, one.token) for one in claims if isinstance(one, Claim)], why)
+            self._queue.release_slips([(one.slip, one.token) for one in claims if isinstance(one, SlipClaim)])
         except DatabaseTrouble as trouble:
             log.warning("database trouble", extra={"cause": trouble.sentence})
             return
         for claim in claims:
             self._claims.remove(claim)
-            self._slot.add(Cell.RELEASED)
-            log.info("released", extra={"ticket": claim.ticket, "cause": why})
+            self._slot.add(Cell.RELEASED, float(isinstance(claim, Claim)))
+            log.info("released", extra={"cause": why} | _named(claim))
             self._post(("room", claim.token))
         self._slot.set(Cell.HELD, len(self._claims))
 
@@ -477,6 +570,11 @@ class PrinterProcess:
         if device in wait(sources, max(0.005, timeout)):  # type: ignore[arg-type]
             # An idle printer that says something, or closes, has news: power off, or a status of its own accord.
             self._watch.due = 0.0
+
+
+def _named(claim: Work) -> dict[str, object]:
+    """The log's field for what is being printed."""
+    return {"slip": claim.slip} if isinstance(claim, SlipClaim) else {"ticket": claim.ticket}
 
 
 def _ms(began: float) -> int:

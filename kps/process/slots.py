@@ -83,6 +83,11 @@ class Cell(IntEnum):
     """Tickets that a blocked printer threw away, proven."""
     RUNG = 39
     """The device's proof level in force, as its place in ProofLevel, from 1; 0 = not known yet."""
+    SLIPS_MADE = 60
+    """Slips that this dispatcher has made."""
+    SLIPS_PRINTED = 61
+    SLIPS_GIVEN_UP = 62
+    """Slips that nobody was told any more: too old, or no printer took them."""
     PRINT_SECONDS = 40
     BUCKETS = 41
 
@@ -99,6 +104,7 @@ COUNTERS = frozenset(
         Cell.NOT_PRINTED, Cell.UNCERTAIN, Cell.UNPRINTABLE, *PRINTED_CELL.values(), Cell.FAILED, Cell.CLAIMED,
         Cell.POLL_FOUND_WORK, Cell.LISTENER_RECONNECTS, Cell.ROUNDS_ENDED, Cell.RESCUED, Cell.FAILOVERS,
         Cell.RECONCILED, Cell.RELEASED, Cell.DEMOTED, Cell.LATE_PROOFS, Cell.STRAY_IDS, Cell.CLEARED,
+        Cell.SLIPS_MADE, Cell.SLIPS_PRINTED, Cell.SLIPS_GIVEN_UP,
     }
 )  # fmt: skip
 

@@ -120,6 +120,7 @@ def _child(child: Child, now: float) -> ChildView:
         marked_copies=int(cells[Cell.MARKED]),
         stale_tokens=int(cells[Cell.STALE_TOKENS]),
         cleared=int(cells[Cell.CLEARED]),
+        slips=int(cells[Cell.SLIPS_PRINTED]),
         late_proofs=int(cells[Cell.LATE_PROOFS]),
         stray_ids=int(cells[Cell.STRAY_IDS]),
         demotions=int(cells[Cell.DEMOTED]),
@@ -216,6 +217,8 @@ def _counters(dispatcher: Child, facts: Facts) -> dict[str, float]:
     cells = dispatcher.cells
     counters = {cell.name.lower(): cells[cell] for cell in COUNTERS if Cell.CLAIMED <= cell <= Cell.RECONCILED}
     counters["claims"] = counters.pop("claimed")
+    counters["slips_made"] = cells[Cell.SLIPS_MADE]
+    counters["slips_given_up"] = cells[Cell.SLIPS_GIVEN_UP]
     counters["held_tickets"] = cells[Cell.HELD_TICKETS]
     counters["log_records_dropped"] = facts.log_dropped
     counters["listener_proven"] = cells[Cell.LISTENER_PROVEN]

@@ -53,6 +53,9 @@ METRICS: tuple[MetricInfo, ...] = (
     MetricInfo(
         "kps_marked_copies_total", "counter", ("printer",), "Copies printed with a POSSIBLE DUPLICATE or MOVED mark."
     ),
+    MetricInfo("kps_slips_printed_total", "counter", ("printer",), "VOID, outage and catch-up slips printed."),
+    MetricInfo("kps_slips_made_total", "counter", (), "Slips made of events that stations must know of."),
+    MetricInfo("kps_slips_given_up_total", "counter", (), "Slips that no printer took in time."),
     MetricInfo("kps_cleared_tickets_total", "counter", ("printer",), "Tickets that a blocked printer threw away."),
     MetricInfo("kps_late_proofs_total", "counter", ("printer",), "Copies that were given up and proven afterwards."),
     MetricInfo("kps_stray_process_ids_total", "counter", ("printer",), "Process IDs that no ticket ever had."),
@@ -172,6 +175,8 @@ def _dispatcher(samples: _Samples, now: Snapshot) -> None:
         ("kps_claims_total", "claims"),
         ("kps_rounds_ended_total", "rounds_ended"),
         ("kps_tickets_rescued_total", "rescued"),
+        ("kps_slips_made_total", "slips_made"),
+        ("kps_slips_given_up_total", "slips_given_up"),
         ("kps_poll_found_work_total", "poll_found_work"),
         ("kps_listener_reconnects_total", "listener_reconnects"),
     ):
@@ -201,6 +206,7 @@ def _printer_process(samples: _Samples, child: ChildView, label: str) -> None:
     samples.put("kps_printer_reconnects_total", child.reconnects, label)
     samples.put("kps_printer_sent_bytes_total", child.bytes_sent, label)
     samples.put("kps_marked_copies_total", child.marked_copies, label)
+    samples.put("kps_slips_printed_total", child.slips, label)
     samples.put("kps_cleared_tickets_total", child.cleared, label)
     samples.put("kps_late_proofs_total", child.late_proofs, label)
     samples.put("kps_stray_process_ids_total", child.stray_ids, label)

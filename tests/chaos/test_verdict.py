@@ -87,3 +87,10 @@ def test_tickets_of_two_stations_on_one_backup_may_pass_each_other() -> None:
 
 def test_a_number_on_paper_that_no_ticket_has_is_told() -> None:
     assert judge([printed(1)], {"kitchen-1": [piece(1), piece(9)]}).strangers == [9]
+
+
+def test_a_slip_that_names_a_queue_number_is_no_ticket_and_marks_none() -> None:
+    slip = "VOID\nQUEUE 7\nDO NOT COOK\n2 x Soto\nslip #3"
+    assert pieces("bar-1", [slip]) == []
+    again = f"POSSIBLE DUPLICATE - CHECK bar-1\n{slip}"
+    assert pieces("bar-1", [f"{again}\n{PAPER}"]) == [Piece("bar-1", 7, whole=True, marked=False)]

@@ -11,6 +11,10 @@ from typing import Final
 MARKS: Final = ("POSSIBLE DUPLICATE", "REPRINT -", "MOVED -")
 """A heading that begins so tells the cook that there may be, or is, another copy."""
 _QUEUE: Final = re.compile(r"QUEUE (\d+)")
+_SLIP: Final = re.compile(r"slip #\d+")
+"""The last line of a slip: it tells of tickets, and is none."""
+_SLIPS: Final = ("VOID", "CANCELLED", "TABLE CHANGED")
+"""The first line of a slip that names a queue number as a ticket does."""
 _CODE: Final = re.compile(r"#(\d+)")
 
 SAYS_SENT_ONLY: Final = frozenset({"realtime", "none"})
@@ -70,10 +74,16 @@ def pieces(printer: str, texts: Iterable[str]) -> list[Piece]:
     """
     found: list[Piece] = []
     for text in texts:
-        marked, queue = False, None
+        marked, queue, slip = False, None, False
         for line in map(str.strip, text.splitlines()):
             if line.startswith(MARKS):
                 marked = True
+            elif line in _SLIPS:
+                slip = True
+            elif _SLIP.fullmatch(line):
+                marked, slip = False, False
+            elif slip:
+                continue
             elif match := _QUEUE.fullmatch(line):
                 if queue is not None:
                     found.append(Piece(printer, queue[0], False, queue[1]))

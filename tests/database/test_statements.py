@@ -22,7 +22,7 @@ def test_every_statement_can_be_prepared_on_every_age_of_schema(fixture: str, re
     database = Database(settings, "test")
     try:
         schema = introspect(database)
-        assert migrate(database, automatic=True) == ["0001_queue.sql", "0002_proof.sql"]
+        assert migrate(database, automatic=True) == ["0001_queue.sql", "0002_proof.sql", "0003_paper.sql"]
         install_trigger(database)
         assert introspect(database).has_trigger
         found = statements(schema)

@@ -300,7 +300,7 @@ class Shop:
 
     def papers_of(self, ticket: int) -> list[tuple[str, str]]:
         """(printer, text) of every paper that carries the ticket's id."""
-        code = re.compile(rf"#{ticket}\b")
+        code = re.compile(rf"^#{ticket}$", re.MULTILINE)
         return [
             (name, text) for name, printer in self.printers.items() for text in printer.texts() if code.search(text)
         ]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from kps.database.connection import Statement
 from kps.database.schema import PosSchema
-from kps.database.statements import dispatching, keeping, printing
+from kps.database.statements import dispatching, keeping, paper, printing, slips
 from kps.database.statements.parts import CHANNEL_PRINTER, CHANNEL_TICKET
 
 __all__ = ["CHANNEL_PRINTER", "CHANNEL_TICKET", "Statements", "statements"]
@@ -24,6 +24,8 @@ class Statements:
     look: Statement
     claim: Statement
     sending: Statement
+    preview: Statement
+    whereabouts: Statement
     standing: Statement
     withdraw: Statement
     settle: Statement
@@ -55,10 +57,20 @@ class Statements:
     late_proof: Statement
     came_back: Statement
     recent_id: Statement
+    torn: Statement
     unproven: Statement
     health: Statement
     prune_health: Statement
     counts: Statement
+    make_slips: Statement
+    look_slips: Statement
+    claim_slip: Statement
+    give_up_slip: Statement
+    sending_slip: Statement
+    standing_slip: Statement
+    settle_slip: Statement
+    release_slips: Statement
+    reconcile_slips: Statement
 
 
 def statements(schema: PosSchema) -> Statements:
@@ -66,7 +78,9 @@ def statements(schema: PosSchema) -> Statements:
     return Statements(
         look=dispatching.look(schema),
         claim=dispatching.claim(schema),
-        sending=printing.sending(schema),
+        sending=paper.sending(schema),
+        preview=paper.preview(schema),
+        whereabouts=paper.whereabouts(schema),
         standing=printing.standing(),
         withdraw=printing.withdraw(),
         settle=printing.settle(schema),
@@ -98,8 +112,18 @@ def statements(schema: PosSchema) -> Statements:
         late_proof=printing.late_proof(schema),
         came_back=printing.came_back(schema),
         recent_id=printing.RECENT_ID,
+        torn=printing.TORN,
         unproven=keeping.UNPROVEN,
         health=printing.health(schema),
         prune_health=printing.prune_health(schema),
         counts=keeping.counts(),
+        make_slips=slips.make(schema),
+        look_slips=slips.LOOK,
+        claim_slip=slips.CLAIM,
+        give_up_slip=slips.GIVE_UP,
+        sending_slip=slips.sending(schema),
+        standing_slip=slips.STANDING,
+        settle_slip=slips.SETTLE,
+        release_slips=slips.RELEASE,
+        reconcile_slips=slips.RECONCILE,
     )

@@ -73,8 +73,8 @@ def claim(schema: PosSchema) -> Statement:
         "claim",
         f"""WITH want AS MATERIALIZED (
   SELECT * FROM unnest({{ids:bigint[]}}, {{tokens:bigint[]}}, {{keys:text[]}}, {{epochs:bigint[]}}, {{rows:bigint[]}},
-                       {{names:text[]}}, {{backups:text[]}})
-       AS w(id, token, printer_key, epoch, row_id, name, backup_for)
+                       {{names:text[]}}, {{backups:text[]}}, {{backup_keys:text[]}}, {{reasons:text[]}})
+       AS w(id, token, printer_key, epoch, row_id, name, backup_for, backup_for_key, backup_reason)
 ), mine AS MATERIALIZED (
   SELECT p.printer_key, p.epoch FROM kps.printer p
    WHERE p.owner = {{me:uuid}} AND p.expires_at > clock_timestamp()
@@ -87,9 +87,10 @@ def claim(schema: PosSchema) -> Statement:
    WHERE t.status = 'new' AND coalesce(j.token, 0) = w.token
    ORDER BY t.id FOR UPDATE OF t SKIP LOCKED
 ), job AS (
-  INSERT INTO kps.job AS j (ticket_id, state, epoch, owner, printer_key, printer_id, printer_name, backup_for, sends,
-                            round_open, claimed_at)
-  SELECT w.id, 'claimed', w.epoch, {{me:uuid}}, w.printer_key, w.row_id, w.name, w.backup_for,
+  INSERT INTO kps.job AS j (ticket_id, state, epoch, owner, printer_key, printer_id, printer_name, backup_for,
+                            backup_for_key, backup_reason, sends, round_open, claimed_at)
+  SELECT w.id, 'claimed', w.epoch, {{me:uuid}}, w.printer_key, w.row_id, w.name, w.backup_for, w.backup_for_key,
+         w.backup_reason,
          -- somebody else has tried this ticket before we knew it: bytes may have left
          CASE WHEN pick.print_attempts > 0 THEN 1 ELSE 0 END, true, clock_timestamp()
     FROM want w JOIN pick ON pick.id = w.id ORDER BY w.id
@@ -97,7 +98,9 @@ def claim(schema: PosSchema) -> Statement:
      SET state = 'claimed', token = nextval('kps.token_seq'), epoch = excluded.epoch, owner = excluded.owner,
          printer_key = excluded.printer_key, printer_id = excluded.printer_id, printer_name = excluded.printer_name,
          {LEFT_BEHIND},
-         backup_for = excluded.backup_for, round_open = true, not_before = NULL, claimed_at = clock_timestamp(),
+         backup_for = excluded.backup_for, backup_for_key = excluded.backup_for_key,
+         backup_reason = excluded.backup_reason, elsewhere_told = false,
+         round_open = true, not_before = NULL, claimed_at = clock_timestamp(),
          sending_at = NULL, finished_at = NULL, unreached = false, unrouted_at = NULL,
          tried = CASE WHEN j.state IN ('printed', 'failed') OR NOT j.round_open THEN '{{}}' ELSE j.tried END,
          late_proof = '{{}}',

@@ -262,6 +262,18 @@ def sweep() -> Statement:
 ), old AS (
   DELETE FROM kps.instance i WHERE i.seen_at < clock_timestamp() - interval '1 day'
     AND i.owner <> {{me:uuid}} RETURNING 1
+), chain AS (
+  DELETE FROM kps.chain c WHERE c.day < clock_timestamp() - interval '7 days' RETURNING 1
+), items AS (
+  DELETE FROM kps.printed_item pi WHERE (pi.ticket_id, pi.bill_item_id) IN (
+    SELECT o.ticket_id, o.bill_item_id FROM kps.printed_item o
+     WHERE o.printed_at < clock_timestamp() - interval '7 days' LIMIT 5000)
+  RETURNING 1
+), slips AS (
+  DELETE FROM kps.slip s WHERE s.id IN (
+    SELECT o.id FROM kps.slip o WHERE o.state IN ('printed', 'failed')
+       AND o.created_at < clock_timestamp() - interval '14 days' LIMIT 1000)
+  RETURNING 1
 )
 SELECT (SELECT count(*) FROM gone) AS jobs, (SELECT count(*) FROM old) AS instances""",
     )

@@ -3,115 +3,19 @@
 from __future__ import annotations
 
 from kps.database.connection import Statement
-from kps.database.schema import CHECKER_TEMPLATE, HEALTH, ITEM, KITCHEN_TEMPLATE, PRINTER, TICKET, PosSchema
+from kps.database.schema import HEALTH, PRINTER, TICKET, PosSchema
 from kps.database.statements.parts import (
     CHANNEL_PRINTER,
     CHANNEL_TICKET,
-    FAMILY_LOCK,
     LIVE,
     PROVEN_LATE,
     WOKEN,
-    brand_of,
-    ip_text,
     ip_value,
     left_at,
     log_rows,
     requeue,
     row_ip,
 )
-
-
-def _template_json(schema: PosSchema, table: str, columns: tuple[str, ...]) -> str:
-    """The template that applies: the brand's own active one, else one without brand, newest first.
-
-    One without brand counts for its company's brands only, and one of a store for that store only.
-    """
-    if not columns:
-        return "NULL::json"
-    brand = brand_of(schema)
-    company = " AND x.company_id = br.company_id" if "company_id" in columns else ""
-    store = "AND (x.store_id IS NULL OR x.store_id = b.store_id)" if "store_id" in columns else ""
-    return f"""(SELECT row_to_json(x) FROM {table} x
-        WHERE x.is_active AND (x.brand_id = {brand} OR (x.brand_id IS NULL{company})) {store}
-        ORDER BY (x.brand_id IS NULL), x.updated_at DESC, x.id DESC LIMIT 1)"""
-
-
-def sending(schema: PosSchema) -> Statement:
-    """The promise before the first byte: sends + 1, committed; returns what the paper must say."""
-    template = (
-        "CASE WHEN lower(btrim(t.printer_target)) = 'checker' "
-        f"THEN {_template_json(schema, CHECKER_TEMPLATE, schema.checker_template)} "
-        f"ELSE {_template_json(schema, KITCHEN_TEMPLATE, schema.kitchen_template)} END"
-    )
-    return Statement(
-        "sending",
-        f"""WITH RECURSIVE t AS MATERIALIZED (
-  SELECT t.* FROM {TICKET} t WHERE t.id = {{ticket:bigint}} FOR UPDATE
-), job AS (
-  UPDATE kps.job j SET state = 'sending', sends = j.sends + 1, sending_at = clock_timestamp(),
-         process_ids = j.process_ids || nextval('kps.process_id_seq')
-    FROM t, kps.printer p
-   WHERE j.ticket_id = {{ticket:bigint}} AND j.token = {{token:bigint}} AND j.state = 'claimed'
-     AND t.id = j.ticket_id AND t.status = 'printing'
-     AND p.printer_key = j.printer_key AND p.owner = j.owner AND p.epoch = j.epoch
-     AND p.expires_at > clock_timestamp() + {{need:float8}} * interval '1 second'
-  RETURNING j.sends, j.cleared, j.maybe_at, j.moved_from, j.printer_id, j.printer_name, j.backup_for, j.printed_on,
-            j.process_ids[cardinality(j.process_ids)] AS process_id
-), up AS (
-  -- from the ticket itself: the original that the claim saw may have been deleted meanwhile
-  SELECT t.id, t.original_ticket_id AS above, 1 AS depth FROM t
-  UNION ALL
-  SELECT o.id, o.original_ticket_id, up.depth + 1 FROM up JOIN {TICKET} o ON o.id = up.above WHERE up.depth < 20
-), family AS (
-  SELECT root.id, 1 AS depth FROM (SELECT id FROM up ORDER BY depth DESC LIMIT 1) root
-  UNION ALL
-  SELECT c.id, family.depth + 1 FROM {TICKET} c JOIN family ON c.original_ticket_id = family.id WHERE family.depth < 20
-), kin AS (
-  SELECT max(k.printed_at) AS printed_at, bool_or(coalesce(fj.sends, 0) > coalesce(fj.cleared, 0)
-           OR k.printed_at IS NOT NULL OR k.status = 'printed') AS on_paper,
-         (array_agg(fj.printed_on ORDER BY k.printed_at DESC NULLS LAST))[1] AS printed_on,
-         array_remove(array_agg(DISTINCT m.maybe_at), NULL) AS maybe_at,
-         array_remove(array_agg(DISTINCT m.moved_from), NULL) AS moved_from
-    FROM family JOIN {TICKET} k ON k.id = family.id LEFT JOIN kps.job fj ON fj.ticket_id = k.id
-    LEFT JOIN LATERAL unnest(fj.maybe_at, fj.moved_from) AS m(maybe_at, moved_from) ON true
-   WHERE k.id <> {{ticket:bigint}}
-)
-SELECT job.sends, job.cleared, job.maybe_at, job.moved_from, job.printer_id, job.printer_name, job.backup_for,
-       job.printed_on, job.process_id, kin.moved_from AS kin_moved_from, t.printed_at,
-       kin.on_paper AS kin_on_paper, kin.printed_at AS kin_printed_at, kin.printed_on AS kin_printed_on,
-       kin.maybe_at AS kin_maybe_at, t.print_attempts, t.created_at, clock_timestamp() AS printed_now,
-       btrim(t.printer_target) AS station, coalesce(b.bill_number, '') AS bill_number, coalesce(b.bill_type, '')
-         AS bill_type,
-       coalesce(tb.number, '') AS table_number, b.queue_number, coalesce(b.customer_name, '') AS customer_name,
-       coalesce(b.guest_count, 0) AS guest_count, coalesce(b.notes, '') AS bill_notes,
-       coalesce(nullif(btrim(concat_ws(' ', u.first_name, u.last_name)), ''), u.username, '') AS waiter,
-       coalesce(nullif(st.timezone, ''), co.timezone, 'UTC') AS timezone,
-       sp.chars_per_line, sp.paper_width_mm, sp.printer_brand, {ip_text(schema.printer_ip_type, "sp.printer_ip")}
-         AS printer_ip,
-       {template} AS template,
-       (SELECT json_agg(json_build_object('quantity', i.quantity, 'name', coalesce(pr.name, ''), 'notes',
-         coalesce(bi.notes, ''),
-                 'modifiers', bi.modifiers, 'station', coalesce(bi.printer_target, ''), 'void', coalesce(bi.is_void,
-                   false))
-                 ORDER BY i.id)
-          FROM {ITEM} i LEFT JOIN pos_billitem bi ON bi.id = i.bill_item_id
-            LEFT JOIN core_product pr ON pr.id = bi.product_id
-         WHERE i.kitchen_ticket_id = t.id) AS items
-  FROM job CROSS JOIN t CROSS JOIN kin
-  LEFT JOIN pos_bill b ON b.id = t.bill_id
-  LEFT JOIN tables_table tb ON tb.id = b.table_id
-  LEFT JOIN core_user u ON u.id = b.created_by_id
-  LEFT JOIN core_store st ON st.id = b.store_id
-  LEFT JOIN core_brand br ON br.id = {brand_of(schema)} LEFT JOIN core_company co ON co.id = br.company_id
-  LEFT JOIN {PRINTER} sp ON sp.id = job.printer_id""",
-        prelude=f"""WITH RECURSIVE up AS (
-  SELECT t.id, t.original_ticket_id AS above, 1 AS depth FROM {TICKET} t WHERE t.id = %(ticket)s
-  UNION ALL
-  SELECT o.id, o.original_ticket_id, up.depth + 1 FROM up JOIN {TICKET} o ON o.id = up.above WHERE up.depth < 20
-)
-SELECT pg_advisory_xact_lock({FAMILY_LOCK}, (id %% 2147483647)::int) FROM (
-  SELECT id FROM up ORDER BY depth DESC LIMIT 1) root""",
-    )
 
 
 def standing() -> Statement:
@@ -255,6 +159,11 @@ SET_STATE = Statement(
   UPDATE kps.printer p
      SET state = {{state:text}}, state_text = {{text:text}}, paper = {{paper:text}}, checked_at = clock_timestamp(),
          state_since = CASE WHEN p.state = {{state:text}} THEN p.state_since ELSE clock_timestamp() END,
+         able_since = CASE WHEN {{state:text}} = 'ready' AND p.state <> 'ready' THEN clock_timestamp()
+                           ELSE p.able_since END,
+         unable_since = CASE WHEN {{state:text}} NOT IN ('ready', 'starting')
+                              AND (p.unable_since IS NULL OR p.able_since > p.unable_since) THEN clock_timestamp()
+                             ELSE p.unable_since END,
          response_ms = {{response:int}}, answers = coalesce({{answers:boolean}}, p.answers),
          cover_open = {{cover_open:boolean}}, cutter_ok = {{cutter_ok:boolean}}
    WHERE p.printer_key = {{key:text}} AND p.owner = {{me:uuid}} AND p.epoch = {{epoch:bigint}}
@@ -398,6 +307,17 @@ def came_back(schema: PosSchema) -> Statement:
 ), log AS ({log})
 SELECT ticket_id FROM told ORDER BY ticket_id""",
     )
+
+
+TORN = Statement(
+    "torn",
+    """SELECT EXISTS (SELECT 1 FROM kps.job j
+                WHERE (j.maybe_keys <> '{}' OR j.moved_keys <> '{}') AND {key:text} = ANY (j.maybe_keys)
+                  AND j.sending_at > clock_timestamp() - interval '1 day')
+    OR EXISTS (SELECT 1 FROM kps.slip s
+                WHERE s.printer_key = {key:text} AND s.sends > 0 AND s.state <> 'printed') AS torn""",
+)
+"""Whether something that was sent to a device has no proven end."""
 
 
 RECENT_ID = Statement(

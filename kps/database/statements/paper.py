@@ -1,0 +1,236 @@
+"""What the paper of a ticket says, read at the moment of printing; and the same without promising anything."""
+
+from __future__ import annotations
+
+from kps.database.connection import Statement
+from kps.database.schema import CHECKER_TEMPLATE, ITEM, KITCHEN_TEMPLATE, ORDER, PRINTER, STATION, TICKET, PosSchema
+from kps.database.statements.parts import FAMILY_LOCK, brand_of, ip_text
+
+CANCELLED = "('cancelled', 'canceled', 'void', 'voided')"
+"""What `pos_bill.status` may be of a bill that nobody wants any more."""
+PAID = "('paid', 'completed', 'closed', 'settled', 'refunded')"
+"""The same of one that is done with."""
+TOGETHER_S = 5
+"""Tickets of one bill that were written within so many seconds are one order."""
+CHAIN = "chain_number, chain_day, before_number, before_at, before_place, before_key, before_name"
+
+
+def _chain_of(table: str) -> str:
+    return ", ".join(f"{table}.{name}" for name in CHAIN.split(", "))
+
+
+def place(table: str, queue: str) -> str:
+    """How a cook calls a table or queue number, in SQL: T5, 12A, Q7; '' without either."""
+    return f"""CASE WHEN coalesce({table}, '') ~ '^[0-9]' THEN 'T' || {table}
+      WHEN coalesce({table}, '') <> '' THEN {table}
+      WHEN {queue} IS NOT NULL THEN 'Q' || {queue} ELSE '' END"""
+
+
+def _template_json(schema: PosSchema, table: str, columns: tuple[str, ...]) -> str:
+    """The template that applies: the brand's own active one, else one without brand, newest first.
+
+    One without brand counts for its company's brands only, and one of a store for that store only.
+    """
+    if not columns:
+        return "NULL::json"
+    brand = brand_of(schema)
+    company = " AND x.company_id = br.company_id" if "company_id" in columns else ""
+    store = "AND (x.store_id IS NULL OR x.store_id = b.store_id)" if "store_id" in columns else ""
+    return f"""(SELECT row_to_json(x) FROM {table} x
+        WHERE x.is_active AND (x.brand_id = {brand} OR (x.brand_id IS NULL{company})) {store}
+        ORDER BY (x.brand_id IS NULL), x.updated_at DESC, x.id DESC LIMIT 1)"""
+
+
+_UP = """up AS (
+  -- from the ticket itself: the original that the claim saw may have been deleted meanwhile
+  SELECT t.id, t.original_ticket_id AS above, 1 AS depth FROM {start}
+  UNION ALL
+  SELECT o.id, o.original_ticket_id, up.depth + 1 FROM up JOIN {ticket} o ON o.id = up.above WHERE up.depth < 20
+)"""
+
+
+def _kin(schema: PosSchema) -> str:
+    """CTEs about ticket t: its family (original and reprints), its items, its kitchen, its place in the order."""
+    return f"""{_UP.format(start="t", ticket=TICKET)}, root AS MATERIALIZED (
+  SELECT r.id, r.created_at FROM {TICKET} r WHERE r.id = (SELECT id FROM up ORDER BY depth DESC LIMIT 1)
+), family AS (
+  SELECT root.id, 1 AS depth FROM root
+  UNION ALL
+  SELECT c.id, family.depth + 1 FROM {TICKET} c JOIN family ON c.original_ticket_id = family.id WHERE family.depth < 20
+), kin AS (
+  SELECT max(k.printed_at) AS printed_at, bool_or(coalesce(fj.sends, 0) > coalesce(fj.cleared, 0)
+           OR k.printed_at IS NOT NULL OR k.status = 'printed') AS on_paper,
+         (array_agg(fj.printed_on ORDER BY k.printed_at DESC NULLS LAST))[1] AS printed_on,
+         array_remove(array_agg(DISTINCT m.maybe_at), NULL) AS maybe_at,
+         array_remove(array_agg(DISTINCT m.moved_from), NULL) AS moved_from
+    FROM family JOIN {TICKET} k ON k.id = family.id LEFT JOIN kps.job fj ON fj.ticket_id = k.id
+    LEFT JOIN LATERAL unnest(fj.maybe_at, fj.moved_from) AS m(maybe_at, moved_from) ON true
+   WHERE k.id <> {{ticket:bigint}}
+), items AS MATERIALIZED (
+  SELECT i.id, i.quantity, i.bill_item_id, bi.bill_id, coalesce(pr.name, '') AS name, coalesce(bi.notes, '') AS notes,
+         bi.modifiers, coalesce(bi.printer_target, '') AS station,
+         coalesce(bi.is_void, false) OR coalesce(lower(ib.status) IN {CANCELLED}, false) AS void
+    FROM {ITEM} i LEFT JOIN pos_billitem bi ON bi.id = i.bill_item_id LEFT JOIN core_product pr ON pr.id = bi.product_id
+    LEFT JOIN pos_bill ib ON ib.id = bi.bill_id
+   WHERE i.kitchen_ticket_id = {{ticket:bigint}}
+), house AS MATERIALIZED (
+  SELECT lower(btrim(t.printer_target)) AS station, coalesce({brand_of(schema)}::text, '') AS brand,
+         coalesce(nullif(st.timezone, ''), nullif(co.timezone, ''), 'UTC') AS timezone,
+         coalesce(tb.number, '') AS table_number, {place("tb.number", "b.queue_number")} AS place
+    FROM t LEFT JOIN pos_bill b ON b.id = t.bill_id LEFT JOIN tables_table tb ON tb.id = b.table_id
+    LEFT JOIN core_store st ON st.id = b.store_id LEFT JOIN core_brand br ON br.id = {brand_of(schema)}
+    LEFT JOIN core_company co ON co.id = br.company_id
+)"""
+
+
+def _facts(schema: PosSchema) -> str:
+    """SELECT list and FROM of what the paper says about ticket t, sent as `job` says."""
+    template = (
+        "CASE WHEN house.station = 'checker' "
+        f"THEN {_template_json(schema, CHECKER_TEMPLATE, schema.checker_template)} "
+        f"ELSE {_template_json(schema, KITCHEN_TEMPLATE, schema.kitchen_template)} END"
+    )
+    return f"""job.sends, job.cleared, job.maybe_at, job.moved_from, job.printer_id, job.printer_name, job.printer_key,
+       job.backup_for, job.backup_reason, job.printed_on, job.process_id,
+       {_chain_of("job")},
+       job.chain_day IS DISTINCT FROM kps.local_day(clock_timestamp(), house.timezone, {{day_start:int}}) AS other_day,
+       kin.moved_from AS kin_moved_from, t.printed_at, kin.on_paper AS kin_on_paper, kin.printed_at AS kin_printed_at,
+       kin.printed_on AS kin_printed_on, kin.maybe_at AS kin_maybe_at, t.print_attempts, t.created_at,
+       clock_timestamp() AS printed_now, btrim(t.printer_target) AS station, house.timezone,
+       coalesce(b.bill_number, '') AS bill_number, coalesce(b.bill_type, '') AS bill_type, house.table_number,
+       b.queue_number, coalesce(b.customer_name, '') AS customer_name, coalesce(b.guest_count, 0) AS guest_count,
+       coalesce(b.notes, '') AS bill_notes,
+       coalesce(nullif(btrim(concat_ws(' ', u.first_name, u.last_name)), ''), u.username, '') AS waiter,
+       sp.chars_per_line, sp.paper_width_mm, sp.printer_brand, {ip_text(schema.printer_ip_type, "sp.printer_ip")}
+         AS printer_ip, coalesce(kp.model, '') AS model,
+       {template} AS template,
+       (SELECT json_agg(json_build_object('quantity', i.quantity, 'name', i.name, 'notes', i.notes,
+                 'modifiers', i.modifiers, 'station', i.station, 'void', i.void) ORDER BY i.id) FROM items i) AS items,
+       EXISTS (SELECT 1 FROM {TICKET} e WHERE e.bill_id = t.bill_id AND e.id < root.id AND NOT e.is_reprint
+                  AND lower(btrim(e.printer_target)) = house.station
+                  AND (e.status <> 'failed' OR e.printed_at IS NOT NULL)) AS add_on,
+       (SELECT json_agg(json_build_object('station', s.station, 'items', s.items) ORDER BY s.station) FROM (
+          SELECT lower(btrim(e.printer_target)) AS station, sum(ei.quantity) AS items
+            FROM {TICKET} e JOIN {ITEM} ei ON ei.kitchen_ticket_id = e.id
+            JOIN pos_billitem eb ON eb.id = ei.bill_item_id AND NOT eb.is_void
+           WHERE e.bill_id = t.bill_id AND e.id <> root.id AND NOT e.is_reprint
+             AND abs(extract(epoch FROM e.created_at - root.created_at)) <= {TOGETHER_S}
+             AND lower(btrim(e.printer_target)) NOT IN (house.station, 'checker')
+           GROUP BY 1) s) AS also_at,
+       {_priority(schema)} AS priority, {_ready_by(schema)} AS ready_by
+  FROM job CROSS JOIN t CROSS JOIN kin CROSS JOIN house LEFT JOIN root ON true
+  LEFT JOIN pos_bill b ON b.id = t.bill_id
+  LEFT JOIN core_user u ON u.id = b.created_by_id
+  LEFT JOIN core_brand br ON br.id = {brand_of(schema)}
+  LEFT JOIN {PRINTER} sp ON sp.id = job.printer_id
+  LEFT JOIN kps.printer kp ON kp.printer_key = job.printer_key"""
+
+
+def _priority(schema: PosSchema) -> str:
+    """The most urgent of the kitchen orders that the ticket's items belong to; a checker belongs to all of them."""
+    if not schema.has_orders:
+        return "'normal'"
+    return f"""coalesce((SELECT lower(o.priority) FROM {ORDER} o
+          WHERE o.bill_id IN (SELECT i.bill_id FROM items i UNION ALL SELECT t.bill_id)
+            AND (house.station = 'checker' OR lower(btrim(o.station)) = house.station)
+            AND EXISTS (SELECT 1 FROM items i WHERE o.item_ids @> to_jsonb(i.bill_item_id)
+                                                 OR o.item_ids @> to_jsonb(i.bill_item_id::text))
+          ORDER BY array_position(ARRAY['urgent', 'rush'], lower(o.priority)) NULLS LAST, o.id DESC LIMIT 1),
+         'normal')"""
+
+
+def _ready_by(schema: PosSchema) -> str:
+    """Ordered at + what the station may take; a station without a time, and a checker, promise nothing."""
+    if not schema.has_stations:
+        return "NULL::timestamptz"
+    return f"""(SELECT root.created_at + s.target_prep_time * interval '1 minute' FROM {STATION} s
+          WHERE lower(btrim(s.code)) = house.station AND s.brand_id::text = house.brand AND s.target_prep_time > 0
+            AND house.station <> 'checker' ORDER BY s.id LIMIT 1)"""
+
+
+def sending(schema: PosSchema) -> Statement:
+    """The promise before the first byte: sends + 1, committed; returns what the paper must say.
+
+    The first sending takes the ticket's number in the paper chain, and notes what will be on paper.
+    """
+    return Statement(
+        "sending",
+        f"""WITH RECURSIVE t AS MATERIALIZED (
+  SELECT t.* FROM {TICKET} t WHERE t.id = {{ticket:bigint}} FOR UPDATE
+), {_kin(schema)}, ready AS MATERIALIZED (
+  SELECT j.* FROM kps.job j JOIN t ON t.id = j.ticket_id
+    JOIN kps.printer p ON p.printer_key = j.printer_key AND p.owner = j.owner AND p.epoch = j.epoch
+   WHERE j.ticket_id = {{ticket:bigint}} AND j.token = {{token:bigint}} AND j.state = 'claimed'
+     AND t.status = 'printing'
+     AND p.expires_at > clock_timestamp() + {{need:float8}} * interval '1 second'
+     FOR UPDATE OF j
+), known AS MATERIALIZED (
+  SELECT 1 AS place, {CHAIN} FROM ready WHERE chain_number IS NOT NULL
+  UNION ALL
+  (SELECT 2, {CHAIN} FROM kps.job f JOIN family ON family.id = f.ticket_id
+    WHERE f.chain_number IS NOT NULL AND f.ticket_id <> {{ticket:bigint}} ORDER BY f.ticket_id LIMIT 1)
+), chain AS (
+  INSERT INTO kps.chain AS c (station, brand, day, number, at, place, printer_key, printer_name)
+  SELECT house.station, house.brand, kps.local_day(clock_timestamp(), house.timezone, {{day_start:int}}), 1,
+         clock_timestamp(), house.place, ready.printer_key, ready.printer_name
+    FROM ready CROSS JOIN house WHERE NOT EXISTS (SELECT 1 FROM known)
+  ON CONFLICT (station, brand, day) DO UPDATE
+     SET number = c.number + 1, at = excluded.at, place = excluded.place, printer_key = excluded.printer_key,
+         printer_name = excluded.printer_name, before_number = c.number, before_at = c.at, before_place = c.place,
+         before_key = c.printer_key, before_name = c.printer_name
+  RETURNING c.*
+), numbered AS MATERIALIZED (
+  SELECT {CHAIN} FROM (
+    SELECT * FROM known
+    UNION ALL
+    SELECT 3, number, day, before_number, before_at, before_place, before_key, before_name FROM chain) n
+   ORDER BY place LIMIT 1
+), job AS (
+  UPDATE kps.job j
+     SET state = 'sending', sends = j.sends + 1, sending_at = clock_timestamp(),
+         process_ids = j.process_ids || nextval('kps.process_id_seq'),
+         ({CHAIN}) = (SELECT {CHAIN} FROM numbered)
+    FROM ready WHERE j.ticket_id = ready.ticket_id
+  RETURNING j.*, j.process_ids[cardinality(j.process_ids)] AS process_id
+), noted AS (
+  INSERT INTO kps.printed_item (ticket_id, bill_item_id, station, brand, bill_id, table_number, quantity)
+  SELECT ready.ticket_id, i.bill_item_id, house.station, house.brand, min(i.bill_id), house.table_number,
+         sum(i.quantity)
+    FROM ready CROSS JOIN house CROSS JOIN items i WHERE NOT i.void
+   GROUP BY ready.ticket_id, i.bill_item_id, house.station, house.brand, house.table_number
+  ON CONFLICT DO NOTHING
+)
+SELECT {_facts(schema)}""",
+        prelude=f"""WITH RECURSIVE {_UP.format(start=f"{TICKET} t WHERE t.id = %(ticket)s", ticket=TICKET)}
+SELECT pg_advisory_xact_lock({FAMILY_LOCK}, (id %% 2147483647)::int) FROM (
+  SELECT id FROM up ORDER BY depth DESC LIMIT 1) root""",
+    )
+
+
+def preview(schema: PosSchema) -> Statement:
+    """What the next copy of a ticket would say at the printer row `row`; promises and changes nothing."""
+    return Statement(
+        "preview",
+        f"""WITH RECURSIVE t AS MATERIALIZED (
+  SELECT t.* FROM {TICKET} t WHERE t.id = {{ticket:bigint}}
+), {_kin(schema)}, job AS MATERIALIZED (
+  SELECT coalesce(j.sends, 0) + 1 AS sends, coalesce(j.cleared, 0) AS cleared, coalesce(j.maybe_at, '{{}}') AS maybe_at,
+         coalesce(j.moved_from, '{{}}') AS moved_from, {{row:bigint}} AS printer_id, {{name:text}} AS printer_name,
+         {{key:text}} AS printer_key, {{backup_for:text}} AS backup_for, '' AS backup_reason,
+         coalesce(j.printed_on, '') AS printed_on, 0::bigint AS process_id,
+         {_chain_of("j")}
+    FROM t LEFT JOIN kps.job j ON j.ticket_id = t.id
+)
+SELECT {_facts(schema)}""",
+    )
+
+
+def whereabouts(schema: PosSchema) -> Statement:
+    """Station, brand and last printer row of a ticket; no row if it does not exist."""
+    return Statement(
+        "whereabouts",
+        f"""SELECT lower(btrim(t.printer_target)) AS station, coalesce({brand_of(schema)}::text, '') AS brand,
+       j.printer_id
+  FROM {TICKET} t LEFT JOIN pos_bill b ON b.id = t.bill_id LEFT JOIN kps.job j ON j.ticket_id = t.id
+ WHERE t.id = {{ticket:bigint}}""",
+    )

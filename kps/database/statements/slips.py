@@ -1,0 +1,254 @@
+"""Slips: what KPS tells a station of its own accord. Made once whoever sees the event, printed like a ticket."""
+
+from __future__ import annotations
+
+from kps.database.connection import Statement
+from kps.database.schema import PRINTER, TICKET, PosSchema
+from kps.database.statements.paper import CANCELLED, PAID, place
+from kps.database.statements.parts import CHANNEL_TICKET, brand_of, ip_text
+
+MOST_TRIES = 20
+"""A slip that was given to printers so often is not tried any more."""
+OUTAGE_HOURS = 24
+"""What went elsewhere longer ago is not told any more."""
+
+_LIVE = """EXISTS (SELECT 1 FROM kps.printer p WHERE p.printer_key = s.printer_key AND p.owner = s.owner
+                    AND p.epoch = s.epoch AND p.expires_at > clock_timestamp())"""
+_ABLE = "(p.state = 'ready' AND p.expires_at > clock_timestamp())"
+
+
+def make(schema: PosSchema) -> Statement:
+    """Look for events that stations must know of, and make a slip of each; returns how many were made.
+
+    A change of an item is judged by the bill that it belongs to now. Which bill and table it had is remembered with
+    the item: merging bills only changes that. Rows that the POS has deleted, and paid bills, tell nothing.
+    """
+    zone = """coalesce((SELECT nullif(st.timezone, '') FROM core_store st WHERE st.id = b.store_id),
+         (SELECT nullif(co.timezone, '') FROM core_brand br JOIN core_company co ON co.id = br.company_id
+           WHERE br.id = b.brand_id), 'UTC')"""
+    elsewhere = f"""json_build_object('ticket', j.ticket_id, 'station', btrim(t.printer_target),
+            'number', j.chain_number, 'place', {place("tb.number", "b.queue_number")},
+            'printer', coalesce(nullif(j.printed_on, ''), j.printer_name), 'at', j.finished_at)"""
+    return Statement(
+        "make_slips",
+        f"""WITH changed AS MATERIALIZED (
+  SELECT pi.ticket_id, pi.bill_item_id, pi.station, pi.brand, pi.table_number AS old_table, pi.quantity, pi.moves,
+         pi.printed_at, b.id AS bill_id, coalesce(tb.number, '') AS new_table, b.queue_number, b.bill_type,
+         b.bill_number, bi.void_reason, coalesce(pr.name, '') AS name, j.chain_number,
+         coalesce(nullif(j.printed_on, ''), j.printer_name) AS printer, {zone} AS timezone,
+         CASE WHEN lower(b.status) IN {CANCELLED} THEN 'cancelled' WHEN bi.is_void THEN 'void'
+              WHEN b.id = pi.bill_id AND pi.table_number <> '' AND coalesce(tb.number, '') <> '' THEN 'moved'
+              ELSE '' END AS kind
+    FROM kps.printed_item pi
+    JOIN kps.job j ON j.ticket_id = pi.ticket_id
+    JOIN pos_billitem bi ON bi.id = pi.bill_item_id
+    JOIN pos_bill b ON b.id = bi.bill_id
+    LEFT JOIN tables_table tb ON tb.id = b.table_id
+    LEFT JOIN core_product pr ON pr.id = bi.product_id
+   WHERE pi.told = '' AND pi.printed_at > clock_timestamp() - {{minutes:float8}} * interval '1 minute'
+     -- a copy that is still under way leaves the item out by itself
+     AND (j.state = 'printed' OR (j.state = 'failed' AND j.sends > j.cleared))
+     AND lower(b.status) NOT IN {PAID}
+     AND (bi.is_void OR lower(b.status) IN {CANCELLED} OR b.id IS DISTINCT FROM pi.bill_id
+          OR coalesce(tb.number, '') <> pi.table_number)
+   ORDER BY pi.ticket_id, pi.bill_item_id FOR UPDATE OF pi SKIP LOCKED
+), remembered AS (
+  UPDATE kps.printed_item pi
+     SET told = CASE WHEN c.kind IN ('void', 'cancelled') THEN c.kind ELSE '' END, bill_id = c.bill_id,
+         table_number = c.new_table, moves = pi.moves + 1
+    FROM changed c WHERE pi.ticket_id = c.ticket_id AND pi.bill_item_id = c.bill_item_id
+  RETURNING 1
+), once AS MATERIALIZED (
+  -- an item that is on several papers of a station is told once, by its newest
+  SELECT DISTINCT ON (station, brand, bill_item_id) * FROM changed
+   WHERE kind <> '' AND (NOT {{limited:boolean}} OR station = ANY ({{stations:text[]}}))
+   ORDER BY station, brand, bill_item_id, printed_at DESC
+), changes AS (
+  INSERT INTO kps.slip (dedupe_key, kind, station, brand, timezone, content, expires_at)
+  SELECT concat_ws(':', o.kind, o.station, o.brand, o.bill_id, min(o.bill_item_id), max(o.ticket_id), max(o.moves)),
+         o.kind, o.station, o.brand, max(o.timezone),
+         json_build_object('table', CASE WHEN o.kind = 'moved' THEN max(o.old_table) ELSE max(o.new_table) END,
+           'new_table', CASE WHEN o.kind = 'moved' THEN max(o.new_table) ELSE '' END,
+           'queue_number', max(o.queue_number), 'bill_type', max(o.bill_type), 'bill_number', max(o.bill_number),
+           'items', json_agg(json_build_object('quantity', o.quantity, 'name', o.name, 'reason', o.void_reason,
+              'number', o.chain_number, 'printed_at', o.printed_at, 'printer', o.printer)
+              ORDER BY o.ticket_id, o.bill_item_id)),
+         clock_timestamp() + {{minutes:float8}} * interval '1 minute'
+    FROM once o GROUP BY o.kind, o.station, o.brand, o.bill_id, CASE WHEN o.kind = 'moved' THEN o.old_table ELSE '' END
+  RETURNING id
+), moved AS MATERIALIZED (
+  SELECT j.ticket_id, j.backup_for_key, j.backup_for, j.printer_key
+    FROM kps.job j
+   WHERE j.backup_for_key <> '' AND NOT j.elsewhere_told AND j.printer_key <> j.backup_for_key AND j.state = 'printed'
+     AND j.finished_at > clock_timestamp() - interval '{OUTAGE_HOURS} hours'
+), outages AS (
+  INSERT INTO kps.slip (dedupe_key, kind, target, timezone, content, expires_at)
+  SELECT DISTINCT ON (m.backup_for_key, m.printer_key)
+         concat_ws('|', 'outage', m.backup_for_key, m.printer_key, p.outages), 'outage', m.printer_key,
+         coalesce({zone}, 'UTC'),
+         json_build_object('printer', m.backup_for, 'reason', jr.backup_reason, 'since', p.unable_since),
+         clock_timestamp() + interval '30 minutes'
+    FROM moved m JOIN kps.printer p ON p.printer_key = m.backup_for_key AND NOT {_ABLE}
+    JOIN kps.job jr ON jr.ticket_id = m.ticket_id
+    JOIN {TICKET} t ON t.id = m.ticket_id LEFT JOIN pos_bill b ON b.id = t.bill_id
+   WHERE NOT EXISTS (SELECT 1 FROM kps.slip s
+                      WHERE s.dedupe_key = concat_ws('|', 'outage', m.backup_for_key, m.printer_key, p.outages))
+   ORDER BY m.backup_for_key, m.printer_key, m.ticket_id
+  ON CONFLICT (dedupe_key) DO NOTHING
+  RETURNING id
+), back AS MATERIALIZED (
+  -- it can print again, and none of its tickets is still under way elsewhere
+  SELECT p.printer_key, p.outages, p.unable_since FROM kps.printer p
+   WHERE {_ABLE} AND p.printer_key IN (SELECT backup_for_key FROM moved)
+     AND NOT EXISTS (SELECT 1 FROM kps.job o WHERE o.backup_for_key = p.printer_key AND NOT o.elsewhere_told
+                        AND o.state IN ('claimed', 'sending'))
+   ORDER BY p.printer_key FOR NO KEY UPDATE SKIP LOCKED
+), over AS (
+  UPDATE kps.printer p SET outages = p.outages + 1 FROM back WHERE p.printer_key = back.printer_key RETURNING 1
+), told AS (
+  UPDATE kps.job j SET elsewhere_told = true FROM moved m JOIN back ON back.printer_key = m.backup_for_key
+   WHERE j.ticket_id = m.ticket_id AND NOT j.elsewhere_told
+  RETURNING j.*
+), caught_up AS (
+  INSERT INTO kps.slip (dedupe_key, kind, target, timezone, content, expires_at)
+  SELECT concat_ws('|', 'catch_up', back.printer_key, back.outages), 'catch_up', back.printer_key,
+         coalesce(max({zone}), 'UTC'),
+         json_build_object('printer', max(j.backup_for), 'since', back.unable_since,
+           'went_elsewhere', coalesce(json_agg({elsewhere} ORDER BY j.finished_at)
+             FILTER (WHERE back.printer_key <> ALL (j.maybe_keys)), '[]'),
+           'maybe_twice', coalesce(json_agg({elsewhere} ORDER BY j.finished_at)
+             FILTER (WHERE back.printer_key = ANY (j.maybe_keys)), '[]')),
+         clock_timestamp() + interval '30 minutes'
+    FROM back JOIN told j ON j.backup_for_key = back.printer_key
+    JOIN {TICKET} t ON t.id = j.ticket_id LEFT JOIN pos_bill b ON b.id = t.bill_id
+    LEFT JOIN tables_table tb ON tb.id = b.table_id
+   GROUP BY back.printer_key, back.outages, back.unable_since
+  ON CONFLICT (dedupe_key) DO NOTHING
+  RETURNING id
+)
+SELECT (SELECT count(*) FROM changes) + (SELECT count(*) FROM outages) + (SELECT count(*) FROM caught_up) AS made""",
+    )
+
+
+LOOK = Statement(
+    "look_slips",
+    f"""SELECT s.id, s.token, s.kind, s.station, s.brand, s.target,
+       s.tries >= {MOST_TRIES} OR (s.expires_at <= clock_timestamp() AND s.created_at <= clock_timestamp()) AS over,
+       s.not_before > clock_timestamp()
+         AND s.not_before < clock_timestamp() + interval '1 hour' AS waits
+  FROM kps.slip s WHERE s.state IN ('new', 'claimed', 'sending') AND NOT (s.state IN ('claimed', 'sending') AND {_LIVE})
+ ORDER BY s.id LIMIT 50""",
+)
+"""Slips that nobody prints now, oldest first."""
+
+
+CLAIM = Statement(
+    "claim_slip",
+    f"""WITH mine AS MATERIALIZED (
+  SELECT p.printer_key FROM kps.printer p
+   WHERE p.printer_key = {{key:text}} AND p.owner = {{me:uuid}} AND p.epoch = {{epoch:bigint}}
+     AND p.expires_at > clock_timestamp() FOR NO KEY UPDATE
+)
+UPDATE kps.slip s
+   SET state = 'claimed', token = nextval('kps.token_seq'), epoch = {{epoch:bigint}}, owner = {{me:uuid}},
+       printer_key = {{key:text}}, printer_id = {{row:bigint}}, printer_name = {{name:text}}, tries = s.tries + 1,
+       not_before = NULL,
+       maybe_at = CASE WHEN s.state = 'sending' AND s.printer_name <> ALL (s.maybe_at)
+                       THEN s.maybe_at || s.printer_name ELSE s.maybe_at END
+  FROM mine
+ WHERE s.id = {{slip:bigint}} AND s.token = {{token:bigint}} AND s.state IN ('new', 'claimed', 'sending')
+   AND NOT (s.state IN ('claimed', 'sending') AND {_LIVE})
+RETURNING s.token""",
+)
+"""One printer of mine gets the slip, if nobody else has it."""
+
+
+GIVE_UP = Statement(
+    "give_up_slip",
+    f"""UPDATE kps.slip s SET state = 'failed', token = nextval('kps.token_seq'), finished_at = clock_timestamp(),
+       error = {{error:text}}
+ WHERE s.id = {{slip:bigint}} AND s.token = {{token:bigint}} AND s.state IN ('new', 'claimed', 'sending')
+   AND NOT (s.state IN ('claimed', 'sending') AND {_LIVE})
+RETURNING s.id""",
+)
+"""Nobody needs it any more, or no printer takes it."""
+
+
+def sending(schema: PosSchema) -> Statement:
+    """The promise before the first byte of a slip: sends + 1, committed; returns what it says."""
+    waiting = f"""(SELECT json_agg(w ORDER BY w.ticket) FROM (
+         SELECT t.id AS ticket, btrim(t.printer_target) AS station, j.chain_number AS number,
+                {place("tb.number", "b.queue_number")} AS place, '' AS printer, t.created_at AS at
+           FROM {TICKET} t LEFT JOIN kps.job j ON j.ticket_id = t.id LEFT JOIN pos_bill b ON b.id = t.bill_id
+           LEFT JOIN tables_table tb ON tb.id = b.table_id
+          WHERE t.status IN ('new', 'printing') AND (j.printer_key = s.printer_key AND j.state = 'claimed'
+                OR t.status = 'new' AND EXISTS (SELECT 1 FROM {PRINTER} r WHERE r.id = ANY ({{rows:bigint[]}})
+                     AND lower(btrim(r.station_code)) = lower(btrim(t.printer_target))
+                     AND r.brand_id = {brand_of(schema)}))
+          ORDER BY t.id LIMIT 100) w)"""
+    return Statement(
+        "sending_slip",
+        f"""WITH s AS (
+  UPDATE kps.slip s SET state = 'sending', sends = s.sends + 1
+    FROM kps.printer p
+   WHERE s.id = {{slip:bigint}} AND s.token = {{token:bigint}} AND s.state = 'claimed'
+     AND p.printer_key = s.printer_key AND p.owner = s.owner AND p.epoch = s.epoch
+     AND p.expires_at > clock_timestamp() + {{need:float8}} * interval '1 second'
+  RETURNING s.*, p.model
+)
+SELECT s.id, s.kind, s.station, s.content, s.timezone, s.sends, s.maybe_at, s.printer_name,
+       nextval('kps.process_id_seq') AS process_id, clock_timestamp() AS printed_now, s.model,
+       sp.chars_per_line, sp.paper_width_mm, sp.printer_brand, {ip_text(schema.printer_ip_type, "sp.printer_ip")}
+         AS printer_ip,
+       CASE WHEN s.kind = 'catch_up' THEN {waiting} END AS waiting
+  FROM s LEFT JOIN {PRINTER} sp ON sp.id = s.printer_id""",
+    )
+
+
+STANDING = Statement(
+    "standing_slip",
+    """SELECT s.state, s.token = {token:bigint} AS mine, coalesce(s.settled_token = {token:bigint}, false) AS settled
+  FROM kps.slip s WHERE s.id = {slip:bigint}""",
+)
+"""Whether a slip is still claimed by this token, or has been settled by it."""
+
+
+SETTLE = Statement(
+    "settle_slip",
+    f"""WITH s AS (
+  UPDATE kps.slip s
+     SET state = CASE WHEN {{outcome:text}} = 'retry' THEN 'new' ELSE {{outcome:text}} END,
+         settled_token = s.token, token = nextval('kps.token_seq'), finished_at = clock_timestamp(),
+         proof = {{proof:text}}, error = {{error:text}},
+         sends = s.sends - CASE WHEN s.state = 'sending' AND NOT {{sent:boolean}} THEN 1 ELSE 0 END,
+         maybe_at = CASE WHEN {{outcome:text}} <> 'printed' AND {{sent:boolean}} AND s.printer_name <> ALL (s.maybe_at)
+                         THEN s.maybe_at || s.printer_name ELSE s.maybe_at END,
+         not_before = CASE WHEN {{outcome:text}} = 'retry'
+                           THEN clock_timestamp() + {{delay:float8}} * interval '1 second' END
+   WHERE s.id = {{slip:bigint}} AND s.token = {{token:bigint}} AND s.state IN ('claimed', 'sending')
+  RETURNING s.state
+)
+SELECT state, CASE WHEN state = 'new' THEN (SELECT count(pg_notify('{CHANNEL_TICKET}', ''))) END AS woken FROM s""",
+)
+"""What became of a slip at a printer: `outcome` is printed, retry or failed."""
+
+
+RELEASE = Statement(
+    "release_slips",
+    f"""WITH s AS (
+  UPDATE kps.slip s SET state = 'new', token = nextval('kps.token_seq'), tries = greatest(s.tries - 1, 0)
+   WHERE s.token = ANY ({{tokens:bigint[]}}) AND s.id = ANY ({{slips:bigint[]}}) AND s.state = 'claimed'
+  RETURNING s.id
+)
+SELECT count(*) AS released, (SELECT count(pg_notify('{CHANNEL_TICKET}', '')) FROM s) AS woken FROM s""",
+)
+"""The holder gives claimed slips back: no byte of them has left."""
+
+
+RECONCILE = Statement(
+    "reconcile_slips",
+    """UPDATE kps.slip s SET state = 'new', token = nextval('kps.token_seq')
+ WHERE s.owner = {me:uuid} AND s.printer_key = {key:text} AND s.state = 'claimed' AND s.token <> ALL ({held:bigint[]})
+RETURNING s.id""",
+)
+"""Give back what is claimed for a printer of mine and held by nobody."""
