@@ -126,6 +126,39 @@ def schema(
     typer.echo(script(after), nl=False)
 
 
+@app.command()
+def preview(
+    ticket: Annotated[int, typer.Argument(min=1, metavar="TICKET_ID", help="kitchen_kitchenticket.id.")],
+    png: Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw it, dot by dot, into this file.")] = None,
+    printer: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="As this printer would. Default: the one that had it last, or its first."),
+    ] = "",
+) -> None:
+    """Show the paper of a ticket without printing it.
+
+    It is what would come out now, whatever the ticket's status; nothing is changed.
+
+    Exits with 0, 1 if it cannot be shown, 2 if the name fits no printer, 78 for bad settings.
+    """
+    from kps.cli.preview import NothingToShow, NotWritten, run
+    from kps.cli.printers import EXIT_USAGE
+    from kps.core.document import Unrenderable
+    from kps.database import DatabaseTrouble
+    from kps.database.queue import UnknownPrinter
+    from kps.database.schema import SchemaUnusable
+
+    try:
+        run(_settings(), ticket, printer, png, typer.echo)
+    except UnknownPrinter as fault:
+        known = ", ".join(fault.known) or "none"
+        _refuse(f"no printer is called {printer}; there are: {known}", code=EXIT_USAGE)
+    except Unrenderable as why:
+        _refuse(f"ticket {ticket} cannot be printed: {why}")
+    except (NothingToShow, NotWritten, DatabaseTrouble, SchemaUnusable) as why:
+        _refuse(str(why))
+
+
 @printers.command("list")
 def printers_list() -> None:
     """Show every printer row of the POS with what is known about its device.

@@ -91,10 +91,13 @@ def run(root: Path, shop: Shop) -> None:
             stderr=writer,
         )
         try:
-            ticket = shop.pos.ticket("kitchen", [("Nasi Goreng", 1)])
+            ticket = shop.pos.ticket("kitchen", [("Nasi Goreng", 1), ("宫保鸡丁", 1), ("شاي بالنعناع", 1), ("🧋", 1)])
             wait_until(
                 lambda: (shop.pos.ticket_row(ticket) or {})["status"] == "printed", 40.0, "the ticket is printed"
             )
+            paper = shop.printers["kitchen"].wait_paper(1)
+            assert len(paper.raster) == 3, "a dish was not drawn: the image lacks a font"
+            assert "[U+" not in paper.text
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
                 assert answer.status == 200
             say(

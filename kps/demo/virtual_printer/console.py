@@ -80,10 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def picture(paper: Paper, columns: int = 48) -> Iterator[str]:
     """The lines of a paper as text: alignment by spaces, bitmaps as a word, the look of a line behind it."""
-    parts: list[Line | Raster] = [*paper.lines, *paper.raster]
-    for part in sorted(parts, key=lambda part: part.row):
+    for part in paper.parts:
         if isinstance(part, Raster):
-            yield f"[image {part.width_bytes * 8} x {part.height}]"
+            yield part.text
         else:
             yield _line(part, columns)
 

@@ -35,6 +35,8 @@ class Kind(StrEnum):
     SPACING = "ESC 3"
     CUT = "GS V"
     PULSE = "ESC p"
+    BEEP = "beep"
+    """`BEL`, `ESC B n t`, or `ESC ( A` with an external buzzer."""
     RASTER = "GS v 0"
     FENCE = "GS r"
     ASB = "GS a"
@@ -88,6 +90,7 @@ _FIXED: dict[bytes, tuple[Kind, int]] = {
     b"\x1bi": (Kind.CUT, 0),
     b"\x1bm": (Kind.CUT, 0),
     b"\x1bp": (Kind.PULSE, 3),
+    b"\x1bB": (Kind.BEEP, 2),
     b"\x1dr": (Kind.FENCE, 1),
     b"\x1da": (Kind.ASB, 1),
     b"\x1dI": (Kind.IDENTITY, 1),
@@ -103,7 +106,6 @@ _SKIPPED: dict[bytes, int] = {
     **{b"\x1c" + bytes([code]): 1 for code in b"!-CW"},
     b"\x1b$": 2,
     b"\x1b\\": 2,
-    b"\x1bB": 2,
     b"\x1bW": 8,
     b"\x1bc": 2,
     b"\x1cS": 2,
@@ -112,6 +114,8 @@ _SKIPPED: dict[bytes, int] = {
 }
 """Commands without effect here -> number of parameter bytes."""
 
+_PARENTHESES = {b"\x1d(H": Kind.RESPONSE, b"\x1d(k": Kind.SYMBOL, b"\x1b(A": Kind.BEEP}
+"""Commands that tell their own length -> meaning."""
 _TEXT_RUN = re.compile(rb"[\x20-\xff]+")
 _PULSE_AND_CLEAR = {0x01: 5, 0x02: 5, 0x08: 10}
 """Length of `DLE DC4 fn` by function."""
@@ -158,6 +162,8 @@ class Decoder:
                 return _done(Kind.LINE_FEED, b"\n")
             case 0x09:
                 return _done(Kind.TAB, b"\t")
+            case 0x07:
+                return _done(Kind.BEEP, b"\a")
             case 0x10:
                 return _real_time(data)
             case 0x1B | 0x1C | 0x1D:
@@ -202,8 +208,8 @@ class Decoder:
 
     def _parenthesis(self, data: bytearray) -> Step:
         kind = Kind.OTHER
-        if data[0] == 0x1D and len(data) > 2:
-            kind = {0x48: Kind.RESPONSE, 0x6B: Kind.SYMBOL}.get(data[2], Kind.OTHER)
+        if len(data) > 2:
+            kind = _PARENTHESES.get(bytes(data[:3]), Kind.OTHER)
         return self._sized(data, 5, lambda head: head[3] + 256 * head[4], kind=kind)
 
     def _barcode(self, data: bytearray) -> Step:

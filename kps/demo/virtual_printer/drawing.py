@@ -23,7 +23,7 @@ def draw(paper: Paper, dots: int, columns: int) -> bytes:
     The font is Pillow's own; a character that it lacks is a box. Bitmaps that the record has dropped stay white.
     """
     image = Image.new("L", (dots, max(1, paper.rows)), _WHITE)
-    for raster in paper.raster:
+    for raster in filter(lambda raster: raster.data, paper.raster):
         _put(image, _bitmap(raster), raster.align, raster.row)
     for line in paper.lines:
         if line.text:

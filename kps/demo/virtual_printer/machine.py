@@ -50,7 +50,7 @@ _NEEDS: dict[Kind, Cap] = {
     Kind.COUNTER: Cap.COUNTER,
     Kind.RESPONSE: Cap.PROCESS_ID,
 }
-_SHAPELESS = frozenset({*_NEEDS, Kind.REAL_TIME, Kind.OTHER, Kind.PULSE})
+_SHAPELESS = frozenset({*_NEEDS, Kind.REAL_TIME, Kind.OTHER, Kind.PULSE, Kind.BEEP})
 """Commands that leave no trace on paper."""
 
 
@@ -67,6 +67,8 @@ class Machine:
         self.events: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self.concurrent_writers_seen = False
         self.bytes_in = 0
+        self.beeps = 0
+        """How often it was heard."""
         self.powered = True
         self.hanging = False
         self.silent = False
@@ -456,6 +458,8 @@ class Machine:
                 self._cut(command, origin, now)
             case Kind.PULSE:
                 self._note(EventKind.SENSOR, origin.connection, "drawer pulse", command.raw)
+            case Kind.BEEP:
+                self.beeps += 1
             case Kind.ASB:
                 self._switch_asb(command.params[0], origin)
             case Kind.RESPONSE if command.data[:2] == b"\x31\x30":
@@ -621,7 +625,8 @@ class Machine:
         keep = self.settings.keep_raw
         if keep is not None and len(self.papers) > keep:
             old = len(self.papers) - keep - 1
-            self.papers[old] = replace(self.papers[old], raw=b"", raster=())
+            bitmaps = tuple(replace(raster, data=b"") for raster in self.papers[old].raster)
+            self.papers[old] = replace(self.papers[old], raw=b"", raster=bitmaps)
 
     def _answer(self, answer: Answer, now: float) -> None:
         command = answer.command

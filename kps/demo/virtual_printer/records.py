@@ -64,7 +64,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Raster:
-    """A printed bitmap: `data` holds `height` rows of `width_bytes` bytes, the highest bit leftmost, 1 = black."""
+    """A printed bitmap: `data` holds `height` rows of `width_bytes` bytes, the highest bit leftmost, 1 = black.
+
+    A record that was slimmed has no `data` any more.
+    """
 
     width_bytes: int
     height: int
@@ -75,6 +78,11 @@ class Raster:
     scale: int = 1
     """Dots on paper for one dot of a row; 2 if the mode doubles the width."""
     align: Align = Align.LEFT
+
+    @property
+    def text(self) -> str:
+        """What stands for it between lines of text."""
+        return f"[image {self.width_bytes * 8} x {self.height}]"
 
 
 class EndedBy(StrEnum):
@@ -115,9 +123,19 @@ class Paper:
     """Its length in dot rows."""
 
     @property
+    def parts(self) -> list[Line | Raster]:
+        """Lines and bitmaps in the order in which they stand on the paper."""
+        return sorted([*self.lines, *self.raster], key=lambda part: part.row)
+
+    @property
     def text(self) -> str:
         """The lines of text in order, without blank lines at the end."""
         return "\n".join(line.text for line in self.lines).rstrip("\n")
+
+    @property
+    def shown(self) -> str:
+        """The same with `[image 576 x 30]` where a bitmap stands."""
+        return "\n".join(part.text for part in self.parts).rstrip("\n")
 
 
 class EventKind(StrEnum):

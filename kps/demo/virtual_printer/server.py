@@ -175,6 +175,11 @@ class VirtualPrinter:
         return self._machine.bytes_in
 
     @property
+    def beeps(self) -> int:
+        """How often a host has made it heard."""
+        return self._machine.beeps
+
+    @property
     def concurrent_writers_seen(self) -> bool:
         """Whether two connections ever printed on one paper at the same time."""
         return self._machine.concurrent_writers_seen
@@ -190,8 +195,8 @@ class VirtualPrinter:
         return self._machine.sensors
 
     def paper_text(self, n: int) -> str:
-        """The text of paper n, from 1."""
-        return self.papers[n - 1].text
+        """The text of paper n, from 1; `[image 576 x 30]` stands for a bitmap."""
+        return self.papers[n - 1].shown
 
     def png(self, n: int) -> bytes:
         """Paper n, from 1, as a PNG, one pixel for each dot."""
@@ -210,8 +215,8 @@ class VirtualPrinter:
         return [paper.text for paper in self.papers]
 
     def find(self, substring: str) -> list[Paper]:
-        """The papers whose text contains this."""
-        return [paper for paper in self.papers if substring in paper.text]
+        """The papers whose text contains this; `[image 576 x 30]` stands for a bitmap."""
+        return [paper for paper in self.papers if substring in paper.shown]
 
     def wait_paper(self, n: int = 1, timeout: float = 10.0) -> Paper:
         """Paper n, from 1, as soon as it is there. Raises TimeoutError."""

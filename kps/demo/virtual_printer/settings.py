@@ -122,6 +122,8 @@ class Settings:
     columns: int = 48
     """Characters of font A in a line."""
     dots: int = 576
+    line_rows: int = 30
+    """Dot rows of a line at the default spacing; taller characters take their own height."""
     code_pages: Mapping[int, str] = field(default_factory=lambda: DEFAULT_CODE_PAGES)
     kanji_default: bool = False
     """Whether bytes from 80 hex pair up as Chinese after `ESC @` and power-on, as on many clones."""

@@ -12,7 +12,7 @@ from kps.demo.virtual_printer.records import Align, Line, Span
 from kps.demo.virtual_printer.settings import Settings
 
 LINE_ROWS = 30
-"""Dot rows of a line at the default spacing."""
+"""Dot rows of the lines that a speed in lines a second is about."""
 CELL_ROWS = 24
 """Height of a character of font A."""
 _TAB_COLUMNS = 8
@@ -44,7 +44,7 @@ class Typesetter:
         """The state after power-on and `ESC @`: default modes, nothing in the line."""
         self._style = Style(kanji=self._settings.kanji_default)
         self._align = Align.LEFT
-        self._spacing = LINE_ROWS
+        self._spacing = self._settings.line_rows
         self._pieces: list[tuple[Style, bytearray]] = []
 
     @property
@@ -99,7 +99,7 @@ class Typesetter:
             case Kind.ALIGN:
                 self._align = (Align.LEFT, Align.CENTER, Align.RIGHT)[n % 48 if n % 48 < 3 else 0]
             case Kind.SPACING_DEFAULT:
-                self._spacing = LINE_ROWS
+                self._spacing = self._settings.line_rows
             case Kind.SPACING:
                 self._spacing = n
             case Kind.CHARACTER_SET:

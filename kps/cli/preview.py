@@ -1,0 +1,81 @@
+"""`kps preview`: the paper of a ticket as text and as a picture, without printing or changing anything."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from uuid import UUID
+
+from kps.core.document import compose
+from kps.core.settings import Settings
+from kps.core.tickets import TicketId
+from kps.database import Database
+from kps.database.migrations import applied, available
+from kps.database.queue import Previewed, Queue
+from kps.database.schema import introspect
+from kps.paper.layout import Sheet, lay_out
+from kps.paper.preview import png_of, text_of
+from kps.paper.style import style_of
+
+NOBODY = str(UUID(int=0))
+"""Whoever only looks owns nothing."""
+
+
+class NothingToShow(Exception):
+    """There is no such ticket, or the service has never been started here; the message says which."""
+
+
+class NotWritten(Exception):
+    """The picture could not be stored; the message names file and cause."""
+
+
+def run(settings: Settings, ticket: int, printer: str, png: Path | None, say: Callable[[str], None]) -> None:
+    """Show the paper of a ticket; the picture goes to `png`, if given.
+
+    Without a printer's name it is that of the printer which had the ticket last, else of the first of its route.
+    Raises NothingToShow, UnknownPrinter, NotWritten, Unrenderable, DatabaseTrouble and SchemaUnusable.
+    """
+    # A person reads the paper, which shows what has no font, and no log.
+    logging.getLogger("kps").addHandler(logging.NullHandler())
+    sheet = _sheet(_look(settings, TicketId(ticket), printer), settings)
+    say(text_of(sheet))
+    if png is not None:
+        _write(png, png_of(sheet))
+
+
+def _look(settings: Settings, ticket: TicketId, printer: str) -> Previewed:
+    database = Database(settings.database, "preview")
+    try:
+        database.connect()
+        # Whatever we ask from here on, PostgreSQL itself refuses to change anything.
+        database.query("SET default_transaction_read_only = on")
+        schema = introspect(database)
+        _need_tables(database)
+        queue = Queue(database, schema, NOBODY, settings.instance_name, day_start_minutes=settings.day_start_minutes)
+        found = queue.preview(ticket, printer, site=settings.site, late_after_minutes=settings.late_after_minutes)
+    finally:
+        database.close()
+    if found is None:
+        raise NothingToShow(f"there is no ticket {ticket}")
+    return found
+
+
+def _need_tables(database: Database) -> None:
+    newest, present = available()[-1][0], applied(database)
+    if present != newest:
+        raise NothingToShow(
+            f"schema kps is at version {present}, this KPS works with {newest}: start the service first"
+        )
+
+
+def _sheet(found: Previewed, settings: Settings) -> Sheet:
+    document = compose(found.ticket, found.paper, style_of(settings))
+    return lay_out(document, found.paper, font_dirs=settings.font_dirs)
+
+
+def _write(file: Path, picture: bytes) -> None:
+    try:
+        file.write_bytes(picture)
+    except OSError as error:
+        raise NotWritten(f"{file} cannot be written: {error.strerror or error}") from error
