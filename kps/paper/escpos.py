@@ -27,6 +27,8 @@ _REAL_TIME: Final = (b"\x10\x04", b"\x10\x05", b"\x10\x14")
 _HIDDEN: Final = re.compile(rb"\x10[\x04\x05\x14]")
 _RASTER: Final = b"\x1dv0\x00"
 _STRIP_ROWS: Final = 128
+_STRIP_BYTES: Final = 72 * 128
+"""Of a paper of 576 dots. A strip of a wider one has fewer rows, so that as many NULs complete it."""
 _EMPHASIZED, _TALL, _WIDE = 0x08, 0x10, 0x20
 """Bits of ESC ! n."""
 _CACHE_SETTING: Final = "ESCPOS_CAPABILITIES_PICKLE_DIR"
@@ -140,7 +142,7 @@ def _mode(line: Line) -> int:
 
 def _strips(picture: Picture) -> Iterator[bytes]:
     """The picture by GS v 0, in pieces that are small enough to be flushed with NULs after a tear."""
-    strip = _STRIP_ROWS * picture.width_bytes
+    strip = min(_STRIP_ROWS, _STRIP_BYTES // picture.width_bytes) * picture.width_bytes
     for start in range(0, len(picture.data), strip):
         data = picture.data[start : start + strip]
         rows = len(data) // picture.width_bytes

@@ -65,7 +65,7 @@ def lay_out(document: Document, paper: PaperFormat, *, font_dirs: tuple[str, ...
     """
     profile = profile_of(paper.brand, paper.model)
     page = _Page(profile, columns_of(paper), paper.width_mm, font_dirs)
-    rows = tuple(row for line in document.lines for row in page.rows(line))
+    rows = tuple(row for line in page.reframed(document.lines) for row in page.rows(line))
     return Sheet(rows, profile, page.columns, document.feed_before, document.feed_lines, document.cut, document.beep)
 
 
@@ -86,6 +86,41 @@ class _Page:
         self._profile = profile
         self._width_mm = width_mm
         self._font_dirs = font_dirs
+
+    def reframed(self, lines: Iterable[Line]) -> Iterator[Line]:
+        """The lines; a frame around a text that this printer must write otherwise gets as wide as that text."""
+        frame: list[Line] = []
+        for line in lines:
+            if frame or line.text.lstrip(" ").startswith("┌"):
+                frame.append(line)
+            else:
+                yield line
+            if frame and line.text.endswith("┘"):
+                yield from self._reframed(frame)
+                frame.clear()
+        yield from frame
+
+    def _reframed(self, frame: list[Line]) -> Iterable[Line]:
+        look = frame[0]
+        margin = look.text[: -len(look.text.lstrip(" "))]
+        texts = [line.text[len(margin) + len("│ ") : -len(" │")].rstrip(" ") for line in frame[1:-1]]
+        shown = [self._shown(text) for text in texts]
+        if shown == texts:
+            return frame
+        room = look.room(self.columns) - len(margin) - len("│  │")
+        inside = [part for text in shown for part in wrap(text.replace("][U+", "] [U+"), room)]
+        width = max(map(columns, inside), default=0)
+        edge = "─" * (width + 2)
+        framed = [f"│ {text}{' ' * (width - columns(text))} │" for text in inside]
+        return [replace(look, text=margin + text) for text in (f"┌{edge}┐", *framed, f"└{edge}┘")]
+
+    def _shown(self, text: str) -> str:
+        """The text in characters that this printer can put on paper, by itself or drawn."""
+        if self._is_native_text(text):
+            return text
+        if not self._profile.raster:
+            return transliterate(text, self._is_native)
+        return _spelled_out(text, lambda char: self._is_native(char) or self._is_drawable(char))
 
     def rows(self, line: Line) -> Iterator[NativeLine | RasterLine]:
         """What becomes of one line of the document: one row, or more where its text grew."""

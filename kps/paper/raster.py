@@ -7,6 +7,7 @@ grey, and dither makes letters ragged.
 from __future__ import annotations
 
 import math
+import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
@@ -103,10 +104,16 @@ def draw(line: Line, paper_columns: int, cell: tuple[int, int, int], fonts: Font
     left = start = max(0, free // 2) if line.align is Align.CENTER else 0
     pieces = [run for run in runs(line.text) if run.columns]
     ground = max([grid.baseline, *(-_setting(run, grid, floor, fonts).top for run in pieces if run.text != " ")])
+    # Joined letters need less room than their columns; what follows them moves up, unless it stands in a frame.
+    close = not any(char in _BOX_DRAWING for char in line.text)
     for run in pieces:
         if run.text != " ":
             canvas.paste(_stamp(run, grid, line.bold, floor, ground, fonts), (left, 0))
         left += run.columns * grid.cell_width
+        if close and run.shaped:
+            spare = run.columns * grid.cell_width - _setting(run, grid, floor, fonts).width
+            left -= spare // grid.cell_width * grid.cell_width
+    left = start + columns(line.text) * grid.cell_width
     canvas = canvas.point(_BLACK_AND_WHITE)
     if line.inverse:
         bar = (start, 0, left, cell_height)
@@ -158,12 +165,14 @@ def _setting(run: Run, grid: Grid, floor: int, fonts: Fonts) -> _Setting:
     pieces = _pieces(run, fonts)
     whole_em = run.shaped or run.columns > 1 or is_ideographic(run.text[0])
     pixels = grid.cell_height if whole_em else round(grid.cell_height * _LETTER_EM)
-    stretch = min(1.0, grid.times_x / grid.times_y)
+    # A symbol that is squeezed as letters of a tall line are cannot be told any more.
+    keeps_shape = run.shaped or unicodedata.category(run.text[0]) == "So"
+    stretch = min(1.0, grid.times_x / grid.times_y) if run.shaped or not keeps_shape else 1.0
     room = run.columns * grid.cell_width
     while True:
         advance, top, bottom = _extent(pieces, pixels)
         narrow = min(stretch, room / advance)
-        fits = bottom - top <= floor and (narrow >= _NARROWEST * stretch or not run.shaped)
+        fits = bottom - top <= floor and (narrow >= _NARROWEST * stretch or not keeps_shape)
         if fits or pixels <= _SMALLEST_EM:
             break
         pixels -= grid.times_y

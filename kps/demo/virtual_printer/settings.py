@@ -98,6 +98,10 @@ DEFAULT_CODE_PAGES: Mapping[int, str] = MappingProxyType(
 
 STATUS_CAPS = frozenset({Cap.REALTIME, Cap.FENCE, Cap.ASB, Cap.IDENTITY})
 ALL_CAPS = frozenset(Cap)
+EPSON_CODE_PAGES: Mapping[int, str] = MappingProxyType(
+    {**DEFAULT_CODE_PAGES, 13: "cp857", 14: "cp737", 33: "cp775", 46: "cp1251", 47: "cp1253"}
+)
+"""What Epson's later thermal printers (TM-T20II, TM-T88V and on) have besides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +163,12 @@ PROFILES: Mapping[str, Settings] = MappingProxyType(
         settings.profile: settings
         for settings in (
             Settings("generic", identity=Identity(0x20, 0x02, "1.0", "GENERIC", "POS-80", "0001")),
-            Settings("epson-t20iii", ALL_CAPS, Identity(0x63, 0x02, "1.05 ESC/POS", "EPSON", "TM-T20III", "X5FT0001")),
+            Settings(
+                "epson-t20iii",
+                ALL_CAPS,
+                Identity(0x63, 0x02, "1.05 ESC/POS", "EPSON", "TM-T20III", "X5FT0001"),
+                code_pages=EPSON_CODE_PAGES,
+            ),
             Settings(
                 "epson-u220",
                 ALL_CAPS - {Cap.PROCESS_ID, Cap.OFFLINE_RESPONSE},
