@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from kps.core.document import Align, Document, Line, Size, Unrenderable
 from kps.core.tickets import PaperFormat, Reason
 from kps.paper.layout import NativeLine, Picture, RasterLine, Sheet, lay_out
 from kps.paper.profiles import CodePage, Profile
+from kps.paper.raster import without_hidden_commands
 
 if TYPE_CHECKING:
     from escpos.printer import Dummy
@@ -24,7 +24,6 @@ _KANJI_OFF: Final = b"\x1c."
 _LINE_FEED: Final = b"\n"
 _REAL_TIME: Final = (b"\x10\x04", b"\x10\x05", b"\x10\x14")
 """DLE EOT, DLE ENQ, DLE DC4: executed on arrival wherever they stand, even power off (Epson TM-T88III, TM-U295)."""
-_HIDDEN: Final = re.compile(rb"\x10[\x04\x05\x14]")
 _RASTER: Final = b"\x1dv0\x00"
 _STRIP_ROWS: Final = 128
 _STRIP_BYTES: Final = 72 * 128
@@ -147,12 +146,7 @@ def _strips(picture: Picture) -> Iterator[bytes]:
         data = picture.data[start : start + strip]
         rows = len(data) // picture.width_bytes
         size = picture.width_bytes.to_bytes(2, "little") + rows.to_bytes(2, "little")
-        yield _RASTER + size + _without_hidden_commands(data)
-
-
-def _without_hidden_commands(data: bytes) -> bytes:
-    """Image data without what a printer would execute on arrival: one dot of it is turned over (04 -> 0C and so on)."""
-    return _HIDDEN.sub(lambda found: bytes((0x10, found.group()[1] ^ 0x08)), data)
+        yield _RASTER + size + without_hidden_commands(data)
 
 
 def _without_real_time(ticket: bytes) -> bytes:

@@ -54,6 +54,8 @@ class Sheet:
     feed_lines: int
     cut: bool
     beep: bool
+    width_mm: int = 80
+    """Of the paper, its edges that nobody prints on included."""
 
 
 def lay_out(document: Document, paper: PaperFormat, *, font_dirs: tuple[str, ...] = ()) -> Sheet:
@@ -66,7 +68,16 @@ def lay_out(document: Document, paper: PaperFormat, *, font_dirs: tuple[str, ...
     profile = profile_of(paper.brand, paper.model)
     page = _Page(profile, columns_of(paper), paper.width_mm, font_dirs)
     rows = tuple(row for line in page.reframed(document.lines) for row in page.rows(line))
-    return Sheet(rows, profile, page.columns, document.feed_before, document.feed_lines, document.cut, document.beep)
+    return Sheet(
+        rows,
+        profile,
+        page.columns,
+        document.feed_before,
+        document.feed_lines,
+        document.cut,
+        document.beep,
+        paper.width_mm,
+    )
 
 
 def is_native(profile: Profile, char: str) -> bool:

@@ -15,6 +15,7 @@ from kps.paper.profiles import Profile
 
 DOTS_PER_INCH: Final = 203
 """Of thermal printers: 8 dots a millimetre."""
+NARROW_MM: Final = 58
 PAPER_DOTS: Final = (464, 640)
 """Width of paper of 58 mm and of 80 mm, the margins included on which no head can print."""
 SIDE_MARGIN: Final = 32
@@ -95,7 +96,7 @@ def png_of(sheet: Sheet) -> bytes:
     font of this machine in the device's cells: the places are true, the shapes of the letters are not.
     """
     printed = sheet.columns * sheet.profile.cell_width
-    width = paper_dots(printed)
+    width = paper_dots(printed, sheet.width_mm)
     paper = Image.new("1", (width, height_of(sheet) + 2 * END_MARGIN), _WHITE)
     left = (width - printed) // 2
     top = END_MARGIN + sheet.feed_before * sheet.profile.line_height
@@ -107,9 +108,9 @@ def png_of(sheet: Sheet) -> bytes:
     return file.getvalue()
 
 
-def paper_dots(printed: int) -> int:
-    """How wide the paper is on which so many dots are printed side by side."""
-    return next((dots for dots in PAPER_DOTS if printed + 2 * SIDE_MARGIN <= dots), printed + 2 * SIDE_MARGIN)
+def paper_dots(printed: int, width_mm: int) -> int:
+    """How wide a paper is on which so many dots are printed side by side; wider than it is if they would not fit."""
+    return max(PAPER_DOTS[0] if width_mm <= NARROW_MM else PAPER_DOTS[1], printed + 2 * SIDE_MARGIN)
 
 
 def height_of(sheet: Sheet) -> int:

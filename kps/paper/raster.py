@@ -7,6 +7,7 @@ grey, and dither makes letters ragged.
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFont import FreeTypeFont
 
+_HIDDEN: Final = re.compile(rb"\x10[\x04\x05\x14]")
+"""DLE EOT, DLE ENQ, DLE DC4: executed on arrival wherever they stand, in pictures too (Epson TM-T88III, TM-U295)."""
 _INK: Final = 255
 _THRESHOLD: Final = 104
 """Of 255: below the middle, because heat spreads less than ink and thin strokes must survive being squeezed."""
@@ -118,7 +121,12 @@ def draw(line: Line, paper_columns: int, cell: tuple[int, int, int], fonts: Font
     if line.inverse:
         bar = (start, 0, left, cell_height)
         canvas.paste(ImageChops.invert(canvas.crop(bar)), bar)
-    return Picture(width_bytes, canvas.convert("1", dither=Image.Dither.NONE).tobytes())
+    return Picture(width_bytes, without_hidden_commands(canvas.convert("1", dither=Image.Dither.NONE).tobytes()))
+
+
+def without_hidden_commands(data: bytes) -> bytes:
+    """Image data without what a printer would execute on arrival: one dot of it is turned over (04 -> 0C and so on)."""
+    return _HIDDEN.sub(lambda found: bytes((0x10, found.group()[1] ^ 0x08)), data)
 
 
 def forget() -> None:
