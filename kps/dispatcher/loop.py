@@ -46,6 +46,8 @@ RESCUE_EVERY_S = 5.0
 DEVICES_EVERY_S = 1.0
 SLIPS_EVERY_S = 2.0
 """Between looks for what stations must be told."""
+SLIPS_AGAIN_S = 30.0
+"""The same after an error of the database that concerns slips alone."""
 RETRY_DATABASE_S = (0.05, 0.1, 0.25, 0.5, 1.0)
 NOTHING_TO_DO_S = 0.5
 """Longest wait of the loop: the control pipe is in it too, and the heart beats."""
@@ -214,7 +216,7 @@ class Dispatcher:
         if self._trouble_since is None:
             self._trouble_since = monotonic()
             self._slot.set(Cell.DATABASE_TROUBLE_SINCE, self._trouble_since)
-        self._look_due = monotonic() + delay
+        self._look_due = self._slips_due = monotonic() + delay
         # After a blip the backlog is today's; after an outage it may be another day's.
         self._first_look = self._first_look or monotonic() - self._trouble_since > OUTAGE_S
         for box in self._mailboxes.values():
@@ -385,7 +387,16 @@ class Dispatcher:
 
         They go before tickets: a printer that is busy all the time must not keep a VOID from its cooks.
         """
-        due = monotonic() >= self._slips_due
+        try:
+            self._make_and_hand_out(due=monotonic() >= self._slips_due)
+        except DatabaseTrouble as trouble:
+            self._slips_due = monotonic() + SLIPS_AGAIN_S
+            if not trouble.sqlstate:
+                raise
+            # The database answers, so tickets can be printed: what is wrong with the slips must not keep them.
+            log.error("slips cannot be made", extra={"cause": trouble.sentence})
+
+    def _make_and_hand_out(self, *, due: bool) -> None:
         if due:
             settings = self._settings
             made = self._queue.make_slips(minutes=settings.void_slip_minutes, stations=settings.void_slip_stations)

@@ -316,7 +316,8 @@ class PrinterProcess:
             self._forget(claim, why)
             return
         except DatabaseTrouble as trouble:
-            if trouble.refused:
+            # A slip that cannot be promised must not keep the tickets behind it.
+            if trouble.refused and isinstance(claim, Claim):
                 self._refused_promise(claim, trouble)
             else:
                 self._lost_promise(claim, trouble)
@@ -340,7 +341,7 @@ class PrinterProcess:
             Result(claim, NotPrinted(Reason.RELEASED, "the database was away"), False, 1, False), at_once=False
         )
 
-    def _refused_promise(self, claim: Work, trouble: DatabaseTrouble) -> None:
+    def _refused_promise(self, claim: Claim, trouble: DatabaseTrouble) -> None:
         """Nothing was promised, and whoever gets the ticket next would meet the same: it stays ours, for a later try.
 
         To give it back would bring it to us again at once, with two audit rows each time.

@@ -422,3 +422,12 @@ def test_a_slip_that_was_tried_too_often_is_over(house: House, one: Instance) ->
     a_slip(house, one)
     house.pos.execute("UPDATE kps.slip SET tries = 20")
     assert one.queue.look_slips()[0].over
+
+
+def test_a_slip_in_the_hands_of_dying_processes_is_over_after_a_few_of_them(house: House, one: Instance) -> None:
+    a_slip(house, one)
+    for _ in range(5):
+        assert not one.queue.look_slips()[0].over
+        take(house, one)
+        one.release_dead(house.row("kitchen-1"))
+    assert one.queue.look_slips()[0].over

@@ -127,3 +127,13 @@ def test_slips_that_are_switched_off_do_not_come(pos: PosWriter, pos_database: D
             pos.void_item(items_of(pos, ticket)[0])
         all_told(pos, 1)
         assert wait_paper(here, "VOID")[0] == "bar-1"
+
+
+def test_trouble_with_slips_keeps_no_ticket(pos: PosWriter, pos_database: Database, tmp_path: Path) -> None:
+    with shop(pos, pos_database, tmp_path, {"kitchen-1": ("kitchen", 1)}) as here:
+        here.printed(pos.ticket("kitchen", [("Dish1", 1)]))
+        pos.execute("ALTER TABLE kps.slip RENAME TO slip_away")
+        here.service.wait_said("slips cannot be made")
+        here.printed(pos.ticket("kitchen", [("Dish2", 1)]))
+        assert here.only_copy("Dish2").complete
+        assert here.service.get("/health").json["status"] == "healthy"

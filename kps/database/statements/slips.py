@@ -9,6 +9,8 @@ from kps.database.statements.parts import CHANNEL_TICKET, brand_of, ip_text
 
 MOST_TRIES = 20
 """A slip that was given to printers so often is not tried any more."""
+DEATH = 5
+"""So many tries is one worth that ended with the death of its process: perhaps it died of this slip."""
 OUTAGE_HOURS = 24
 """What went elsewhere longer ago is not told any more."""
 
@@ -151,7 +153,8 @@ CLAIM = Statement(
 )
 UPDATE kps.slip s
    SET state = 'claimed', token = nextval('kps.token_seq'), epoch = {{epoch:bigint}}, owner = {{me:uuid}},
-       printer_key = {{key:text}}, printer_id = {{row:bigint}}, printer_name = {{name:text}}, tries = s.tries + 1,
+       printer_key = {{key:text}}, printer_id = {{row:bigint}}, printer_name = {{name:text}},
+       tries = s.tries + CASE WHEN s.state = 'new' THEN 1 ELSE {DEATH} END,
        not_before = NULL,
        maybe_at = CASE WHEN s.state = 'sending' AND s.printer_name <> ALL (s.maybe_at)
                        THEN s.maybe_at || s.printer_name ELSE s.maybe_at END
