@@ -142,7 +142,8 @@ def test_a_proof_that_comes_late_saves_the_second_copy(pos: PosWriter, pos_datab
         printer = here.printers["kitchen-1"]
         printer.id_fault(IdFault.LOST)
         ticket = pos.ticket("kitchen", [("Dish1", 1)])
-        eventually(lambda: "print_failed" in here.actions(ticket), what="the ticket is given up")
+        # The patience grows with the length of the paper.
+        eventually(lambda: "print_failed" in here.actions(ticket), timeout=30, what="the ticket is given up")
         here.wait_state("kitchen-1", "ready")
         (job,) = pos.rows("SELECT process_ids FROM kps.job WHERE ticket_id = %s", [ticket])
         printer.wait_connections(1)
