@@ -236,13 +236,24 @@ class Queue:
         sending = _sending(ticket, written[0], late_after_minutes)
         return Previewed(sending.ticket, sending.paper, sending.printer_name)
 
-    def make_slips(self, *, minutes: float, stations: frozenset[str] | None) -> int:
-        """Make a slip of each event that a station must know of; returns how many. Changes older than `minutes`,
-        and of other stations than these (None = all), are not told."""
+    def make_slips(
+        self,
+        *,
+        minutes: float,
+        stations: frozenset[str] | None,
+        own_stations: frozenset[str] = frozenset(),
+        own_brands: frozenset[str] = frozenset(),
+    ) -> int:
+        """Make a slip of each event that a station must know of; returns how many.
+
+        Changes older than `minutes`, and of other stations than these (None = all), are not told. An instance that is
+        limited to some stations or brands (empty = not) leaves the others' alone.
+        """
         limited = stations is not None
-        row = self.database.run(self.sql.make_slips, minutes=minutes, limited=limited, stations=sorted(stations or ()))[
-            0
-        ]
+        row = self.database.run(
+            self.sql.make_slips, minutes=minutes, limited=limited, stations=sorted(stations or ()),
+            own_stations=sorted(own_stations), own_brands=sorted(own_brands),
+        )[0]  # fmt: skip
         return int(row.made)
 
     def look_slips(self) -> list[WaitingSlip]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from multiprocessing.connection import wait
 
@@ -229,11 +229,14 @@ class Dispatcher:
         if self._first_look:
             self._fail_stale()
             self._first_look = False
-        self._tell_stations()
+        if self._slips_wait:
+            self._tell_stations(self._hand_out_all)
         tickets = [ticket for ticket in self._queue.look(self._depth()) if self._is_ours(ticket)]
         self._slot.set(Cell.LAST_POLL, time.time())
         self._forget_all_but(tickets)
         again = self._act_on(tickets, polled)
+        if monotonic() >= self._slips_due:
+            self._tell_stations(self._make_slips)
         if monotonic() >= self._rescue_due:
             self._rescue()
         self._know_rounds()
@@ -382,29 +385,36 @@ class Dispatcher:
 
     # -- slips -----------------------------------------------------------------------------------------------------
 
-    def _tell_stations(self) -> None:
-        """Make slips of what has happened since the last look, and hand out those that are open.
-
-        They go before tickets: a printer that is busy all the time must not keep a VOID from its cooks.
-        """
+    def _tell_stations(self, step: Callable[[], None]) -> None:
+        """Make or hand out slips. What is wrong with slips alone must not keep tickets. Raises DatabaseTrouble."""
         try:
-            self._make_and_hand_out(due=monotonic() >= self._slips_due)
+            step()
         except DatabaseTrouble as trouble:
-            self._slips_due = monotonic() + SLIPS_AGAIN_S
+            self._slips_due, self._slips_wait = monotonic() + SLIPS_AGAIN_S, False
             if not trouble.sqlstate:
                 raise
-            # The database answers, so tickets can be printed: what is wrong with the slips must not keep them.
             log.error("slips cannot be made", extra={"cause": trouble.sentence})
 
-    def _make_and_hand_out(self, *, due: bool) -> None:
-        if due:
-            settings = self._settings
-            made = self._queue.make_slips(minutes=settings.void_slip_minutes, stations=settings.void_slip_stations)
-            self._slot.add(Cell.SLIPS_MADE, made)
-        if due or self._slips_wait:
-            waiting = [self._hand_out(slip) for slip in self._queue.look_slips()]
-            self._slips_wait = any(waiting)
-            self._slips_due = monotonic() + SLIPS_EVERY_S
+    def _make_slips(self) -> None:
+        """Make slips of what has happened since the last look, behind the tickets: they cannot wait."""
+        settings = self._settings
+        self._slips_due = monotonic() + SLIPS_EVERY_S
+        made = self._queue.make_slips(
+            minutes=settings.void_slip_minutes,
+            stations=settings.void_slip_stations,
+            own_stations=settings.stations,
+            own_brands=settings.brands,
+        )
+        self._slot.add(Cell.SLIPS_MADE, made)
+        self._hand_out_all()
+
+    def _hand_out_all(self) -> None:
+        """Give the open slips to their printers. One that found no room goes before the next ticket.
+
+        A printer that is busy all the time must not keep a VOID from its cooks.
+        """
+        waiting = [self._hand_out(slip) for slip in self._queue.look_slips()]
+        self._slips_wait = any(waiting)
 
     def _hand_out(self, slip: WaitingSlip) -> bool:
         """Give a slip to the printer that it belongs to, if that is ours; True = it waits for room there."""

@@ -499,7 +499,7 @@ class Supervisor:
         child = printer.child
         stage = Stage(int(child.cells[Cell.STAGE]))
         token = Token(int(child.cells[Cell.TOKEN]))
-        ours = child.doom is not None
+        ours = child.doom not in (None, Cause.HUNG)
         code = self._death(child)
         blamed = stage is Stage.TAKEN and code not in (0, -signal.SIGKILL) and not ours
         child.cells[Cell.STAGE] = child.cells[Cell.TICKET] = child.cells[Cell.HELD] = child.cells[Cell.CONNECTED] = 0.0

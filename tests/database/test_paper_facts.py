@@ -164,6 +164,24 @@ def test_a_new_day_begins_at_one_and_a_copy_of_yesterdays_says_so(house: House, 
     assert copy.ticket.chain.number == 1
 
 
+def test_before_names_the_printer_where_it_came_out_after_all(house: House, one: Instance) -> None:
+    ticket = house.pos.ticket()
+    claimed, _ = one.claim_and_send(ticket, house.row("kitchen-1"))
+    one.settle(claimed, NotPrinted(Reason.REFUSED, "refused"))
+    printed(house, one, ticket, on="kitchen-2")
+    assert before(printed(house, one, house.pos.ticket())).printer == "kitchen-2"  # type: ignore[union-attr]
+
+
+def test_a_ticket_with_nothing_to_print_makes_no_gap(house: House, one: Instance) -> None:
+    printed(house, one, house.pos.ticket())
+    void = house.pos.ticket()
+    house.pos.void_item(house.pos.ticket_items(void)[0]["bill_item_id"])
+    _, sending = one.claim_and_send(void, house.row("kitchen-1"))
+    assert sending.ticket.chain is None
+    one.release_dead(house.row("kitchen-1"))
+    assert number(printed(house, one, house.pos.ticket())) == 2
+
+
 # What else was ordered.
 
 
@@ -186,6 +204,17 @@ def test_an_earlier_order_of_the_bill_is_no_sibling_but_makes_an_add_on(house: H
     assert (paper.add_on, paper.also_at) == (True, ())
     assert printed(house, one, house.pos.reprint(more)).add_on
     assert not printed(house, one, house.pos.reprint(first[0])).add_on
+
+
+def test_a_kitchen_of_another_brand_is_a_sibling_and_makes_no_add_on(house: House, one: Instance) -> None:
+    other = house.pos.add_brand("OTHER", "Other")
+    house.printer("other-1", brand="OTHER")
+    one.acquire(*house.rows())
+    (mine, _) = house.pos.place(Order(lines=(Line("Soto", 2),), table="5"))
+    (theirs, _) = house.pos.order_more(bill_of(house, mine), [Line("Sate", 3)])
+    house.pos.execute("UPDATE kitchen_kitchenticket SET brand_id = %s WHERE id = %s", [other, theirs])
+    paper = printed(house, one, theirs, on="other-1")
+    assert (number(paper), paper.add_on, paper.also_at) == (1, False, (Sibling("KITCHEN", 2),))
 
 
 def test_a_ticket_that_failed_makes_no_add_on(house: House, one: Instance) -> None:

@@ -144,11 +144,29 @@ def test_a_void_after_too_long_is_not_told(house: House, one: Instance) -> None:
     assert make(one, minutes=60.0) == 1
 
 
-def test_a_switched_off_station_is_not_told(house: House, one: Instance) -> None:
+def test_a_switched_off_station_is_not_told_by_that_instance(house: House, one: Instance, two: Instance) -> None:
     _, (soto,) = order(house, one)
     house.pos.void_item(soto)
-    assert make(one, stations=frozenset({"bar"})) == 0
-    assert make(one) == 0, "what nobody wanted to know is not told when somebody does"
+    assert make(two, stations=frozenset({"bar"})) == 0
+    assert make(two, stations=frozenset()) == 0
+    assert make(one) == 1
+
+
+@pytest.mark.parametrize(
+    ("own", "made"),
+    [
+        ({"own_stations": frozenset({"bar"})}, 0),
+        ({"own_brands": frozenset({"other"})}, 0),
+        ({"own_stations": frozenset({"kitchen"}), "own_brands": frozenset({"dapur"})}, 1),
+    ],
+)
+def test_an_instance_tells_only_what_it_serves(
+    house: House, one: Instance, own: dict[str, frozenset[str]], made: int
+) -> None:
+    _, (soto,) = order(house, one)
+    house.pos.void_item(soto)
+    assert one.queue.make_slips(minutes=MINUTES, stations=None, **own) == made
+    assert make(one) == 1 - made, "the others tell it"
 
 
 def test_no_change_is_told_when_slips_are_off(house: House, one: Instance) -> None:
@@ -233,10 +251,95 @@ def test_merged_bills_are_no_change_and_are_judged_by_where_the_items_are_now(ho
     assert make(one) == 1
 
 
-def test_a_split_is_no_void(house: House, one: Instance) -> None:
+def test_a_split_is_no_void_and_a_void_after_it_names_what_is_left(house: House, one: Instance) -> None:
     _, (soto,) = order(house, one, ("Soto", 3))
     house.pos.split_item(soto, 2)
     assert make(one) == 0
+    house.pos.void_item(soto)
+    assert make(one) == 1
+    assert [item.quantity for item in told(house, one).items] == [1]
+
+
+def test_changes_that_differ_never_get_the_same_key(house: House, one: Instance) -> None:
+    into, (x,) = order(house, one, ("X", 1), table="8")
+    source, (y,) = order(house, one, ("Y", 1), table="5")
+    house.pos.merge_bills(source, into)
+    assert make(one) == 0
+    (z, _) = house.pos.order_more(into, [Line("Z")])
+    printed(house, one, z)
+    house.pos.move_table(into, "9")
+    assert make(one) == 1
+    house.pos.void_item(y)
+    house.pos.move_table(into, "10")
+    assert make(one) == 2
+    assert len({slip["dedupe_key"] for slip in slips(house)}) == 3
+    assert x != y
+
+
+def test_a_promise_that_came_to_nothing_is_no_paper(house: House, one: Instance) -> None:
+    ticket = house.pos.ticket(items=[("Soto", 2), ("Sate", 1)], table="5")
+    claimed, _ = one.claim_and_send(ticket, house.row("kitchen-1"))
+    one.settle(claimed, NotPrinted(Reason.CONNECTION_LOST, "lost"))
+    soto, sate = (row["bill_item_id"] for row in house.pos.ticket_items(ticket))
+    house.pos.void_item(soto)
+    house.pos.move_table(int(house.ticket(ticket)["bill_id"]), "8")
+    house.pos.execute("UPDATE kps.printed_item SET printed_at = printed_at - interval '50 minutes'")
+    printed(house, one, ticket, on="kitchen-2")
+    assert make(one) == 0, "the only paper says table 8, and no soto"
+    house.pos.void_item(sate)
+    assert make(one) == 1, "the time begins with the paper"
+
+
+def test_what_was_voided_and_wanted_again_is_told_again(house: House, one: Instance) -> None:
+    _, (soto,) = order(house, one)
+    house.pos.void_item(soto)
+    assert make(one) == 1
+    told(house, one)
+    house.pos.execute("UPDATE pos_billitem SET is_void = false WHERE id = %s", [soto])
+    (ticket,) = (row["id"] for row in house.pos.rows("SELECT id FROM kitchen_kitchenticket"))
+    house.pos.reset_to_new(ticket)
+    printed(house, one, ticket)
+    house.pos.void_item(soto)
+    assert make(one) == 1
+
+
+def test_a_void_names_the_table_of_the_paper_and_the_one_of_now(house: House, one: Instance) -> None:
+    bill, (soto,) = order(house, one, table="5")
+    house.pos.move_table(bill, "8")
+    house.pos.void_item(soto)
+    assert make(one) == 1
+    assert told(house, one).table == "5 -> 8"
+
+
+def test_a_table_that_is_taken_away_for_a_while_is_a_move_all_the_same(house: House, one: Instance) -> None:
+    bill, _ = order(house, one, table="5")
+    house.pos.execute("UPDATE pos_bill SET table_id = NULL WHERE id = %s", [bill])
+    assert make(one) == 0
+    house.pos.move_table(bill, "8")
+    assert make(one) == 1
+    said = told(house, one)
+    assert (said.table, said.new_table) == ("5", "8")
+
+
+def test_blanks_around_a_table_number_are_no_move(house: House, one: Instance) -> None:
+    order(house, one, table="5")
+    house.pos.execute("UPDATE tables_table SET number = ' 5 ' WHERE number = '5'")
+    assert make(one) == 0
+
+
+def test_an_item_on_two_tickets_is_told_with_both(house: House, one: Instance) -> None:
+    first = house.pos.ticket(items=[("Soto", 1)], table="5")
+    printed(house, one, first)
+    (item,) = house.pos.ticket_items(first)
+    second = house.pos.ticket(items=[("Sate", 1)], table="5")
+    house.pos.execute(
+        "UPDATE kitchen_kitchenticketitem SET bill_item_id = %s WHERE kitchen_ticket_id = %s",
+        [item["bill_item_id"], second],
+    )
+    printed(house, one, second)
+    house.pos.void_item(item["bill_item_id"])
+    assert make(one) == 1
+    assert [found.number for found in told(house, one).items] == [1, 2]
 
 
 def test_several_instances_tell_a_change_once(house: House, one: Instance, two: Instance) -> None:
@@ -418,6 +521,90 @@ def test_a_slip_waits_a_moment_after_a_failed_try_and_ends_in_time(house: House,
     assert one.queue.look_slips() == []
 
 
+def test_slips_that_nobody_can_print_keep_no_other(house: House, one: Instance) -> None:
+    house.printer("bar-1", "bar")
+    one.acquire(*house.rows())
+    ticket = house.pos.ticket(items=[(f"Dish{n}", 1) for n in range(60)], table="5")
+    printed(house, one, ticket)
+    drink = house.pos.ticket("bar", [("Teh", 1)], table="5")
+    printed(house, one, drink, on="bar-1")
+    for item in house.pos.ticket_items(ticket):
+        house.pos.void_item(item["bill_item_id"])
+        make(one)
+    house.pos.void_item(house.pos.ticket_items(drink)[0]["bill_item_id"])
+    assert make(one) == 1
+    assert [slip.station for slip in one.queue.look_slips()] == ["kitchen"] * 5 + ["bar"]
+
+
+def test_a_slip_is_sent_three_times_at_most(house: House, one: Instance) -> None:
+    a_slip(house, one)
+    for _ in range(3):
+        assert not one.queue.look_slips()[0].over
+        slip, token, _ = take(house, one)
+        one.queue.settle_slip(slip.id, token, LOST, delay_s=0.0)
+    assert one.queue.look_slips()[0].over
+
+
+def test_a_slip_under_way_goes_on_when_its_own_lapsed_lease_is_taken_again(house: House, one: Instance) -> None:
+    a_slip(house, one)
+    slip, token, _ = take(house, one)
+    row = house.row("kitchen-1")
+    house.let_lease_end(row)
+    one.acquire(row)
+    assert one.queue.look_slips() == []
+    one.queue.settle_slip(slip.id, token, PROVEN, delay_s=1.0)
+    assert slips(house)[0]["state"] == "printed"
+
+
+def test_a_printer_is_not_let_go_with_a_slip_in_hand(house: House, one: Instance, two: Instance) -> None:
+    a_slip(house, one)
+    slip, token, _ = take(house, one)
+    row = house.row("kitchen-1")
+    for statement in (
+        lambda: one.database.run(
+            one.queue.sql.yield_lease, me=one.me, key=row.key, epoch=one.epochs[row.key], away=60.0
+        ),
+        lambda: one.database.run(one.queue.sql.lapse, me=one.me, keys=[row.key]),
+    ):
+        assert statement() == []
+    one.queue.settle_slip(slip.id, token, PROVEN, delay_s=1.0)
+    assert one.database.run(one.queue.sql.lapse, me=one.me, keys=[row.key])
+    assert two.me != one.me
+
+
+def test_what_is_left_in_a_device_is_known_by_device(house: House, one: Instance) -> None:
+    first, second = house.row("kitchen-1").key, house.row("kitchen-2").key
+    a_slip(house, one)
+    assert not one.queue.torn(first)
+    slip, token, _ = take(house, one)
+    assert one.queue.torn(first)
+    one.queue.settle_slip(slip.id, token, LOST, delay_s=0.0)
+    slip, token, _ = take(house, one, "kitchen-2")
+    one.queue.settle_slip(slip.id, token, PROVEN, delay_s=0.0)
+    assert (one.queue.torn(first), one.queue.torn(second)) == (True, False)
+    house.pos.execute("UPDATE kps.slip SET created_at = created_at - interval '25 hours'")
+    assert not one.queue.torn(first)
+
+
+def test_making_slips_and_the_return_of_a_printer_do_not_wait_for_each_other(house: House, one: Instance) -> None:
+    tickets = [house.pos.ticket() for _ in range(60)]
+    for ticket in tickets:
+        claimed, _ = one.claim_and_send(ticket, house.row("kitchen-1"))
+        one.settle(claimed, LOST)
+        printed(house, one, ticket, on="kitchen-2", backup_for="kitchen-1")
+    other = house.instance("other")
+    down(house, one, "kitchen-1", "ready")
+    for _ in range(6):
+        # rows in another physical order than their ids
+        house.pos.execute(
+            "UPDATE kps.job SET elsewhere_told = false, told_back = '{}' WHERE ticket_id = ANY (%s)", [tickets[::-1]]
+        )
+        with ThreadPoolExecutor(2) as pool:
+            made = pool.submit(make, other)
+            back = pool.submit(one.queue.came_back, house.row("kitchen-1").key, [house.row("kitchen-1").id])
+            assert (made.result(), len(back.result())) == (1, 60)
+
+
 def test_a_slip_that_was_tried_too_often_is_over(house: House, one: Instance) -> None:
     a_slip(house, one)
     house.pos.execute("UPDATE kps.slip SET tries = 20")
@@ -427,7 +614,8 @@ def test_a_slip_that_was_tried_too_often_is_over(house: House, one: Instance) ->
 def test_a_slip_in_the_hands_of_dying_processes_is_over_after_a_few_of_them(house: House, one: Instance) -> None:
     a_slip(house, one)
     for _ in range(5):
-        assert not one.queue.look_slips()[0].over
-        take(house, one)
-        one.release_dead(house.row("kitchen-1"))
+        slip, row = one.queue.look_slips()[0], house.row("kitchen-1")
+        assert not slip.over
+        assert one.queue.claim_slip(slip, row, one.epochs[row.key]) is not None
+        one.release_dead(row)
     assert one.queue.look_slips()[0].over

@@ -51,6 +51,7 @@ CREATE TABLE kps.printed_item (                              -- what may be on p
   brand         text NOT NULL,
   bill_id       bigint,                                      -- the item's bill and table, as last told to the station
   table_number  text NOT NULL,
+  paper_table   text NOT NULL,                               -- the table that the paper names
   quantity      int NOT NULL,
   printed_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
   told          text NOT NULL DEFAULT '',                    -- void, cancelled: the station knows, nothing more follows
@@ -78,7 +79,8 @@ CREATE TABLE kps.slip (
   printer_name  text NOT NULL DEFAULT '',
   tries         int NOT NULL DEFAULT 0,
   sends         int NOT NULL DEFAULT 0,                      -- copies of which bytes may have left
-  maybe_at      text[] NOT NULL DEFAULT '{}',
+  maybe_at      text[] NOT NULL DEFAULT '{}',                -- printers where an unproven copy may lie
+  maybe_keys    text[] NOT NULL DEFAULT '{}',                -- their devices
   not_before    timestamptz,
   created_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
   expires_at    timestamptz NOT NULL,

@@ -55,6 +55,11 @@ def acquire(schema: PosSchema) -> Statement:
    WHERE j.printer_key = a.printer_key AND j.owner = {me:uuid} AND j.state IN ('claimed', 'sending')
      AND j.epoch < a.epoch
   RETURNING j.printer_key
+), carried_slips AS (
+  UPDATE kps.slip s SET epoch = a.epoch FROM a
+   WHERE s.printer_key = a.printer_key AND s.owner = {me:uuid} AND s.state IN ('claimed', 'sending')
+     AND s.epoch < a.epoch
+  RETURNING s.id
 ),""".replace("{known}", _STATE_KNOWN)
     held = """SELECT j.ticket_id, j.printer_key, j.token FROM kps.job j JOIN a ON a.printer_key = j.printer_key
    WHERE j.state IN ('claimed', 'sending') AND j.epoch < a.epoch AND j.owner IS DISTINCT FROM {me:uuid}"""
@@ -138,6 +143,8 @@ YIELD = Statement(
    WHERE p.printer_key = {{key:text}} AND p.owner = {{me:uuid}} AND p.epoch = {{epoch:bigint}}
      AND EXISTS (SELECT 1 FROM other)
      AND NOT EXISTS (SELECT 1 FROM kps.job j WHERE j.printer_key = p.printer_key AND j.state IN ('claimed', 'sending'))
+     AND NOT EXISTS (SELECT 1 FROM kps.slip s WHERE s.printer_key = p.printer_key AND s.epoch = p.epoch
+                        AND s.state IN ('claimed', 'sending'))
   RETURNING p.printer_key
 )
 SELECT printer_key, (SELECT count(pg_notify('{CHANNEL_PRINTER}', ''))) AS told FROM p""",
@@ -164,6 +171,8 @@ LAPSE = Statement(
    WHERE p.owner = {{me:uuid}} AND p.printer_key = ANY ({{keys:text[]}})
      AND NOT EXISTS (SELECT 1 FROM kps.job j WHERE j.printer_key = p.printer_key AND j.owner = p.owner
                         AND j.state IN ('claimed', 'sending'))
+     AND NOT EXISTS (SELECT 1 FROM kps.slip s WHERE s.printer_key = p.printer_key AND s.owner = p.owner
+                        AND s.epoch = p.epoch AND s.state IN ('claimed', 'sending'))
   RETURNING p.printer_key
 )
 SELECT printer_key, (SELECT count(pg_notify('{CHANNEL_PRINTER}', ''))) AS told FROM p""",
@@ -260,19 +269,19 @@ def sweep() -> Statement:
      WHERE t.id IS NULL AND NOT (o.state IN ('claimed', 'sending')) LIMIT 1000)
   RETURNING 1
 ), old AS (
-  DELETE FROM kps.instance i WHERE i.seen_at < clock_timestamp() - interval '1 day'
+  DELETE FROM kps.instance i WHERE i.seen_at < statement_timestamp() - interval '1 day'
     AND i.owner <> {{me:uuid}} RETURNING 1
 ), chain AS (
-  DELETE FROM kps.chain c WHERE c.day < clock_timestamp() - interval '7 days' RETURNING 1
+  DELETE FROM kps.chain c WHERE c.day < statement_timestamp() - interval '7 days' RETURNING 1
 ), items AS (
   DELETE FROM kps.printed_item pi WHERE (pi.ticket_id, pi.bill_item_id) IN (
     SELECT o.ticket_id, o.bill_item_id FROM kps.printed_item o
-     WHERE o.printed_at < clock_timestamp() - interval '7 days' LIMIT 5000)
+     WHERE o.printed_at < statement_timestamp() - interval '7 days' LIMIT 5000)
   RETURNING 1
 ), slips AS (
   DELETE FROM kps.slip s WHERE s.id IN (
     SELECT o.id FROM kps.slip o WHERE o.state IN ('printed', 'failed')
-       AND o.created_at < clock_timestamp() - interval '14 days' LIMIT 1000)
+       AND o.created_at < statement_timestamp() - interval '14 days' LIMIT 1000)
   RETURNING 1
 )
 SELECT (SELECT count(*) FROM gone) AS jobs, (SELECT count(*) FROM old) AS instances""",

@@ -76,7 +76,7 @@ def _kin(schema: PosSchema) -> str:
 ), house AS MATERIALIZED (
   SELECT lower(btrim(t.printer_target)) AS station, coalesce({brand_of(schema)}::text, '') AS brand,
          coalesce(nullif(st.timezone, ''), nullif(co.timezone, ''), 'UTC') AS timezone,
-         coalesce(tb.number, '') AS table_number, {place("tb.number", "b.queue_number")} AS place
+         btrim(coalesce(tb.number, '')) AS table_number, {place("tb.number", "b.queue_number")} AS place
     FROM t LEFT JOIN pos_bill b ON b.id = t.bill_id LEFT JOIN tables_table tb ON tb.id = b.table_id
     LEFT JOIN core_store st ON st.id = b.store_id LEFT JOIN core_brand br ON br.id = {brand_of(schema)}
     LEFT JOIN core_company co ON co.id = br.company_id
@@ -89,6 +89,9 @@ def _facts(schema: PosSchema) -> str:
         "CASE WHEN house.station = 'checker' "
         f"THEN {_template_json(schema, CHECKER_TEMPLATE, schema.checker_template)} "
         f"ELSE {_template_json(schema, KITCHEN_TEMPLATE, schema.kitchen_template)} END"
+    )
+    same_brand = (
+        "coalesce(coalesce(e.brand_id, b.brand_id)::text, '') = house.brand" if schema.ticket_has_brand else "true"
     )
     return f"""job.sends, job.cleared, job.maybe_at, job.moved_from, job.printer_id, job.printer_name, job.printer_key,
        job.backup_for, job.backup_reason, job.printed_on, job.process_id,
@@ -108,14 +111,16 @@ def _facts(schema: PosSchema) -> str:
                  'modifiers', i.modifiers, 'station', i.station, 'void', i.void) ORDER BY i.id) FROM items i) AS items,
        EXISTS (SELECT 1 FROM {TICKET} e WHERE e.bill_id = t.bill_id AND e.id < root.id AND NOT e.is_reprint
                   AND lower(btrim(e.printer_target)) = house.station
-                  AND (e.status <> 'failed' OR e.printed_at IS NOT NULL)) AS add_on,
+                  AND (e.status <> 'failed' OR e.printed_at IS NOT NULL)
+                  AND {same_brand}) AS add_on,
        (SELECT json_agg(json_build_object('station', s.station, 'items', s.items) ORDER BY s.station) FROM (
           SELECT lower(btrim(e.printer_target)) AS station, sum(ei.quantity) AS items
             FROM {TICKET} e JOIN {ITEM} ei ON ei.kitchen_ticket_id = e.id
             JOIN pos_billitem eb ON eb.id = ei.bill_item_id AND NOT eb.is_void
            WHERE e.bill_id = t.bill_id AND e.id <> root.id AND NOT e.is_reprint
              AND abs(extract(epoch FROM e.created_at - root.created_at)) <= {TOGETHER_S}
-             AND lower(btrim(e.printer_target)) NOT IN (house.station, 'checker')
+             AND lower(btrim(e.printer_target)) <> 'checker'
+             AND NOT (lower(btrim(e.printer_target)) = house.station AND {same_brand})
            GROUP BY 1) s) AS also_at,
        {_priority(schema)} AS priority, {_ready_by(schema)} AS ready_by
   FROM job CROSS JOIN t CROSS JOIN kin CROSS JOIN house LEFT JOIN root ON true
@@ -173,7 +178,9 @@ def sending(schema: PosSchema) -> Statement:
   INSERT INTO kps.chain AS c (station, brand, day, number, at, place, printer_key, printer_name)
   SELECT house.station, house.brand, kps.local_day(clock_timestamp(), house.timezone, {{day_start:int}}), 1,
          clock_timestamp(), house.place, ready.printer_key, ready.printer_name
-    FROM ready CROSS JOIN house WHERE NOT EXISTS (SELECT 1 FROM known)
+    FROM ready CROSS JOIN house
+   -- a ticket with nothing to print makes no gap
+   WHERE NOT EXISTS (SELECT 1 FROM known) AND EXISTS (SELECT 1 FROM items i WHERE NOT i.void)
   ON CONFLICT (station, brand, day) DO UPDATE
      SET number = c.number + 1, at = excluded.at, place = excluded.place, printer_key = excluded.printer_key,
          printer_name = excluded.printer_name, before_number = c.number, before_at = c.at, before_place = c.place,
@@ -185,6 +192,12 @@ def sending(schema: PosSchema) -> Statement:
     UNION ALL
     SELECT 3, number, day, before_number, before_at, before_place, before_key, before_name FROM chain) n
    ORDER BY place LIMIT 1
+), elsewhere AS (
+  -- its first paper has come to nothing: whoever looks for it looks here
+  UPDATE kps.chain c SET printer_key = ready.printer_key, printer_name = ready.printer_name
+    FROM ready CROSS JOIN house
+   WHERE c.station = house.station AND c.brand = house.brand AND c.day = ready.chain_day
+     AND c.number = ready.chain_number AND ready.sends <= ready.cleared AND c.printer_key <> ready.printer_key
 ), job AS (
   UPDATE kps.job j
      SET state = 'sending', sends = j.sends + 1, sending_at = clock_timestamp(),
@@ -193,12 +206,22 @@ def sending(schema: PosSchema) -> Statement:
     FROM ready WHERE j.ticket_id = ready.ticket_id
   RETURNING j.*, j.process_ids[cardinality(j.process_ids)] AS process_id
 ), noted AS (
-  INSERT INTO kps.printed_item (ticket_id, bill_item_id, station, brand, bill_id, table_number, quantity)
+  INSERT INTO kps.printed_item AS pi (ticket_id, bill_item_id, station, brand, bill_id, table_number, paper_table,
+                                      quantity)
   SELECT ready.ticket_id, i.bill_item_id, house.station, house.brand, min(i.bill_id), house.table_number,
-         sum(i.quantity)
+         house.table_number, least(sum(i.quantity), 2147483647)
     FROM ready CROSS JOIN house CROSS JOIN items i WHERE NOT i.void
    GROUP BY ready.ticket_id, i.bill_item_id, house.station, house.brand, house.table_number
-  ON CONFLICT DO NOTHING
+  ON CONFLICT (ticket_id, bill_item_id) DO UPDATE
+     SET printed_at = excluded.printed_at, told = '', quantity = excluded.quantity, paper_table = excluded.paper_table,
+         -- of a copy that came to nothing nobody needs to be told anything
+         bill_id = CASE WHEN (SELECT sends <= cleared FROM ready) THEN excluded.bill_id ELSE pi.bill_id END,
+         table_number = CASE WHEN (SELECT sends <= cleared FROM ready) THEN excluded.table_number
+                             ELSE pi.table_number END
+), unprinted AS (
+  DELETE FROM kps.printed_item pi USING ready
+   WHERE pi.ticket_id = ready.ticket_id AND ready.sends <= ready.cleared
+     AND NOT EXISTS (SELECT 1 FROM items i WHERE i.bill_item_id = pi.bill_item_id AND NOT i.void)
 )
 SELECT {_facts(schema)}""",
         prelude=f"""WITH RECURSIVE {_UP.format(start=f"{TICKET} t WHERE t.id = %(ticket)s", ticket=TICKET)}

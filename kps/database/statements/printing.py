@@ -315,7 +315,8 @@ TORN = Statement(
                 WHERE (j.maybe_keys <> '{}' OR j.moved_keys <> '{}') AND {key:text} = ANY (j.maybe_keys)
                   AND j.sending_at > clock_timestamp() - interval '1 day')
     OR EXISTS (SELECT 1 FROM kps.slip s
-                WHERE s.printer_key = {key:text} AND s.sends > 0 AND s.state <> 'printed') AS torn""",
+                WHERE ({key:text} = ANY (s.maybe_keys) OR (s.printer_key = {key:text} AND s.state = 'sending'))
+                  AND s.created_at > clock_timestamp() - interval '1 day') AS torn""",
 )
 """Whether something that was sent to a device has no proven end."""
 

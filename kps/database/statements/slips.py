@@ -9,6 +9,10 @@ from kps.database.statements.parts import CHANNEL_TICKET, brand_of, ip_text
 
 MOST_TRIES = 20
 """A slip that was given to printers so often is not tried any more."""
+MOST_COPIES = 3
+"""So many copies of a slip may be out at most; whoever missed the first two will not read the fourth."""
+EACH = 5
+"""Slips of one route that a look returns."""
 DEATH = 5
 """So many tries is one worth that ended with the death of its process: perhaps it died of this slip."""
 OUTAGE_HOURS = 24
@@ -17,6 +21,13 @@ OUTAGE_HOURS = 24
 _LIVE = """EXISTS (SELECT 1 FROM kps.printer p WHERE p.printer_key = s.printer_key AND p.owner = s.owner
                     AND p.epoch = s.epoch AND p.expires_at > clock_timestamp())"""
 _ABLE = "(p.state = 'ready' AND p.expires_at > clock_timestamp())"
+
+
+def _left_at(when: str) -> str:
+    """Assignments that note the printer of slip s among those where an unproven copy may lie, if `when` holds."""
+    new = f"{when} AND s.printer_key <> ALL (s.maybe_keys)"
+    return f"""maybe_at = CASE WHEN {new} THEN s.maybe_at || s.printer_name ELSE s.maybe_at END,
+         maybe_keys = CASE WHEN {new} THEN s.maybe_keys || s.printer_key ELSE s.maybe_keys END"""
 
 
 def make(schema: PosSchema) -> Statement:
@@ -34,12 +45,14 @@ def make(schema: PosSchema) -> Statement:
     return Statement(
         "make_slips",
         f"""WITH changed AS MATERIALIZED (
-  SELECT pi.ticket_id, pi.bill_item_id, pi.station, pi.brand, pi.table_number AS old_table, pi.quantity, pi.moves,
-         pi.printed_at, b.id AS bill_id, coalesce(tb.number, '') AS new_table, b.queue_number, b.bill_type,
-         b.bill_number, bi.void_reason, coalesce(pr.name, '') AS name, j.chain_number,
+  SELECT pi.ticket_id, pi.bill_item_id, pi.station, pi.brand, pi.table_number AS old_table, pi.paper_table, pi.moves,
+         -- a split leaves less of the item on its bill
+         least(pi.quantity, bi.quantity) AS quantity, b.id = pi.bill_id AS same_bill,
+         pi.printed_at, b.id AS bill_id, btrim(coalesce(tb.number, '')) AS new_table, b.queue_number, b.bill_type,
+         b.bill_number, bi.void_reason, coalesce(pr.name, '') AS name, j.chain_number, j.chain_day,
          coalesce(nullif(j.printed_on, ''), j.printer_name) AS printer, {zone} AS timezone,
          CASE WHEN lower(b.status) IN {CANCELLED} THEN 'cancelled' WHEN bi.is_void THEN 'void'
-              WHEN b.id = pi.bill_id AND pi.table_number <> '' AND coalesce(tb.number, '') <> '' THEN 'moved'
+              WHEN b.id = pi.bill_id AND pi.table_number <> '' AND btrim(coalesce(tb.number, '')) <> '' THEN 'moved'
               ELSE '' END AS kind
     FROM kps.printed_item pi
     JOIN kps.job j ON j.ticket_id = pi.ticket_id
@@ -47,42 +60,53 @@ def make(schema: PosSchema) -> Statement:
     JOIN pos_bill b ON b.id = bi.bill_id
     LEFT JOIN tables_table tb ON tb.id = b.table_id
     LEFT JOIN core_product pr ON pr.id = bi.product_id
-   WHERE pi.told = '' AND pi.printed_at > clock_timestamp() - {{minutes:float8}} * interval '1 minute'
+   WHERE pi.told = '' AND pi.printed_at > statement_timestamp() - {{minutes:float8}} * interval '1 minute'
+     AND (NOT {{limited:boolean}} OR pi.station = ANY ({{stations:text[]}}))
+     AND (cardinality({{own_stations:text[]}}) = 0 OR pi.station = ANY ({{own_stations:text[]}}))
+     AND (cardinality({{own_brands:text[]}}) = 0 OR EXISTS (SELECT 1 FROM core_brand br
+           WHERE br.id::text = pi.brand
+             AND (br.id::text = ANY ({{own_brands:text[]}}) OR lower(br.code) = ANY ({{own_brands:text[]}}))))
      -- a copy that is still under way leaves the item out by itself
      AND (j.state = 'printed' OR (j.state = 'failed' AND j.sends > j.cleared))
      AND lower(b.status) NOT IN {PAID}
      AND (bi.is_void OR lower(b.status) IN {CANCELLED} OR b.id IS DISTINCT FROM pi.bill_id
-          OR coalesce(tb.number, '') <> pi.table_number)
+          OR btrim(coalesce(tb.number, '')) <> pi.table_number)
    ORDER BY pi.ticket_id, pi.bill_item_id FOR UPDATE OF pi SKIP LOCKED
 ), remembered AS (
   UPDATE kps.printed_item pi
      SET told = CASE WHEN c.kind IN ('void', 'cancelled') THEN c.kind ELSE '' END, bill_id = c.bill_id,
-         table_number = c.new_table, moves = pi.moves + 1
+         -- without a table for a while, and then at another one: that is a move
+         table_number = CASE WHEN c.new_table = '' AND c.same_bill THEN pi.table_number ELSE c.new_table END,
+         moves = pi.moves + 1
     FROM changed c WHERE pi.ticket_id = c.ticket_id AND pi.bill_item_id = c.bill_item_id
   RETURNING 1
 ), once AS MATERIALIZED (
-  -- an item that is on several papers of a station is told once, by its newest
-  SELECT DISTINCT ON (station, brand, bill_item_id) * FROM changed
-   WHERE kind <> '' AND (NOT {{limited:boolean}} OR station = ANY ({{stations:text[]}}))
-   ORDER BY station, brand, bill_item_id, printed_at DESC
+  -- a ticket and its reprints have one number: their item is told once, by the newest paper
+  SELECT DISTINCT ON (station, brand, bill_item_id, chain_day, chain_number) * FROM changed
+   WHERE kind <> '' ORDER BY station, brand, bill_item_id, chain_day, chain_number, printed_at DESC
 ), changes AS (
   INSERT INTO kps.slip (dedupe_key, kind, station, brand, timezone, content, expires_at)
-  SELECT concat_ws(':', o.kind, o.station, o.brand, o.bill_id, min(o.bill_item_id), max(o.ticket_id), max(o.moves)),
+  SELECT concat_ws(':', o.kind, o.station, o.brand, o.bill_id, md5(string_agg(
+           concat_ws(':', o.ticket_id, o.bill_item_id, o.moves), ',' ORDER BY o.ticket_id, o.bill_item_id))),
          o.kind, o.station, o.brand, max(o.timezone),
-         json_build_object('table', CASE WHEN o.kind = 'moved' THEN max(o.old_table) ELSE max(o.new_table) END,
+         json_build_object('table', max(CASE WHEN o.kind = 'moved' THEN o.old_table
+             WHEN o.paper_table = '' OR o.paper_table = o.new_table THEN o.new_table
+             WHEN o.new_table = '' THEN o.paper_table ELSE o.paper_table || ' -> ' || o.new_table END),
            'new_table', CASE WHEN o.kind = 'moved' THEN max(o.new_table) ELSE '' END,
            'queue_number', max(o.queue_number), 'bill_type', max(o.bill_type), 'bill_number', max(o.bill_number),
            'items', json_agg(json_build_object('quantity', o.quantity, 'name', o.name, 'reason', o.void_reason,
               'number', o.chain_number, 'printed_at', o.printed_at, 'printer', o.printer)
               ORDER BY o.ticket_id, o.bill_item_id)),
          clock_timestamp() + {{minutes:float8}} * interval '1 minute'
-    FROM once o GROUP BY o.kind, o.station, o.brand, o.bill_id, CASE WHEN o.kind = 'moved' THEN o.old_table ELSE '' END
+    FROM once o GROUP BY o.kind, o.station, o.brand, o.bill_id,
+         CASE WHEN o.kind = 'moved' THEN o.old_table ELSE o.paper_table END
+  ON CONFLICT (dedupe_key) DO NOTHING
   RETURNING id
 ), moved AS MATERIALIZED (
   SELECT j.ticket_id, j.backup_for_key, j.backup_for, j.printer_key
     FROM kps.job j
    WHERE j.backup_for_key <> '' AND NOT j.elsewhere_told AND j.printer_key <> j.backup_for_key AND j.state = 'printed'
-     AND j.finished_at > clock_timestamp() - interval '{OUTAGE_HOURS} hours'
+     AND j.finished_at > statement_timestamp() - interval '{OUTAGE_HOURS} hours'
 ), outages AS (
   INSERT INTO kps.slip (dedupe_key, kind, target, timezone, content, expires_at)
   SELECT DISTINCT ON (m.backup_for_key, m.printer_key)
@@ -100,22 +124,27 @@ def make(schema: PosSchema) -> Statement:
   RETURNING id
 ), back AS MATERIALIZED (
   -- it can print again, and none of its tickets is still under way elsewhere
-  SELECT p.printer_key, p.outages, p.unable_since FROM kps.printer p
+  SELECT p.printer_key, p.outages, p.unable_since, p.able_since FROM kps.printer p
    WHERE {_ABLE} AND p.printer_key IN (SELECT backup_for_key FROM moved)
      AND NOT EXISTS (SELECT 1 FROM kps.job o WHERE o.backup_for_key = p.printer_key AND NOT o.elsewhere_told
                         AND o.state IN ('claimed', 'sending'))
    ORDER BY p.printer_key FOR NO KEY UPDATE SKIP LOCKED
 ), over AS (
   UPDATE kps.printer p SET outages = p.outages + 1 FROM back WHERE p.printer_key = back.printer_key RETURNING 1
+), due AS MATERIALIZED (
+  SELECT j.ticket_id FROM kps.job j
+   WHERE j.ticket_id IN (SELECT m.ticket_id FROM moved m JOIN back ON back.printer_key = m.backup_for_key)
+     AND NOT j.elsewhere_told AND j.state = 'printed' ORDER BY j.ticket_id FOR UPDATE
 ), told AS (
-  UPDATE kps.job j SET elsewhere_told = true FROM moved m JOIN back ON back.printer_key = m.backup_for_key
-   WHERE j.ticket_id = m.ticket_id AND NOT j.elsewhere_told
+  UPDATE kps.job j SET elsewhere_told = true FROM due WHERE j.ticket_id = due.ticket_id
   RETURNING j.*
 ), caught_up AS (
   INSERT INTO kps.slip (dedupe_key, kind, target, timezone, content, expires_at)
   SELECT concat_ws('|', 'catch_up', back.printer_key, back.outages), 'catch_up', back.printer_key,
          coalesce(max({zone}), 'UTC'),
-         json_build_object('printer', max(j.backup_for), 'since', back.unable_since,
+         json_build_object('printer', max(j.backup_for), 'since',
+           -- it may have been able all the time, but for a single ticket
+           CASE WHEN back.able_since >= min(j.claimed_at) THEN back.unable_since END,
            'went_elsewhere', coalesce(json_agg({elsewhere} ORDER BY j.finished_at)
              FILTER (WHERE back.printer_key <> ALL (j.maybe_keys)), '[]'),
            'maybe_twice', coalesce(json_agg({elsewhere} ORDER BY j.finished_at)
@@ -124,7 +153,7 @@ def make(schema: PosSchema) -> Statement:
     FROM back JOIN told j ON j.backup_for_key = back.printer_key
     JOIN {TICKET} t ON t.id = j.ticket_id LEFT JOIN pos_bill b ON b.id = t.bill_id
     LEFT JOIN tables_table tb ON tb.id = b.table_id
-   GROUP BY back.printer_key, back.outages, back.unable_since
+   GROUP BY back.printer_key, back.outages, back.unable_since, back.able_since
   ON CONFLICT (dedupe_key) DO NOTHING
   RETURNING id
 )
@@ -135,13 +164,16 @@ SELECT (SELECT count(*) FROM changes) + (SELECT count(*) FROM outages) + (SELECT
 LOOK = Statement(
     "look_slips",
     f"""SELECT s.id, s.token, s.kind, s.station, s.brand, s.target,
-       s.tries >= {MOST_TRIES} OR (s.expires_at <= clock_timestamp() AND s.created_at <= clock_timestamp()) AS over,
+       s.tries >= {MOST_TRIES} OR s.sends >= {MOST_COPIES}
+         OR (s.expires_at <= clock_timestamp() AND s.created_at <= clock_timestamp()) AS over,
        s.not_before > clock_timestamp()
          AND s.not_before < clock_timestamp() + interval '1 hour' AS waits
-  FROM kps.slip s WHERE s.state IN ('new', 'claimed', 'sending') AND NOT (s.state IN ('claimed', 'sending') AND {_LIVE})
- ORDER BY s.id LIMIT 50""",
+  FROM (SELECT s.*, row_number() OVER (PARTITION BY s.target, s.station, s.brand ORDER BY s.id) AS place
+          FROM kps.slip s WHERE s.state IN ('new', 'claimed', 'sending')
+           AND NOT (s.state IN ('claimed', 'sending') AND {_LIVE})) s
+ WHERE s.place <= {EACH} ORDER BY s.id LIMIT 500""",
 )
-"""Slips that nobody prints now, oldest first."""
+"""Slips that nobody prints now, the oldest of each route: many of one that nobody can print keep none of another."""
 
 
 CLAIM = Statement(
@@ -156,8 +188,7 @@ UPDATE kps.slip s
        printer_key = {{key:text}}, printer_id = {{row:bigint}}, printer_name = {{name:text}},
        tries = s.tries + CASE WHEN s.state = 'new' THEN 1 ELSE {DEATH} END,
        not_before = NULL,
-       maybe_at = CASE WHEN s.state = 'sending' AND s.printer_name <> ALL (s.maybe_at)
-                       THEN s.maybe_at || s.printer_name ELSE s.maybe_at END
+       {_left_at("s.state = 'sending'")}
   FROM mine
  WHERE s.id = {{slip:bigint}} AND s.token = {{token:bigint}} AND s.state IN ('new', 'claimed', 'sending')
    AND NOT (s.state IN ('claimed', 'sending') AND {_LIVE})
@@ -224,8 +255,7 @@ SETTLE = Statement(
          settled_token = s.token, token = nextval('kps.token_seq'), finished_at = clock_timestamp(),
          proof = {{proof:text}}, error = {{error:text}},
          sends = s.sends - CASE WHEN s.state = 'sending' AND NOT {{sent:boolean}} THEN 1 ELSE 0 END,
-         maybe_at = CASE WHEN {{outcome:text}} <> 'printed' AND {{sent:boolean}} AND s.printer_name <> ALL (s.maybe_at)
-                         THEN s.maybe_at || s.printer_name ELSE s.maybe_at END,
+         {_left_at("{outcome:text} <> 'printed' AND {sent:boolean}")},
          not_before = CASE WHEN {{outcome:text}} = 'retry'
                            THEN clock_timestamp() + {{delay:float8}} * interval '1 second' END
    WHERE s.id = {{slip:bigint}} AND s.token = {{token:bigint}} AND s.state IN ('claimed', 'sending')
