@@ -11,6 +11,7 @@ from kps.database.connection import Database, Statement
 from kps.database.migrations import install_trigger, migrate
 from kps.database.schema import introspect
 from kps.database.statements import statements
+from kps.demo.orders import PosWriter
 from tests.conftest import Database as Target
 from tests.database.house import settings_of
 
@@ -52,5 +53,32 @@ def test_what_was_printed_today_is_counted_through_its_index(pos_database: Targe
         plan = "\n".join(row[0] for row in database.query("EXPLAIN EXECUTE kps_counts"))
         assert "job_finished" in plan
         assert "Index Cond: (finished_at >=" in plan
+    finally:
+        database.close()
+
+
+def test_changes_on_paper_are_looked_for_through_an_index(pos: PosWriter, pos_database: Target) -> None:
+    pos.ticket()
+    database = Database(settings_of(pos_database), "test")
+    try:
+        schema = introspect(database)
+        migrate(database, automatic=True)
+        database.query(
+            """INSERT INTO kps.printed_item (ticket_id, bill_item_id, station, brand, table_number, paper_table, quantity,
+                                             printed_at)
+               SELECT n, n, 'kitchen', '', '5', '5', 1, now() - n * interval '1 minute' FROM generate_series(1, 20000) n"""
+        )
+        database.query(
+            """INSERT INTO pos_billitem SELECT (jsonb_populate_record(b, jsonb_build_object('id', b.id + n))).*
+                 FROM pos_billitem b, generate_series(1, 20000) n"""
+        )
+        database.query("INSERT INTO kps.job (ticket_id, state) SELECT n, 'printed' FROM generate_series(1, 20000) n")
+        database.query("ANALYZE")
+        database.query(statements(schema).make_slips.prepare)
+        plan = "\n".join(
+            row[0] for row in database.query("EXPLAIN EXECUTE kps_make_slips (45, false, '{}', '{}', '{}')")
+        )
+        assert "printed_item_watched" in plan
+        assert "Index Cond: (printed_at >" in plan
     finally:
         database.close()
