@@ -64,9 +64,10 @@ def test_changes_on_paper_are_looked_for_through_an_index(pos: PosWriter, pos_da
         schema = introspect(database)
         migrate(database, automatic=True)
         database.query(
-            """INSERT INTO kps.printed_item (ticket_id, bill_item_id, station, brand, table_number, paper_table, quantity,
-                                             printed_at)
-               SELECT n, n, 'kitchen', '', '5', '5', 1, now() - n * interval '1 minute' FROM generate_series(1, 20000) n"""
+            """INSERT INTO kps.printed_item
+                 (ticket_id, bill_item_id, station, brand, table_number, paper_table, quantity, printed_at)
+               SELECT n, n, 'kitchen', '', '5', '5', 1, now() - n * interval '1 minute'
+                 FROM generate_series(1, 20000) n"""
         )
         database.query(
             """INSERT INTO pos_billitem SELECT (jsonb_populate_record(b, jsonb_build_object('id', b.id + n))).*
