@@ -2,41 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from psycopg2.extras import Json
 
-from kps.core.proof import IDS, ProcessIds
+from kps.core.proof import IDS
 from kps.core.routing import ClaimFor, DeviceState, PrinterRow, Waiting, printer_key
 from kps.core.slips import (
-    CatchUpSlip,
-    ChangedItem,
-    ChangeKind,
-    ChangeSlip,
-    ElsewhereTicket,
-    OutageSlip,
-    Slip,
-    SlipContent,
     SlipId,
 )
 from kps.core.tickets import (
-    Before,
-    Chain,
-    Item,
-    Marks,
     NotPrinted,
     Outcome,
     PaperFormat,
     Printed,
     PrinterKey,
-    Priority,
-    Reprint,
-    Sibling,
-    Template,
     Ticket,
     TicketId,
     Token,
@@ -44,6 +26,7 @@ from kps.core.tickets import (
     Unprintable,
 )
 from kps.database.connection import Database, Row
+from kps.database.readings import Sending, SlipSending, sending, slip_sending
 from kps.database.schema import PosSchema
 from kps.database.statements import Statements, statements
 
@@ -70,22 +53,6 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
-class Sending:
-    """What is to be printed, after the promise has been committed."""
-
-    ticket: Ticket
-    paper: PaperFormat
-    printer_id: int
-    printer_name: str
-    printer_ip: str
-    backup_for: str
-    sends: int
-    """Copies of which bytes may have left, this one included."""
-    ids: ProcessIds
-    """Of this sending alone."""
-
-
-@dataclass(frozen=True, slots=True)
 class WaitingSlip:
     """A slip that nobody prints now."""
 
@@ -100,15 +67,6 @@ class WaitingSlip:
     """Nobody needs it any more, or it was given to printers too often."""
     waits: bool
     """It is to be tried again a little later."""
-
-
-@dataclass(frozen=True, slots=True)
-class SlipSending:
-    """A slip that is to be printed, after the promise has been committed."""
-
-    slip: Slip
-    paper: PaperFormat
-    ids: ProcessIds
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +148,7 @@ class Queue:
         """Promise that bytes may leave now. Raises ClaimLost, LeaseEnded or Withdrawn."""
         rows = self.database.run(self.sql.sending, ticket=ticket, token=token, need=need_s, day_start=self._day_start)
         if rows:
-            return _sending(ticket, rows[0], late_after_minutes)
+            return sending(ticket, rows[0], late_after_minutes)
         standing = self.database.run(self.sql.standing, ticket=ticket, token=token)[0]
         if not standing.mine or standing.state != "claimed":
             raise ClaimLost
@@ -233,8 +191,8 @@ class Queue:
         )
         if not written:
             return None
-        sending = _sending(ticket, written[0], late_after_minutes)
-        return Previewed(sending.ticket, sending.paper, sending.printer_name)
+        shown = sending(ticket, written[0], late_after_minutes)
+        return Previewed(shown.ticket, shown.paper, shown.printer_name)
 
     def make_slips(
         self,
@@ -282,7 +240,7 @@ class Queue:
         """Promise that bytes of a slip may leave now. Raises ClaimLost or LeaseEnded."""
         found = self.database.run(self.sql.sending_slip, slip=slip, token=token, need=need_s, rows=list(rows))
         if found:
-            return _slip_sending(found[0])
+            return slip_sending(found[0])
         standing = self.database.run(self.sql.standing_slip, slip=slip, token=token)
         if not standing or not standing[0].mine or standing[0].state != "claimed":
             raise ClaimLost
@@ -550,198 +508,6 @@ def _told(outcome: Outcome) -> tuple[str, str, str, bool, str | None, dict[str, 
             return "retry", reason.value, text, True, None, extra
         case Unprintable(reason, text):
             return "failed", reason.value, text, False, None, {"outcome": "unprintable", "bytes": 0}
-
-
-def _sending(ticket: TicketId, row: Row, late_after_minutes: float) -> Sending:
-    checker = row.station.strip().lower() == "checker"
-    age_minutes = (row.printed_now - row.created_at).total_seconds() / 60
-    return Sending(
-        ticket=Ticket(
-            id=ticket,
-            station=row.station,
-            checker=checker,
-            created_at=row.created_at,
-            printed_now=row.printed_now,
-            timezone=row.timezone,
-            bill_number=row.bill_number,
-            bill_type=row.bill_type,
-            table=row.table_number,
-            queue_number=row.queue_number,
-            customer_name=row.customer_name,
-            guest_count=row.guest_count,
-            bill_notes=row.bill_notes,
-            waiter=row.waiter,
-            items=tuple(_item(item) for item in row.items or ()),
-            template=_template(row.template, checker),
-            marks=_marks(row, int(age_minutes) if age_minutes >= late_after_minutes else 0),
-            chain=_chain(row),
-            also_at=tuple(Sibling(other["station"].upper(), int(other["items"])) for other in row.also_at or ()),
-            add_on=row.add_on,
-            priority=_priority(row.priority),
-            ready_by=row.ready_by,
-        ),
-        paper=_paper(row),
-        printer_id=row.printer_id,
-        printer_name=row.printer_name,
-        printer_ip=row.printer_ip or "",
-        backup_for=row.backup_for,
-        sends=row.sends,
-        ids=ProcessIds(row.process_id),
-    )
-
-
-def _marks(row: Row, late_minutes: int) -> Marks:
-    """What this copy must say: proven earlier paper is a reprint, unproven earlier bytes a possible duplicate.
-
-    A copy that its printer has thrown away is neither, but a part of it may lie there.
-    """
-    earlier = row.sends - row.cleared > 1
-    printed_at = row.printed_at or row.kin_printed_at
-    printed_on = (row.printed_on if row.printed_at else row.kin_printed_on) or ""
-    maybe = dict.fromkeys([*row.maybe_at, *(row.kin_maybe_at or ())])
-    moved = dict.fromkeys([*row.moved_from, *(row.kin_moved_from or ())])
-    unproven = bool(maybe) or ((earlier or bool(row.kin_on_paper)) and printed_at is None)
-    return Marks(
-        reprint=Reprint(printed_at, printed_on) if printed_at is not None else None,
-        possible_duplicate=unproven,
-        check_printers=tuple(maybe),
-        moved_from=tuple(name for name in moved if name not in maybe),
-        backup_for=row.backup_for,
-        backup_reason=row.backup_reason,
-        late_minutes=late_minutes,
-    )
-
-
-def _chain(row: Row) -> Chain | None:
-    if row.chain_number is None:
-        return None
-    before = None
-    if row.before_number is not None:
-        elsewhere = row.before_key != row.printer_key
-        before = Before(row.before_number, row.before_at, row.before_place, row.before_name if elsewhere else "")
-    return Chain(row.chain_number, before, row.chain_day if row.other_day else None)
-
-
-def _priority(text: str) -> Priority:
-    """The POS's word; one that nobody knows is no reason to hurry."""
-    return next((priority for priority in Priority if priority == text.strip().lower()), Priority.NORMAL)
-
-
-def _paper(row: Row) -> PaperFormat:
-    return PaperFormat(row.chars_per_line or 0, row.paper_width_mm or 80, row.printer_brand or "", row.model or "")
-
-
-def _slip_sending(row: Row) -> SlipSending:
-    return SlipSending(
-        Slip(
-            id=SlipId(row.id),
-            content=_slip_content(row),
-            printed_now=row.printed_now,
-            timezone=row.timezone,
-            possible_duplicate=row.sends > 1,
-            check_printers=tuple(row.maybe_at),
-        ),
-        _paper(row),
-        ProcessIds(row.process_id),
-    )
-
-
-def _slip_content(row: Row) -> SlipContent:
-    said = row.content
-    if row.kind == "outage":
-        return OutageSlip(said["printer"], said["reason"], _moment(said["since"]))
-    if row.kind == "catch_up":
-        return CatchUpSlip(
-            said["printer"],
-            _moment(said["since"]),
-            tuple(map(_elsewhere, said["went_elsewhere"])),
-            tuple(map(_elsewhere, said["maybe_twice"])),
-            tuple(map(_elsewhere, row.waiting or ())),
-        )
-    return ChangeSlip(
-        kind=ChangeKind(row.kind),
-        station=row.station,
-        table=said["table"] or "",
-        new_table=said["new_table"] or "",
-        queue_number=said["queue_number"],
-        bill_type=said["bill_type"] or "",
-        bill_number=said["bill_number"] or "",
-        items=tuple(
-            ChangedItem(
-                item["quantity"], item["name"], item["reason"] or "", item["number"],
-                datetime.fromisoformat(item["printed_at"]), item["printer"],
-            )
-            for item in said["items"]
-        ),
-    )  # fmt: skip
-
-
-def _elsewhere(said: Mapping[str, Any]) -> ElsewhereTicket:
-    return ElsewhereTicket(
-        said["ticket"], said["station"], said["number"], said["place"], said["printer"], _moment(said["at"])
-    )
-
-
-def _moment(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
-
-
-def _item(value: Mapping[str, Any]) -> Item:
-    return Item(
-        quantity=int(value["quantity"] or 0),
-        name=str(value["name"] or ""),
-        modifiers=_modifiers(value["modifiers"]),
-        notes=str(value["notes"] or ""),
-        station=str(value["station"] or ""),
-        void=bool(value["void"]),
-    )
-
-
-def _modifiers(value: Any) -> tuple[str, ...]:
-    """The POS stores a JSON list of {id, name, price}; anything else is shown rather than dropped."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            return (value,) if value else ()
-    if isinstance(value, dict) and value.get("name"):
-        value = [value]
-    if not isinstance(value, list):
-        return () if value in (None, {}) else (json.dumps(value, ensure_ascii=False),)
-    names = []
-    for entry in value:
-        name = entry.get("name") if isinstance(entry, dict) else entry
-        if isinstance(name, str) and name.strip(" +"):
-            names.append(name)
-        elif entry not in ("", None, {}):
-            # Shown as it is stored rather than dropped: a cook can ask what it means.
-            names.append(json.dumps(entry, ensure_ascii=False))
-    return tuple(names)
-
-
-def _template(value: Mapping[str, Any] | None, checker: bool) -> Template:
-    """The POS's template; a switch that its schema lacks keeps our default."""
-    if not value:
-        return Template(header_lines=("CHECKER",) if checker else ())
-    default = Template()
-    switches = {
-        name: bool(value[name])
-        for name in (
-            "show_bill_number", "show_table_number", "show_customer_name", "show_station_name", "show_date_time",
-            "show_item_qty", "show_item_notes", "show_station_label", "show_checkbox", "auto_cut",
-        )
-        if value.get(name) is not None
-    }  # fmt: skip
-    return Template(
-        header_lines=_lines(value, "header_line_1", "header_line_2"),
-        footer_lines=_lines(value, "footer_line_1", "footer_line_2"),
-        feed_lines=default.feed_lines if value.get("feed_lines") is None else int(value["feed_lines"]),
-        **switches,
-    )
-
-
-def _lines(value: Mapping[str, Any], *names: str) -> tuple[str, ...]:
-    return tuple(str(value[name]) for name in names if value.get(name))
 
 
 def printer_rows(rows: Iterable[Row], key: Mapping[int, PrinterKey]) -> list[PrinterRow]:

@@ -15,7 +15,8 @@ from kps.core.settings import DatabaseSettings
 from kps.core.tickets import PrinterKey
 from kps.database.connection import Database, Row
 from kps.database.migrations import install_trigger, migrate
-from kps.database.queue import Claimed, Queue, Sending, printer_rows
+from kps.database.queue import Claimed, Queue, printer_rows
+from kps.database.readings import Sending
 from kps.database.schema import PosSchema, introspect
 from kps.demo.orders import PosWriter
 from tests.conftest import Database as Target

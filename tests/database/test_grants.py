@@ -23,7 +23,8 @@ from kps.database import Database as Access
 from kps.database.connection import Statement
 from kps.database.migrations import available, install_trigger, migrate, step_sql
 from kps.database.probes import PROBE_STATEMENTS
-from kps.database.queue import Queue, Sending, printer_rows
+from kps.database.queue import Queue, printer_rows
+from kps.database.readings import Sending
 from kps.database.schema import SchemaUnusable, introspect, refuse_missing_rights
 from kps.database.statements import Statements, statements
 from kps.demo.orders import PosWriter

@@ -6,7 +6,8 @@ import pytest
 
 from kps.core.proof import IDS, process_id_value
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain
-from kps.database.queue import LateProof, Sending, Withdrawn
+from kps.database.queue import LateProof, Withdrawn
+from kps.database.readings import Sending
 from tests.database.house import House, Instance
 
 GIVEN_UP = Uncertain(Reason.UNPROVEN, "no proof", 500, sent_whole=True)
