@@ -22,6 +22,8 @@ from tests.chaos.proxy import Proxy, Ruin
 
 LOOK_S: Final = 0.05
 """How often the keeper looks after the instances."""
+DRAWN_FIRST_S: Final = 0.3
+"""So long all orders have a picture before a process dies half-sent. Shorter than any such fault."""
 
 Undo = Callable[[], None]
 
@@ -62,6 +64,8 @@ class Injector:
             self.missed += 1
             return
         self.hit[fault.kind] += 1
+        if fault.kind is Harm.HALF_SENT:
+            heapq.heappush(due, (fault.at_s + DRAWN_FIRST_S, next(order), self._house.half_sent.touch))
         if undo is not None:
             heapq.heappush(due, (fault.at_s + fault.seconds, next(order), undo))
 
@@ -80,6 +84,8 @@ class Injector:
                 return None
             case Harm.STOP_SUPERVISOR | Harm.STOP_DISPATCHER | Harm.STOP_PRINTER_PROCESS | Harm.STOP_INSTANCE:
                 return _stop(self._victims(kind, target))
+            case Harm.HALF_SENT:
+                return self._end_half_sent()
             case Harm.BACKEND_TERMINATED:
                 self._terminate_a_backend()
                 return None
@@ -107,6 +113,22 @@ class Injector:
         found = [pid for instance in self._house.instances for pid in instance.find(target)]
         naive = self._house.design is Design.NAIVE
         return [found[sum(map(ord, target)) % len(found)]] if naive and found else found
+
+    def _end_half_sent(self) -> Undo:
+        """Whichever printer process sends after DRAWN_FIRST_S: by then all that is ordered has a picture.
+
+        Whether there was one is known only in the end.
+        """
+        self._house.till.draws.set()
+
+        def spare() -> None:
+            self._house.till.draws.clear()
+            if self._house.half_sent.exists():
+                self._house.half_sent.unlink(missing_ok=True)
+                self.hit[Harm.HALF_SENT] -= 1
+                self.missed += 1
+
+        return spare
 
     def _freeze_database(self) -> Undo:
         self._house.server.pause()

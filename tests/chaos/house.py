@@ -20,18 +20,25 @@ from typing import Any, Final
 import psycopg2
 
 from kps.core.settings import DatabaseSettings
+from kps.crash import VARIABLE, Point
 from kps.database import Database as KpsDatabase
 from kps.database.migrations import migrate
 from kps.demo.orders import PosWriter
 from kps.demo.postgres import EmbeddedPostgres
 from kps.demo.virtual_printer import VirtualPrinter
 from tests.chaos.devices import DEVICES, ROUTES, SHARES
+from tests.chaos.guests import Guests, Placed
 from tests.chaos.proxy import Proxy
 from tests.conftest import Database
 from tests.service.harness import environment, group, own_server
 
 REPOSITORY: Final = Path(__file__).parents[2]
 DISHES: Final = ("Nasi Goreng", "Soto Betawi", "Rendang", "Es Teh", "Gado-Gado", "Sate Ayam", "Kopi Tubruk")
+DRAWN: Final = ("宫保鸡丁", "ต้มยำกุ้ง")
+"""No code page of our printers has these letters: such a line is a picture."""
+DRAWN_SHARE: Final = 0.2
+"""Of all orders."""
+SEATED_SHARE: Final = 0.5
 SPEED: Final[dict[str, Any]] = {"speed": "real", "lines_per_s": 2500.0, "cut_s": 0.005}
 """Some 15 ms for a ticket: enough of a middle for a fault to hit, little enough for 15 tickets per second."""
 SETTINGS: Final[dict[str, object]] = {
@@ -39,6 +46,8 @@ SETTINGS: Final[dict[str, object]] = {
 }  # fmt: skip
 """Shorter than in a shop, so that a minute holds what there takes a day."""
 PRINTER_TIMEOUT_S: Final = 2
+HALF_SENT: Final = "half-sent"
+"""While this file is there, the printer process that sends next dies in the middle of it."""
 ARENA: Final = "/dev/shm/pym-"
 """How the standard library names the files of its shared memory."""
 
@@ -61,7 +70,8 @@ class Instance:
         self.output = folder / "stdout.log"
         through_proxy = replace(database, port=self.proxy.port)
         poll = {"POLL_INTERVAL": 0.1} if design is Design.NAIVE else {}
-        self._env = environment(through_proxy, folder, INSTANCE_NAME=self.name, **(SETTINGS | poll))
+        settings = SETTINGS | poll | {VARIABLE: f"{Point.HALF_SENT.value}={folder.parent / HALF_SENT}"}
+        self._env = environment(through_proxy, folder, INSTANCE_NAME=self.name, **settings)
         self._env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), self._env.get("PYTHONPATH", "")]))
         self._process: subprocess.Popen[bytes] | None = None
         self._groups: list[int] = []
@@ -128,14 +138,20 @@ class Instance:
 
 
 class Till(threading.Thread):
-    """The POS: commits `rate` tickets per second, one after the other, and goes on after every outage."""
+    """The POS: commits `rate` tickets per second, one after the other, and goes on after every outage.
+
+    Between them it writes what the guests change.
+    """
 
     def __init__(self, dsn: str, rate: float, seed: int) -> None:
         super().__init__(name="till", daemon=True)
         self._pos = PosWriter(dsn)
         self._rate = rate
         self._chance = random.Random(seed)
+        self._guests = Guests(self._pos, random.Random(seed))
         self.stopping = threading.Event()
+        self.draws = threading.Event()
+        """Set: every order has a dish that must be drawn."""
         self.numbers = 0
         """Queue numbers given out; one whose commit failed may have no ticket."""
 
@@ -144,18 +160,23 @@ class Till(threading.Thread):
         began = time.monotonic()
         while not self.stopping.wait(max(0.0, began + self.numbers / self._rate - time.monotonic())):
             try:
-                self.ring_up()
+                self._guests.after(self.ring_up())
             except psycopg2.Error:
                 self.stopping.wait(0.1)  # the next one is another guest's
         self._pos.close()
 
-    def ring_up(self, station: str = "") -> None:
-        """Commit one ticket. Raises psycopg2.Error; whether it was committed is then unknown."""
+    def ring_up(self, station: str = "") -> Placed:
+        """Commit one ticket of a bill of its own. Raises psycopg2.Error; whether it was committed is then unknown."""
         self.numbers += 1
         stations, shares = list(SHARES), list(SHARES.values())
         chosen = station or self._chance.choices(stations, shares)[0]
         items = [(dish, self._chance.randint(1, 3)) for dish in self._chance.sample(DISHES, self._chance.randint(1, 4))]
-        self._pos.ticket(chosen, items, queue_number=self.numbers)
+        if self._chance.random() < DRAWN_SHARE or self.draws.is_set():
+            items[0] = (self._chance.choice(DRAWN), items[0][1])
+        seated = self._chance.random() < SEATED_SHARE
+        table = str(self.numbers) if seated else None
+        ticket = self._pos.ticket(chosen, items, queue_number=self.numbers, table=table)
+        return Placed(ticket, self.numbers, seated, len(items))
 
 
 @dataclass(slots=True)
@@ -169,6 +190,8 @@ class House:
     printers: dict[str, VirtualPrinter]
     instances: list[Instance]
     till: Till
+    half_sent: Path
+    """See HALF_SENT."""
     keys: dict[str, str] = field(default_factory=dict)
     """Printer's name -> its key in kps.printer."""
 
@@ -211,7 +234,7 @@ def open_house(design: Design, instances: int, rate: float, seed: int, folder: P
         for priority, (station, name) in enumerate(ROUTES):
             device = printers[name]
             pos.add_printer(device.host, device.port, station, priority, name, timeout_seconds=PRINTER_TIMEOUT_S)
-        house = House(design, server, database, pos, printers, [], Till(database.dsn, rate, seed))
+        house = House(design, server, database, pos, printers, [], Till(database.dsn, rate, seed), folder / HALF_SENT)
         house.keys = {name: f":{device.host}:{device.port}" for name, device in printers.items()}
         if design is Design.KPS:
             _migrate(database)

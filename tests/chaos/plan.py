@@ -17,6 +17,8 @@ class Harm(StrEnum):
     KILL_DISPATCHER = "kill -9 dispatcher"
     KILL_PRINTER_PROCESS = "kill -9 printer process"
     KILL_INSTANCE = "kill -9 whole instance"
+    HALF_SENT = "printer process dies half-sent"
+    """In the middle of a paper: mostly of a picture, which has most of its bytes. The printer waits for the rest."""
     STOP_SUPERVISOR = "SIGSTOP supervisor"
     STOP_DISPATCHER = "SIGSTOP dispatcher"
     STOP_PRINTER_PROCESS = "SIGSTOP printer process"
@@ -38,7 +40,7 @@ OF_THE_DATABASE: Final = frozenset({Harm.BACKEND_TERMINATED, Harm.DATABASE_RESTA
 OF_A_WAY: Final = frozenset({Harm.WAY_CUT, Harm.WAY_SLOW})
 OF_A_REPLY: Final = frozenset({Harm.REPLY_CUT, Harm.REPLY_DROPPED})
 EVERY_INSTANCE: Final = "every instance"
-"""Whoever runs the statement next: an instance without printers claims nothing."""
+"""Whoever runs the statement, or sends, next: an instance without printers claims nothing."""
 
 STATEMENTS: Final = ("claim", "claim", "sending", "sending", "settle", "settle", "renew", "renew", "release", "acquire")
 """After whose COMMIT a reply is cut or dropped."""
@@ -119,7 +121,7 @@ def _targets(kind: Kind, instances: int) -> list[str]:
         return [device.name for device in DEVICES]
     if kind in OF_THE_DATABASE:
         return ["database"]
-    if kind in OF_A_REPLY:
+    if kind in OF_A_REPLY or kind is Harm.HALF_SENT:
         return [EVERY_INSTANCE]
     return [f"instance-{n}" for n in range(1, instances + 1)]
 

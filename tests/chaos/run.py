@@ -15,17 +15,21 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import psycopg2
 
+from kps.demo.orders import PosWriter
+from tests.chaos.devices import ROUTES
 from tests.chaos.faults import Injector
-from tests.chaos.house import Belongings, Design, House, belongings, open_house
+from tests.chaos.house import DRAWN, Belongings, Design, House, belongings, open_house
+from tests.chaos.paper import Kind, Piece, SlipPiece, read
 from tests.chaos.plan import KINDS, plan
-from tests.chaos.verdict import Ticket, Verdict, judge, pieces
+from tests.chaos.slips import Item, Slip, SlipVerdict, judge_slips
+from tests.chaos.verdict import Ticket, Verdict, judge
 
 ROUND_S: Final = 120.0
 READY_LIMIT_S: Final = 90.0
@@ -36,7 +40,7 @@ QUIET_LOOKS: Final = 3
 LOOK_S: Final = 0.25
 COLUMNS: Final = (
     "tickets", "faults", "failed", "lost", "sent, not on paper", "unmarked", "marked", "inversions", "overlaps",
-    "leftovers",
+    "leftovers", "slips", "failed slips", "untold", "unmarked slips", "marked slips", "false alarms",
 )  # fmt: skip
 
 
@@ -52,6 +56,8 @@ class Round:
     instances: int
     design: Design
     verdict: Verdict
+    slips: SlipVerdict | None
+    """None of a design that has no slips."""
     faults: Counter[str]
     missed: int
     overlaps: list[str]
@@ -69,6 +75,11 @@ class Round:
             ("inverted", found.inversions), ("two writers at", self.overlaps), ("left over", self.leftovers),
             ("on paper, and of no ticket", found.strangers),
         )  # fmt: skip
+        if self.slips is not None:
+            columns += (
+                ("untold", self.slips.untold), ("told again unmarked", self.slips.unmarked),
+                ("false alarm", self.slips.false_alarms),
+            )  # fmt: skip
         return [f"{len(which)} {what}: {_first(which)}" for what, which in columns if which]
 
 
@@ -101,6 +112,7 @@ def run_round(
             leftovers = _wait(house, lambda: _restless(house, before), QUIET_LIMIT_S, fail=False)
             quiet_s = time.monotonic() - ended
             tickets = _tickets(house)
+            items, slips = ([], []) if design is Design.NAIVE else (items_of(house.pos), _slips(house))
             notes = [f"quiet after {quiet_s:.0f} s", *_notes(house)]
             codes = [instance.end() for instance in house.instances]
             leftovers += [f"exit code {code} of an instance" for code in codes if design is Design.KPS and code != 0]
@@ -109,11 +121,29 @@ def run_round(
             ]
             for printer in house.printers.values():
                 printer.stop()
-            papers = {name: pieces(name, printer.texts()) for name, printer in house.printers.items()}
+            papers = {
+                name: read(name, [paper.shown for paper in printer.papers]) for name, printer in house.printers.items()
+            }
             overlaps = [name for name, printer in house.printers.items() if printer.concurrent_writers_seen]
+    pieces = {name: [one for one in found if isinstance(one, Piece)] for name, found in papers.items()}
+    told = None if design is Design.NAIVE else _judge_slips(items, tickets, pieces, slips, papers)
+    verdict = judge(tickets, pieces)
     return Round(
-        seed, instances, design, judge(tickets, papers), +injector.hit, injector.missed, overlaps, leftovers, notes
-    )
+        seed, instances, design, verdict, told, +injector.hit, injector.missed, overlaps, leftovers, notes
+    )  # fmt: skip
+
+
+def _judge_slips(
+    items: Sequence[Item],
+    tickets: Sequence[Ticket],
+    pieces: Mapping[str, Sequence[Piece]],
+    slips: Sequence[Slip],
+    papers: Mapping[str, Sequence[Piece | SlipPiece]],
+) -> SlipVerdict:
+    on_paper = [one for found in papers.values() for one in found if isinstance(one, SlipPiece)]
+    stations = {station for station, _ in ROUTES}
+    routes = {station: frozenset(name for of, name in ROUTES if of == station) for station in stations}
+    return judge_slips(items, tickets, [one for found in pieces.values() for one in found], slips, on_paper, routes)
 
 
 # -- waiting -------------------------------------------------------------------------------------------------------
@@ -175,7 +205,22 @@ def _unfinished(house: House) -> list[str]:
         "SELECT j.ticket_id FROM kps.job j JOIN kitchen_kitchenticket t ON t.id = j.ticket_id"
         " WHERE j.unreached AND t.status = 'failed'"
     )
-    return found + [f"ticket {row['ticket_id']} may be rescued" for row in waiting]
+    found += [f"ticket {row['ticket_id']} may be rescued" for row in waiting]
+    return found + [f"{row['what']} is not told yet" for row in house.pos.rows(_UNTOLD)]
+
+
+_UNTOLD: Final = """SELECT 'slip ' || id AS what FROM kps.slip WHERE state IN ('new', 'claimed', 'sending')
+UNION ALL
+SELECT 'that ticket ' || ticket_id || ' went elsewhere' FROM kps.job
+ WHERE backup_for_key NOT IN ('', printer_key) AND NOT elsewhere_told AND state = 'printed'
+UNION ALL
+SELECT 'a change of item ' || pi.bill_item_id FROM kps.printed_item pi
+  JOIN kps.job j ON j.ticket_id = pi.ticket_id AND j.state = 'printed'
+  JOIN pos_billitem bi ON bi.id = pi.bill_item_id JOIN pos_bill b ON b.id = bi.bill_id
+  LEFT JOIN tables_table tb ON tb.id = b.table_id
+ WHERE pi.told = '' AND b.status <> 'paid'
+   AND (bi.is_void OR b.status = 'cancelled' OR b.id <> pi.bill_id OR coalesce(tb.number, '') <> pi.table_number)"""
+"""What the service should see at its next look, and what it has seen and not printed yet."""
 
 
 def _restless(house: House, before: Belongings) -> list[str]:
@@ -199,15 +244,69 @@ def _tickets(house: House) -> list[Ticket]:
         return [Ticket(row["id"], row["queue"], row["station"], row["status"], waited=row["waited"]) for row in rows]
     rows = house.pos.rows(
         "SELECT t.id, b.queue_number AS queue, t.printer_target AS station, t.status, coalesce(j.proof, '') AS proof,"
+        "  coalesce(j.sends, 0) AS sends, EXISTS (SELECT 1 FROM kitchen_kitchenticketitem i"
+        "    JOIN pos_billitem bi ON bi.id = i.bill_item_id JOIN core_product p ON p.id = bi.product_id"
+        "    WHERE i.kitchen_ticket_id = t.id AND NOT bi.is_void AND p.name = ANY(%s)) AS drawn,"
         "  (SELECT array_agg(l.action ORDER BY l.id) FROM kitchen_kitchenticketlog l"
         "    WHERE l.ticket_id = t.id AND l.action <> 'created') AS actions"
         " FROM kitchen_kitchenticket t JOIN pos_bill b ON b.id = t.bill_id LEFT JOIN kps.job j ON j.ticket_id = t.id"
-        " ORDER BY t.id"
+        " ORDER BY t.id",
+        [list(DRAWN)],
     )
     return [
-        Ticket(row["id"], row["queue"], row["station"], row["status"], row["proof"], waited=row["actions"] != _PROMPT)
+        Ticket(
+            row["id"], row["queue"], row["station"], row["status"], row["proof"],
+            waited=row["actions"] != _PROMPT, sends=row["sends"], drawn=row["drawn"],
+        )
         for row in rows
-    ]
+    ]  # fmt: skip
+
+
+def items_of(pos: PosWriter) -> list[Item]:
+    """What has become of everything that was ordered. A new bill item, of a split, is on no ticket."""
+    rows = pos.rows(
+        "SELECT o.queue_number AS queue, p.name AS dish, bi.is_void, b.status, b.id <> o.id AS merged,"
+        "  coalesce(tb.number::int, 0) AS at"
+        " FROM kitchen_kitchenticket t JOIN pos_bill o ON o.id = t.bill_id"
+        " JOIN kitchen_kitchenticketitem i ON i.kitchen_ticket_id = t.id"
+        " JOIN pos_billitem bi ON bi.id = i.bill_item_id JOIN core_product p ON p.id = bi.product_id"
+        " JOIN pos_bill b ON b.id = bi.bill_id LEFT JOIN tables_table tb ON tb.id = b.table_id"
+        " ORDER BY i.id"
+    )
+    return [
+        Item(
+            row["queue"], row["dish"], row["dish"] in DRAWN, row["is_void"], row["status"], row["merged"], row["at"]
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def _slips(house: House) -> list[Slip]:
+    """All slips. An item is found by what its slip says of it; one that is not found gets 0 as its queue number."""
+    rows = house.pos.rows(
+        "SELECT s.id, s.kind, s.state, s.station, s.content, array_agg(o.queue_number ORDER BY e.place) AS queues"
+        " FROM kps.slip s"
+        " LEFT JOIN LATERAL jsonb_array_elements(s.content->'items') WITH ORDINALITY AS e(item, place) ON true"
+        " LEFT JOIN kps.printed_item pi ON pi.station = s.station"
+        "   AND pi.printed_at = (e.item->>'printed_at')::timestamptz"
+        " LEFT JOIN kitchen_kitchenticket t ON t.id = pi.ticket_id LEFT JOIN pos_bill o ON o.id = t.bill_id"
+        " GROUP BY s.id ORDER BY s.id"
+    )
+    return [_slip(row) for row in rows]
+
+
+def _slip(row: Mapping[str, Any]) -> Slip:
+    kind, content = Kind(row["kind"]), row["content"]
+    items = content.get("items", [])
+    return Slip(
+        row["id"],
+        kind,
+        row["state"],
+        row["station"],
+        int((content["table"] if kind is Kind.MOVED else content.get("queue_number")) or 0),
+        tuple((queue or 0, item["name"]) for queue, item in zip(row["queues"], items, strict=False)),
+        tuple(item["number"] for item in items),
+    )
 
 
 def _notes(house: House) -> list[str]:
@@ -220,6 +319,8 @@ def _notes(house: House) -> list[str]:
         proofs = house.pos.rows(
             "SELECT coalesce(proof, 'none yet') AS proof, count(*) AS n FROM kps.job GROUP BY 1 ORDER BY 2 DESC"
         )
+        slips = house.pos.rows("SELECT kind, count(*) AS n FROM kps.slip GROUP BY 1 ORDER BY 1")
+        notes.append("slips: " + ", ".join(f"{row['kind']} {row['n']}" for row in slips))
         notes.append("tickets by proof: " + ", ".join(f"{row['proof']} {row['n']}" for row in proofs))
     return notes
 
@@ -245,8 +346,25 @@ def summary(rounds: Sequence[Round]) -> str:
             sum(len(one.overlaps) for one in mine),
             sum(len(one.leftovers) for one in mine),
         )
-        lines.append(f"| {_name(design, instances)} | " + " | ".join(f"{column:,}" for column in columns) + " |")
+        cells = [f"{column:,}" for column in columns] + _slip_cells(mine)
+        lines.append(f"| {_name(design, instances)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _slip_cells(rounds: Sequence[Round]) -> list[str]:
+    """Of a design without slips, dashes."""
+    found = [one.slips for one in rounds if one.slips is not None]
+    if not found:
+        return ["-"] * 6
+    columns = (
+        sum(one.slips for one in found),
+        sum(one.failed for one in found),
+        sum(len(one.untold) for one in found),
+        sum(len(one.unmarked) for one in found),
+        sum(one.marked for one in found),
+        sum(len(one.false_alarms) for one in found),
+    )
+    return [f"{column:,}" for column in columns]
 
 
 def faults_by_kind(rounds: Sequence[Round]) -> str:
@@ -314,7 +432,8 @@ def _tell(one: Round, seconds: float) -> None:
     print(
         f"{_name(one.design, one.instances)}, seed {one.seed}, {seconds:g} s: {found.tickets} tickets, "
         f"{sum(one.faults.values())} faults ({one.missed} missed), {found.failed} failed, {len(found.lost)} lost, "
-        f"{len(found.unmarked)} unmarked, {found.marked} marked; {'; '.join(one.notes)}",
+        f"{len(found.unmarked)} unmarked, {found.marked} marked, "
+        f"{found.torn} torn ({found.torn_pictures} of them in a picture); {'; '.join(one.notes)}",
         flush=True,
     )
     if one.design is Design.KPS:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from tests.chaos.verdict import Piece, Ticket, judge, pieces
-
-PAPER = "KITCHEN\nQUEUE 7\nTAKEAWAY\n----\n2 x Soto\n----\n#107"
+from tests.chaos.paper import Piece
+from tests.chaos.verdict import Ticket, judge
 
 
 def printed(number: int, station: str = "kitchen", *, proof: str = "process_id", waited: bool = False) -> Ticket:
@@ -15,31 +14,6 @@ def printed(number: int, station: str = "kitchen", *, proof: str = "process_id",
 def piece(number: int, *, marked: bool = False, whole: bool = True) -> Piece:
     """A ticket on paper."""
     return Piece("kitchen-1", number, whole, marked)
-
-
-def test_a_ticket_on_paper_is_read_by_its_number_and_is_whole_with_its_code() -> None:
-    assert pieces("bar-1", [PAPER]) == [Piece("bar-1", 7, whole=True, marked=False)]
-
-
-def test_a_heading_marks_the_ticket_below_it_and_no_other() -> None:
-    for heading in ("POSSIBLE DUPLICATE - CHECK kitchen-1", "REPRINT - printed 19:31", "MOVED - PART MAY BE AT bar-1"):
-        other = PAPER.replace("7", "8")
-        found = pieces("bar-1", [f"   {heading}   \n{PAPER}\n{other}"])
-        assert [(one.queue, one.marked) for one in found] == [(7, True), (8, False)]
-
-
-def test_a_torn_ticket_is_a_piece_of_its_own_also_where_the_next_one_follows_on_the_same_paper() -> None:
-    torn = "KITCHEN\nQUEUE 7\nTAKEAWAY"
-    assert pieces("bar-1", [f"{torn}\nPOSSIBLE DUPLICATE - CHECK bar-1\n{PAPER}"]) == [
-        Piece("bar-1", 7, whole=False, marked=False),
-        Piece("bar-1", 7, whole=True, marked=True),
-    ]
-    assert pieces("bar-1", [torn]) == [Piece("bar-1", 7, whole=False, marked=False)]
-
-
-def test_a_backup_or_late_heading_is_no_mark() -> None:
-    (found,) = pieces("pass-1", [f"BACKUP FOR kitchen-1\nLATE 6 MIN\n{PAPER}"])
-    assert not found.marked
 
 
 def test_a_clean_run_has_nothing_to_tell() -> None:
@@ -89,8 +63,13 @@ def test_a_number_on_paper_that_no_ticket_has_is_told() -> None:
     assert judge([printed(1)], {"kitchen-1": [piece(1), piece(9)]}).strangers == [9]
 
 
-def test_a_slip_that_names_a_queue_number_is_no_ticket_and_marks_none() -> None:
-    slip = "VOID\nQUEUE 7\nDO NOT COOK\n2 x Soto\nslip #3"
-    assert pieces("bar-1", [slip]) == []
-    again = f"POSSIBLE DUPLICATE - CHECK bar-1\n{slip}"
-    assert pieces("bar-1", [f"{again}\n{PAPER}"]) == [Piece("bar-1", 7, whole=True, marked=False)]
+def test_a_torn_ticket_that_ends_at_its_picture_was_torn_in_it() -> None:
+    papers = [
+        Piece("kitchen-1", 1, whole=False, marked=False, at_picture=True),
+        Piece("kitchen-1", 1, whole=True, marked=True, at_picture=True),
+        Piece("kitchen-1", 2, whole=False, marked=False),
+        Piece("kitchen-1", 3, whole=False, marked=False, at_picture=True),
+    ]
+    tickets = [Ticket(100 + n, n, "kitchen", "printed", "fence", drawn=n != 3) for n in (1, 2, 3)]
+    found = judge(tickets, {"kitchen-1": papers})
+    assert (found.torn, found.torn_pictures) == (3, 1)

@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-MARKS: Final = ("POSSIBLE DUPLICATE", "REPRINT -", "MOVED -")
-"""A heading that begins so tells the cook that there may be, or is, another copy."""
-_QUEUE: Final = re.compile(r"QUEUE (\d+)")
-_SLIP: Final = re.compile(r"slip #\d+")
-"""The last line of a slip: it tells of tickets, and is none."""
-_SLIPS: Final = ("VOID", "CANCELLED", "TABLE CHANGED")
-"""The first line of a slip that names a queue number as a ticket does."""
-_CODE: Final = re.compile(r"#(\d+)")
+from tests.chaos.paper import Piece
 
 SAYS_SENT_ONLY: Final = frozenset({"realtime", "none"})
 """Proof levels at which `printed` means: sent whole, accepted, and no contrary sign. They prove no paper."""
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A ticket on paper, or the part of one that came out before something tore it."""
-
-    printer: str
-    queue: int
-    """The number that stands on top of every ticket; each has its own."""
-    whole: bool
-    """It goes on to the ticket's code, which is its last line."""
-    marked: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +24,10 @@ class Ticket:
     proof: str = ""
     waited: bool = False
     """Whether it was ever anything but claimed once, sent once and printed: see `Verdict.inversions`."""
+    sends: int = 0
+    """Copies that were promised: of each some paper may have come out."""
+    drawn: bool = False
+    """One of its lines is a picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,35 +49,10 @@ class Verdict:
     """First copies that came out of a printer after one with a higher id, of tickets that never waited."""
     strangers: list[int] = field(default_factory=list)
     """Numbers on paper that no ticket has: of a ticket whose commit failed, or garbage."""
-
-
-def pieces(printer: str, texts: Iterable[str]) -> list[Piece]:
-    """The tickets on the papers of one printer, in the order in which they came out.
-
-    A paper may hold several: a torn ticket is not cut off from the next one.
-    """
-    found: list[Piece] = []
-    for text in texts:
-        marked, queue, slip = False, None, False
-        for line in map(str.strip, text.splitlines()):
-            if line.startswith(MARKS):
-                marked = True
-            elif line in _SLIPS:
-                slip = True
-            elif _SLIP.fullmatch(line):
-                marked, slip = False, False
-            elif slip:
-                continue
-            elif match := _QUEUE.fullmatch(line):
-                if queue is not None:
-                    found.append(Piece(printer, queue[0], False, queue[1]))
-                queue, marked = (int(match[1]), marked), False
-            elif _CODE.fullmatch(line) and queue is not None:
-                found.append(Piece(printer, queue[0], True, queue[1]))
-                queue = None
-        if queue is not None:
-            found.append(Piece(printer, queue[0], False, queue[1]))
-    return found
+    torn: int = 0
+    """Pieces of torn tickets."""
+    torn_pictures: int = 0
+    """Of these, the ones that end in the picture, which is the first line below their head."""
 
 
 def judge(tickets: Sequence[Ticket], papers: Mapping[str, Sequence[Piece]]) -> Verdict:
@@ -104,6 +63,7 @@ def judge(tickets: Sequence[Ticket], papers: Mapping[str, Sequence[Piece]]) -> V
     absent = [ticket for ticket in tickets if ticket.queue not in whole and ticket.status != "failed"]
     sent_only = [ticket.id for ticket in absent if ticket.status == "printed" and ticket.proof in SAYS_SENT_ONLY]
     known = {ticket.queue for ticket in tickets}
+    drawn = {ticket.queue for ticket in tickets if ticket.drawn}
     return Verdict(
         tickets=len(tickets),
         failed=sum(ticket.status == "failed" for ticket in tickets),
@@ -113,6 +73,8 @@ def judge(tickets: Sequence[Ticket], papers: Mapping[str, Sequence[Piece]]) -> V
         marked=sum(piece.marked for piece in everything),
         inversions=[ticket for of_printer in papers.values() for ticket in _inverted(of_printer, tickets)],
         strangers=sorted({piece.queue for piece in everything} - known),
+        torn=sum(not piece.whole for piece in everything),
+        torn_pictures=sum(piece.at_picture and not piece.whole and piece.queue in drawn for piece in everything),
     )
 
 

@@ -252,6 +252,17 @@ def test_merged_bills_are_no_change_and_are_judged_by_where_the_items_are_now(ho
     assert make(one) == 1
 
 
+def test_bills_that_were_merged_before_the_print_have_not_moved(house: House, one: Instance) -> None:
+    source = house.pos.ticket(items=[("Soto", 1)], table="5")
+    into = house.pos.ticket(items=[("Sate", 1)], table="8")
+    house.pos.merge_bills(int(house.ticket(source)["bill_id"]), int(house.ticket(into)["bill_id"]))
+    printed(house, one, source)
+    assert make(one) == 0
+    house.pos.void_item(house.pos.ticket_items(source)[0]["bill_item_id"])
+    assert make(one) == 1
+    assert told(house, one).table == "5 -> 8"
+
+
 def test_a_split_is_no_void_and_a_void_after_it_names_what_is_left(house: House, one: Instance) -> None:
     _, (soto,) = order(house, one, ("Soto", 3))
     house.pos.split_item(soto, 2)

@@ -69,9 +69,10 @@ def _kin(schema: PosSchema) -> str:
 ), items AS MATERIALIZED (
   SELECT i.id, i.quantity, i.bill_item_id, bi.bill_id, coalesce(pr.name, '') AS name, coalesce(bi.notes, '') AS notes,
          bi.modifiers, coalesce(bi.printer_target, '') AS station,
-         coalesce(bi.is_void, false) OR coalesce(lower(ib.status) IN {CANCELLED}, false) AS void
+         coalesce(bi.is_void, false) OR coalesce(lower(ib.status) IN {CANCELLED}, false) AS void,
+         btrim(coalesce(it.number, '')) AS table_number
     FROM {ITEM} i LEFT JOIN pos_billitem bi ON bi.id = i.bill_item_id LEFT JOIN core_product pr ON pr.id = bi.product_id
-    LEFT JOIN pos_bill ib ON ib.id = bi.bill_id
+    LEFT JOIN pos_bill ib ON ib.id = bi.bill_id LEFT JOIN tables_table it ON it.id = ib.table_id
    WHERE i.kitchen_ticket_id = {{ticket:bigint}}
 ), house AS MATERIALIZED (
   SELECT lower(btrim(t.printer_target)) AS station, coalesce({brand_of(schema)}::text, '') AS brand,
@@ -208,8 +209,9 @@ def sending(schema: PosSchema) -> Statement:
 ), noted AS (
   INSERT INTO kps.printed_item AS pi (ticket_id, bill_item_id, station, brand, bill_id, table_number, paper_table,
                                       quantity)
-  SELECT ready.ticket_id, i.bill_item_id, house.station, house.brand, min(i.bill_id), house.table_number,
-         house.table_number, least(sum(i.quantity), 2147483647)
+  SELECT ready.ticket_id, i.bill_item_id, house.station, house.brand, min(i.bill_id),
+         -- of the bill that it belongs to: one that was merged into another before the print has not moved
+         min(i.table_number), house.table_number, least(sum(i.quantity), 2147483647)
     FROM ready CROSS JOIN house CROSS JOIN items i WHERE NOT i.void
    GROUP BY ready.ticket_id, i.bill_item_id, house.station, house.brand, house.table_number
   ON CONFLICT (ticket_id, bill_item_id) DO UPDATE
