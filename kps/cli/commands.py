@@ -139,9 +139,9 @@ def preview(
 
     It is what would come out now, whatever the ticket's status; nothing is changed.
 
-    Exits with 0, 1 if it cannot be shown, 2 if the name fits no printer, 78 for bad settings.
+    Exits with 0, 1 if it cannot be shown, 2 if the name fits no printer or FILE is no file, 78 for bad settings.
     """
-    from kps.cli.preview import NothingToShow, NotWritten, run
+    from kps.cli.preview import NoFile, NothingToShow, NotWritten, run
     from kps.cli.printers import EXIT_USAGE
     from kps.core.document import Unrenderable
     from kps.database import DatabaseTrouble
@@ -153,6 +153,8 @@ def preview(
     except UnknownPrinter as fault:
         known = ", ".join(fault.known) or "none"
         _refuse(f"no printer is called {printer}; there are: {known}", code=EXIT_USAGE)
+    except NoFile as fault:
+        _refuse(str(fault), code=EXIT_USAGE)
     except Unrenderable as why:
         _refuse(f"ticket {ticket} cannot be printed: {why}")
     except (NothingToShow, NotWritten, DatabaseTrouble, SchemaUnusable) as why:

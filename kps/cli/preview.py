@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
@@ -20,6 +22,8 @@ from kps.paper.style import style_of
 
 NOBODY = str(UUID(int=0))
 """Whoever only looks owns nothing."""
+_LARGEST_ID = 2**63 - 1
+"""Of a bigint; the database would call a larger one a fault."""
 
 
 class NothingToShow(Exception):
@@ -27,24 +31,44 @@ class NothingToShow(Exception):
 
 
 class NotWritten(Exception):
-    """The picture could not be stored; the message names file and cause."""
+    """The text could not be shown, or the picture not be stored; the message says where and why."""
+
+
+class NoFile(Exception):
+    """`-` is asked for as the picture's file, but standard output shows the text."""
 
 
 def run(settings: Settings, ticket: int, printer: str, png: Path | None, say: Callable[[str], None]) -> None:
     """Show the paper of a ticket; the picture goes to `png`, if given.
 
     Without a printer's name it is that of the printer which had the ticket last, else of the first of its route.
-    Raises NothingToShow, UnknownPrinter, NotWritten, Unrenderable, DatabaseTrouble and SchemaUnusable.
+    Raises NothingToShow, UnknownPrinter, NotWritten, NoFile, Unrenderable, DatabaseTrouble and SchemaUnusable.
     """
+    if png == Path("-"):
+        raise NoFile("standard output shows the text, so --png needs the name of a file")
     # A person reads the paper, which shows what has no font, and no log.
     logging.getLogger("kps").addHandler(logging.NullHandler())
     sheet = _sheet(_look(settings, TicketId(ticket), printer), settings)
-    say(text_of(sheet))
+    _show(text_of(sheet), say)
     if png is not None:
         _write(png, png_of(sheet))
 
 
+def _show(text: str, say: Callable[[str], None]) -> None:
+    try:
+        say(text)
+    except BrokenPipeError:  # Whoever read it has seen enough.
+        raise
+    except OSError as error:
+        # What is still in the buffer would be tried once more at exit, and fail as a traceback.
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        raise NotWritten(f"standard output cannot be written: {error.strerror or error}") from error
+
+
 def _look(settings: Settings, ticket: TicketId, printer: str) -> Previewed:
+    if ticket > _LARGEST_ID:
+        raise NothingToShow(f"there is no ticket {ticket}")
     database = Database(settings.database, "preview")
     try:
         database.connect()

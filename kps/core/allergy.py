@@ -13,9 +13,9 @@ from functools import lru_cache
 from kps.core.text import clean
 
 STATEMENTS: dict[str, tuple[str, ...]] = {
-    "en": ("*allerg*", "*alerg*", "allegic*", "allegry", "anaphyl*", "epipen*", "celiac*", "coeliac*", "intoleran*",
-           "gluten free", "no gluten", "without gluten", "lactose free", "dairy free", "nut free", "nuts free",
-           "peanut free"),
+    "en": ("*allerg*", "*alerg*", "allegic*", "allegry", "allegy", "allregic*", "anaphyl*", "epi pen*", "celiac*",
+           "coeliac*", "intoleran*", "gluten free", "no gluten", "without gluten", "lactose free", "dairy free",
+           "nut free", "nuts free", "peanut free"),
     "id": ("*alergi*", "alahan*", "anafil*", "seliak*", "intoleransi*", "bebas gluten", "tanpa gluten",
            "bebas laktosa", "bebas kacang"),
     "zh": ("过敏", "過敏", "敏感", "不耐受", "不耐症", "乳糖不耐", "无麸", "無麩", "不含麸质", "不含麩質",
@@ -24,6 +24,7 @@ STATEMENTS: dict[str, tuple[str, ...]] = {
            "セリアック"),
     "ko": ("알레르", "알러지", "알레지", "앨러지", "아나필락시", "글루텐 프리", "무글루텐", "셀리악", "불내증"),
     "th": ("แพ้", "กลูเตนฟรี", "ไม่มีกลูเตน", "ปราศจากกลูเตน", "ไร้กลูเตน"),
+    "lo": ("ແພ້",),
     "vi": ("dị ứng", "không gluten", "không dung nạp"),
     "ar": ("*حساسي*", "*تحسس*", "*خالي من الغلوتين*", "*خالي من الجلوتين*", "*بدون غلوتين*", "*بدون جلوتين*",
            "سيلياك*"),
@@ -81,7 +82,8 @@ def states_allergy(text: str, more_words: tuple[str, ...] = ()) -> bool:
 def _fold(text: str) -> str:
     if text.isascii():
         return text.lower()
-    bare = _ACCENTS.sub("", unicodedata.normalize("NFKD", text.casefold()))
+    # Twice: styled letters like 𝐀 have no small ones before they are taken apart, ß is none behind it.
+    bare = _ACCENTS.sub("", unicodedata.normalize("NFKD", text.casefold()).casefold())
     return unicodedata.normalize("NFC", bare).translate(_LETTERS)
 
 

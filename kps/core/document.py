@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
+from itertools import islice
 
 from kps.core.allergy import states_allergy
-from kps.core.text import MIN_WIDTH, clean, columns, wrap
+from kps.core.text import MIN_WIDTH, broken, clean, columns
 from kps.core.tickets import Before, Item, Marks, PaperFormat, Priority, Reason, Reprint, Ticket
 from kps.core.wording import PaperStyle, Wording
 
-MIN_COLUMNS, MAX_COLUMNS = 8, 96
-"""A printer row's `chars_per_line` outside of these is a slip of the pen."""
+MIN_COLUMNS = 8
+MOST_80_MM, MOST_58_MM = 53, 36
+"""A printer row's `chars_per_line` outside of these is a slip of the pen, or counts letters of a smaller font, which
+KPS never selects: 12 dots each on the 640 and 432 dots that the widest heads can reach."""
 COLUMNS_80_MM, COLUMNS_58_MM = 48, 32
 """Font A (12 dots wide) on 576 and on 384 dots."""
+MAX_HEIGHT = 3000
+"""Lines of the normal font, 11 m of paper. Nobody cooks from more, and it would keep a printer for minutes."""
 MAX_FEED_LINES = 255
 """One byte in ESC d n, print and feed n lines."""
 
@@ -97,15 +102,14 @@ class Document:
 
 def columns_of(paper: PaperFormat) -> int:
     """Characters of the normal font per line; a row with an impossible number gets what its paper width usually has."""
-    if MIN_COLUMNS <= paper.chars_per_line <= MAX_COLUMNS:
-        return paper.chars_per_line
-    return COLUMNS_58_MM if paper.width_mm <= 58 else COLUMNS_80_MM
+    usual, most = (COLUMNS_58_MM, MOST_58_MM) if paper.width_mm <= 58 else (COLUMNS_80_MM, MOST_80_MM)
+    return paper.chars_per_line if MIN_COLUMNS <= paper.chars_per_line <= most else usual
 
 
 def compose(ticket: Ticket, paper: PaperFormat, style: PaperStyle = PaperStyle()) -> Document:  # noqa: B008 - frozen
     """The document of a ticket. Long fields are wrapped, never cut short; void items are left out.
 
-    Raises `Unrenderable` if there is nothing to cook on it.
+    Raises `Unrenderable` if there is nothing to cook on it, or if it is higher than MAX_HEIGHT.
     """
     page = Page(columns_of(paper))
     writer = _TicketWriter(ticket, page, Wording(style, ticket.timezone), _order(ticket, style))
@@ -115,11 +119,15 @@ def compose(ticket: Ticket, paper: PaperFormat, style: PaperStyle = PaperStyle()
 
 
 class Page:
-    """The lines written so far, and how wide they may be, in columns of the normal font."""
+    """The lines written so far, and how wide they may be, in columns of the normal font.
+
+    Every method that writes raises `Unrenderable` as soon as the lines are higher than MAX_HEIGHT.
+    """
 
     def __init__(self, columns: int) -> None:
         self.columns = columns
-        self.lines: list[Line] = []
+        self._lines: list[Line] = []
+        self._height = 0
 
     def write(
         self,
@@ -134,8 +142,8 @@ class Page:
     ) -> None:
         """Wrap clean `text` into lines of one look; the first begins with `first`. No text, no line."""
         look = Line("", size, bold, inverse, align, indent)
-        for part in wrap(text, look.room(self.columns), first=first, indent=indent):
-            self.lines.append(replace(look, text=part))
+        for part in broken(text, look.room(self.columns), first=first, indent=indent):
+            self._add(replace(look, text=part))
 
     def heading(self, text: str, *, size: Size = Size.TALL) -> None:
         """A black bar that nobody overlooks."""
@@ -151,30 +159,37 @@ class Page:
         if room < _BOX_COLUMNS:
             self.write(text, size=Size.TALL, bold=bold, first=" " * indent + first, indent=indent)
             return
-        inside = wrap(text, room - indent - len("│  │"), first=first, indent=columns(first))
-        if inside:
+        lines = broken(text, room - indent - len("│  │"), first=first, indent=columns(first))
+        # One more than any page can hold is enough to find out that it cannot.
+        if inside := list(islice(lines, MAX_HEIGHT)):
             self._frame(inside, Line("", Size.TALL, bold, indent=indent))
 
     def gap(self) -> None:
         """A line of white, so that two black bars are two."""
-        self.lines.append(Line(""))
+        self._add(Line(""))
 
     def rule(self) -> None:
         """A dashed line from edge to edge."""
-        self.lines.append(Line("-" * self.columns))
+        self._add(Line("-" * self.columns))
 
     def document(self, feed_lines: int, cut: bool, style: PaperStyle) -> Document:
         """What has been written, with as much feed as a printer can be told."""
-        return Document(tuple(self.lines), _feed(feed_lines), cut, _feed(style.top_feed_lines), style.beep)
+        return Document(tuple(self._lines), _feed(feed_lines), cut, _feed(style.top_feed_lines), style.beep)
+
+    def _add(self, line: Line) -> None:
+        self._lines.append(line)
+        self._height += line.size.height
+        if self._height > MAX_HEIGHT:
+            raise Unrenderable(Reason.UNRENDERABLE, f"its paper would be more than {MAX_HEIGHT} lines long")
 
     def _frame(self, inside: list[str], look: Line) -> None:
         width = max(map(columns, inside))
         edge, margin = "─" * (width + 2), " " * look.indent
-        self.lines.append(replace(look, text=f"{margin}┌{edge}┐"))
+        self._add(replace(look, text=f"{margin}┌{edge}┐"))
         for text in inside:
-            self.lines.append(replace(look, text=f"{margin}│ {text}{' ' * (width - columns(text))} │"))
+            self._add(replace(look, text=f"{margin}│ {text}{' ' * (width - columns(text))} │"))
         # Less paper than a tall one. Above the text it would not do: there is white under a line of normal height.
-        self.lines.append(replace(look, size=Size.NORMAL, text=f"{margin}└{edge}┘"))
+        self._add(replace(look, size=Size.NORMAL, text=f"{margin}└{edge}┘"))
 
     def _fitting(self, text: str, wanted: Size, *, inverse: bool) -> Size:
         longest = max(map(columns, text.split()), default=0)
@@ -265,7 +280,9 @@ def _order(ticket: Ticket, style: PaperStyle) -> _Order:
     if not dishes:
         raise Unrenderable(Reason.NO_ITEMS, "all items are void")
     notes = clean(ticket.bill_notes, newlines=True)
-    return _Order(tuple(_merged(dishes)), notes, states_allergy(notes, style.allergy_words))
+    # Where no quantity is printed, a sum would be a portion lost.
+    written = _merged(dishes) if ticket.template.show_item_qty else dishes
+    return _Order(tuple(written), notes, states_allergy(notes, style.allergy_words))
 
 
 def _dish(item: Item, allergy_words: tuple[str, ...]) -> _Dish:
@@ -282,11 +299,13 @@ def _dish(item: Item, allergy_words: tuple[str, ...]) -> _Dish:
 
 
 def _warnings(modifiers: list[str], remarks: list[str], allergy_words: tuple[str, ...]) -> frozenset[str]:
-    """The modifiers that state an allergy; and all remarks, if anything does: "ALLERGY" and "nuts" may be two lines."""
-    stated = [modifier for modifier in modifiers if states_allergy(modifier, allergy_words)]
-    if stated or states_allergy("\n".join(remarks), allergy_words):
-        return frozenset((*stated, *remarks))
-    return frozenset()
+    """Those that may belong to a statement: "ALLERGY" and "nuts" may be two lines, or two modifiers.
+
+    Where a remark states the allergy, the modifiers are the dish as it was ordered.
+    """
+    if any(states_allergy(modifier, allergy_words) for modifier in modifiers):
+        return frozenset((*modifiers, *remarks))
+    return frozenset(remarks) if states_allergy("\n".join(remarks), allergy_words) else frozenset()
 
 
 def _merged(dishes: Iterable[_Dish]) -> Iterable[_Dish]:

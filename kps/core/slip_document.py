@@ -31,7 +31,10 @@ _INDENT = 4
 
 
 def compose_slip(slip: Slip, paper: PaperFormat, style: PaperStyle = PaperStyle()) -> Document:  # noqa: B008 - frozen
-    """The document of a slip. Its last line is `slip #<id>`."""
+    """The document of a slip. Its last line is `slip #<id>`.
+
+    Raises `Unrenderable` if it is higher than MAX_HEIGHT.
+    """
     page = Page(columns_of(paper))
     wording = Wording(style, slip.timezone)
     if slip.possible_duplicate:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Final
@@ -34,10 +34,15 @@ _CACHE_SETTING: Final = "ESCPOS_CAPABILITIES_PICKLE_DIR"
 
 
 def render(
-    document: Document, paper: PaperFormat, *, font_dirs: tuple[str, ...] = (), after_reset: bytes = b""
+    document: Document,
+    paper: PaperFormat,
+    *,
+    font_dirs: tuple[str, ...] = (),
+    after_reset: bytes = b"",
+    pulse: Callable[[], None] | None = None,
 ) -> bytes:
     """All bytes of one ticket on that paper; see `lay_out` and `encode`. Raises `Unrenderable`."""
-    return encode(lay_out(document, paper, font_dirs=font_dirs), after_reset=after_reset)
+    return encode(lay_out(document, paper, font_dirs=font_dirs, pulse=pulse), after_reset=after_reset)
 
 
 def encode(sheet: Sheet, *, after_reset: bytes = b"") -> bytes:

@@ -239,9 +239,11 @@ def _files(folders: tuple[str, ...]) -> Iterator[Path]:
             if searched > _MAX_FOLDERS:
                 return
             for name in sorted(names):
-                if os.path.splitext(name)[1].lower() in _ENDINGS and found < _MAX_FILES:
+                file = Path(parent, name)
+                # A pipe of that name would keep us for ever.
+                if file.suffix.lower() in _ENDINGS and found < _MAX_FILES and file.is_file():
                     found += 1
-                    yield Path(parent, name)
+                    yield file
 
 
 def _by_stem(paths: tuple[Path, ...]) -> dict[str, Face]:

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from kps.core.document import Document, Line, Size, columns_of
-from kps.core.text import columns, substitute, wrap
-from kps.core.tickets import PaperFormat
+from kps.core.document import MAX_HEIGHT, Document, Line, Size, Unrenderable, columns_of
+from kps.core.text import JOINERS, columns, substitute, without_loose_joiners, wrap
+from kps.core.tickets import PaperFormat, Reason
 from kps.paper.fonts import FontLost, Fonts, fonts_in
 from kps.paper.profiles import Profile, profile_of
-from kps.paper.raster import Picture, draw, forget
+from kps.paper.raster import Picture, TooWide, draw, forget
 from kps.paper.runs import is_right_to_left
 from kps.paper.transliteration import transliterate
 
 __all__ = ["NativeLine", "Picture", "RasterLine", "Sheet", "is_native", "lay_out"]
 
+log = logging.getLogger(__name__)
+
 _ORNAMENTS: Final = str.maketrans("─│┌┐└┘", "-|++++")
 _LETTERS_OF_CODES: Final = "[U+0123456789ABCDEF]"
-_WIDEST_58_MM: Final = 432
-_WIDEST_80_MM: Final = 640
-"""Dots that a head of 203 dpi can reach on the paper; a picture that is wider would be cut off, or printed as text."""
+_MAX_DRAWN: Final = 12_000
+"""Columns of text in the pictures of one sheet. A new character takes 0.3 ms; in seconds a silent process is ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +60,26 @@ class Sheet:
     """Of the paper, its edges that nobody prints on included."""
 
 
-def lay_out(document: Document, paper: PaperFormat, *, font_dirs: tuple[str, ...] = ()) -> Sheet:
+def lay_out(
+    document: Document,
+    paper: PaperFormat,
+    *,
+    font_dirs: tuple[str, ...] = (),
+    pulse: Callable[[], None] | None = None,
+) -> Sheet:
     """The rows of a document on that paper.
 
     A line is the printer's own text if one of its code pages has each character, else a picture; what no font has is
-    `[U+XXXX]`. A printer that takes no pictures gets the text in letters that it has. Folders of `font_dirs` are
-    searched for fonts before the system's, once per process, when the first picture is drawn.
+    `[U+XXXX]`. A printer that takes no pictures gets the text in letters that it has, and so does any printer what
+    comes after the first 12,000 drawn columns. Folders of `font_dirs` are searched for fonts before the system's, once
+    per process, when the first picture is drawn.
+
+    Pictures take their time: `pulse` is called before each. Raises `Unrenderable` if the rows are higher than
+    MAX_HEIGHT.
     """
     profile = profile_of(paper.brand, paper.model)
-    page = _Page(profile, columns_of(paper), paper.width_mm, font_dirs)
-    rows = tuple(row for line in page.reframed(document.lines) for row in page.rows(line))
+    page = _Page(profile, columns_of(paper), font_dirs, pulse)
+    rows = tuple(_bounded(row for line in page.reframed(document.lines) for row in page.rows(line)))
     return Sheet(
         rows,
         profile,
@@ -78,6 +90,15 @@ def lay_out(document: Document, paper: PaperFormat, *, font_dirs: tuple[str, ...
         document.beep,
         paper.width_mm,
     )
+
+
+def _bounded(rows: Iterable[NativeLine | RasterLine]) -> Iterator[NativeLine | RasterLine]:
+    height = 0
+    for row in rows:
+        height += row.line.size.height
+        if height > MAX_HEIGHT:
+            raise Unrenderable(Reason.UNRENDERABLE, f"its paper would be more than {MAX_HEIGHT} lines long")
+        yield row
 
 
 def is_native(profile: Profile, char: str) -> bool:
@@ -92,11 +113,19 @@ def is_native(profile: Profile, char: str) -> bool:
 class _Page:
     """One printer's paper."""
 
-    def __init__(self, profile: Profile, paper_columns: int, width_mm: int, font_dirs: tuple[str, ...]) -> None:
+    def __init__(
+        self, profile: Profile, paper_columns: int, font_dirs: tuple[str, ...], pulse: Callable[[], None] | None
+    ) -> None:
         self.columns = paper_columns
         self._profile = profile
-        self._width_mm = width_mm
         self._font_dirs = font_dirs
+        self._pulse = pulse
+        self._drawn = 0
+        """Columns of text in pictures, or looked up in fonts for one."""
+        self._draws = profile.raster
+        """Whether there are still pictures to come."""
+        self._too_wide: set[str] = set()
+        """Characters that no column can hold, although there is a font."""
 
     def reframed(self, lines: Iterable[Line]) -> Iterator[Line]:
         """The lines; a frame around a text that this printer must write otherwise gets as wide as that text."""
@@ -115,11 +144,21 @@ class _Page:
         look = frame[0]
         margin = look.text[: -len(look.text.lstrip(" "))]
         texts = [line.text[len(margin) + len("│ ") : -len(" │")].rstrip(" ") for line in frame[1:-1]]
+        if all(map(self._is_native_text, texts)):
+            return frame
+        # All of a frame is drawn or nothing: half of it in other letters would burst it.
+        self._affords_all(frame)
         shown = [self._shown(text) for text in texts]
         if shown == texts:
             return frame
+        framed = self._framed(shown, look, margin)
+        if not self._affords_all(framed):
+            framed = self._framed([self._shown(text) for text in texts], look, margin)
+        return framed
+
+    def _framed(self, texts: list[str], look: Line, margin: str) -> list[Line]:
         room = look.room(self.columns) - len(margin) - len("│  │")
-        inside = [part for text in shown for part in wrap(text.replace("][U+", "] [U+"), room)]
+        inside = [part for text in texts for part in wrap(text.replace("][U+", "] [U+"), room)]
         width = max(map(columns, inside), default=0)
         edge = "─" * (width + 2)
         framed = [f"│ {text}{' ' * (width - columns(text))} │" for text in inside]
@@ -129,8 +168,9 @@ class _Page:
         """The text in characters that this printer can put on paper, by itself or drawn."""
         if self._is_native_text(text):
             return text
-        if not self._profile.raster:
+        if not self._draws:
             return transliterate(text, self._is_native)
+        self._show_life()
         return _spelled_out(text, lambda char: self._is_native(char) or self._is_drawable(char))
 
     def rows(self, line: Line) -> Iterator[NativeLine | RasterLine]:
@@ -141,11 +181,25 @@ class _Page:
         text = self._with_plain_frames(line.text)
         if self._is_native_text(text):
             yield self._native_row(replace(line, text=text))
-        elif self._profile.raster:
+        elif self._afford(columns(text)):
+            self._drawn += columns(text)
             yield from self._drawn_rows(line, text)
         else:
-            own = transliterate(text, self._is_native)
-            yield from map(self._native_row, _fit(line, own, self.columns))
+            yield from self._written_rows(line, text)
+
+    def _written_rows(self, line: Line, text: str) -> Iterator[NativeLine]:
+        own = transliterate(text, self._is_native)
+        return map(self._native_row, _fit(line, own, self.columns))
+
+    def _afford(self, more: int) -> bool:
+        """Whether so many columns may still be drawn; if not, there is no picture any more, and the log knows why."""
+        if self._draws and self._drawn + more > _MAX_DRAWN:
+            self._draws = False
+            log.warning("too much to draw", extra={"columns": _MAX_DRAWN})
+        return self._draws
+
+    def _affords_all(self, lines: list[Line]) -> bool:
+        return self._afford(sum(columns(line.text) for line in lines if not self._is_native_text(line.text)))
 
     def _drawn_rows(self, line: Line, text: str) -> Iterable[NativeLine | RasterLine]:
         """Pictures, but for parts that the printer can write itself once what no font has is spelled out."""
@@ -155,6 +209,11 @@ class _Page:
             except FontLost as lost:  # There is one font less now, and at the end none.
                 self._fonts().give_up(lost)
                 forget()
+            except TooWide as run:
+                refused = {char for char in run.text if not char.isascii()} - self._too_wide
+                if not refused:  # A font whose plain letters nobody could read.
+                    return list(self._written_rows(line, text))
+                self._too_wide |= refused
 
     def _draw(self, line: Line, text: str) -> Iterator[NativeLine | RasterLine]:
         # Without plain letters in any font there is no picture: neither of the line nor of a code in it.
@@ -175,15 +234,13 @@ class _Page:
 
     def _raster_row(self, line: Line) -> RasterLine:
         whole = _bar(line, self.columns) if line.inverse else line
-        return RasterLine(whole, draw(whole, self.columns, self._cell(), self._fonts()))
+        self._show_life()
+        cell = (self._profile.cell_width, self._profile.cell_height, self._profile.line_height)
+        return RasterLine(whole, draw(whole, self.columns, cell, self._fonts()))
 
-    def _cell(self) -> tuple[int, int, int]:
-        widest = _WIDEST_58_MM if self._width_mm <= 58 else _WIDEST_80_MM
-        return (
-            min(self._profile.cell_width, widest // self.columns),
-            self._profile.cell_height,
-            self._profile.line_height,
-        )
+    def _show_life(self) -> None:
+        if self._pulse is not None:
+            self._pulse()
 
     def _fonts(self) -> Fonts:
         return fonts_in(self._font_dirs)
@@ -195,7 +252,9 @@ class _Page:
         return all(map(self._is_native, text))
 
     def _is_drawable(self, char: str) -> bool:
-        return char == " " or self._fonts().face_for(char) is not None
+        if char in self._too_wide:
+            return False
+        return char == " " or char in JOINERS or self._fonts().face_for(char) is not None
 
     def _with_plain_frames(self, text: str) -> str:
         """A frame in characters that every printer has, if this one's pages lack the lines: never a picture for it."""
@@ -216,13 +275,14 @@ def _without_finesse(line: Line, paper_columns: int) -> Line:
     if not line.inverse:
         return plain
     spaced = f" {line.text} "
-    wide = columns(spaced) * plain.size.width > paper_columns
-    return _bar(plain if wide else replace(plain, text=spaced), paper_columns, "*")
+    # An asterisk at each side, or it is no bar.
+    narrow = columns(spaced) + len("**") <= paper_columns // plain.size.width
+    return _bar(replace(plain, text=spaced) if narrow else plain, paper_columns, "*")
 
 
 def _spelled_out(text: str, known: Callable[[str], bool]) -> str:
     """`text` with what is not `known`, or is a mark with nothing to stand on, as `[U+XXXX]`."""
-    shown = substitute(text, known)
+    shown = without_loose_joiners(substitute(text, known)).lstrip("".join(JOINERS))
     return f"[U+{ord(shown[0]):04X}]{shown[1:]}" if shown and not columns(shown[0]) else shown
 
 

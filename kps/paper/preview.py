@@ -17,9 +17,8 @@ DOTS_PER_INCH: Final = 203
 """Of thermal printers: 8 dots a millimetre."""
 NARROW_MM: Final = 58
 PAPER_DOTS: Final = (464, 640)
-"""Width of paper of 58 mm and of 80 mm, the margins included on which no head can print."""
-SIDE_MARGIN: Final = 32
-"""Dots that are left white at each side at least: 4 mm."""
+"""Width of paper of 58 mm and of 80 mm, the margins included on which no head can print. All columns that a printer row
+may have fit on them (`columns_of`)."""
 END_MARGIN: Final = 24
 """Dots of white paper above the first row and below the last, so that a black bar is seen to end."""
 
@@ -96,7 +95,7 @@ def png_of(sheet: Sheet) -> bytes:
     font of this machine in the device's cells: the places are true, the shapes of the letters are not.
     """
     printed = sheet.columns * sheet.profile.cell_width
-    width = paper_dots(printed, sheet.width_mm)
+    width = paper_dots(sheet.width_mm)
     paper = Image.new("1", (width, height_of(sheet) + 2 * END_MARGIN), _WHITE)
     left = (width - printed) // 2
     top = END_MARGIN + sheet.feed_before * sheet.profile.line_height
@@ -108,9 +107,9 @@ def png_of(sheet: Sheet) -> bytes:
     return file.getvalue()
 
 
-def paper_dots(printed: int, width_mm: int) -> int:
-    """How wide a paper is on which so many dots are printed side by side; wider than it is if they would not fit."""
-    return max(PAPER_DOTS[0] if width_mm <= NARROW_MM else PAPER_DOTS[1], printed + 2 * SIDE_MARGIN)
+def paper_dots(width_mm: int) -> int:
+    """How wide a paper is."""
+    return PAPER_DOTS[0] if width_mm <= NARROW_MM else PAPER_DOTS[1]
 
 
 def height_of(sheet: Sheet) -> int:

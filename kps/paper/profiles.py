@@ -120,11 +120,12 @@ class _Make:
         return self._without_brand(words) != words
 
     def _without_brand(self, words: tuple[str, ...]) -> tuple[str, ...]:
-        # `Star Micronics TSP654` has two words of make.
+        # `Star Micronics TSP654` has two words of make, `EPSON-TM-U220` one word of both.
         for count in (2, 1):
             if re.fullmatch(self.brand, "-".join(words[:count])):
                 return words[count:]
-        return words
+        joined = re.match(rf"(?:{self.brand})-(?=\w)", words[0]) if words else None
+        return (words[0][joined.end() :], *words[1:]) if joined else words
 
 
 def _make_of(words: tuple[str, ...], *, a_model_will_do: bool) -> _Make | None:

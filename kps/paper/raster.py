@@ -15,9 +15,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 from kps.core.document import Align, Line
-from kps.core.text import columns
+from kps.core.text import JOINERS, columns
 from kps.paper.fonts import Face, Fonts, drawing_with, is_ideographic, is_shaping, open_face
-from kps.paper.runs import Run, in_visual_order, is_mark, is_right_to_left, runs
+from kps.paper.runs import Run, in_reading_order, in_visual_order, is_mark, runs
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -35,6 +35,8 @@ _LETTER_EM: Final = 5 / 6
 _SMALLEST_EM: Final = 8
 _NARROWEST: Final = 0.72
 """A run is not squeezed more than this before its letters become smaller."""
+_WIDEST: Final = 20
+"""Times its room that a run may want before it is squeezed; the widest sign of the Noto fonts (cuneiform) wants 9."""
 _BLACK_AND_WHITE: Final = [0 if level < _THRESHOLD else _INK for level in range(256)]
 _BOX_DRAWING: Final = {"─": "lr", "│": "ud", "┌": "rd", "┐": "ld", "└": "ru", "┘": "lu"}
 
@@ -73,11 +75,28 @@ class Grid:
         return round(self.cell_height * _BASELINE)
 
 
+class TooWide(Exception):
+    """A font makes so much more of a text than its columns can hold that nobody could read it when squeezed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """What one font writes of a run in one direction."""
+
+    text: str
+    face: Face
+    right_to_left: bool
+
+
 @dataclass(frozen=True, slots=True)
 class _Setting:
-    """How a run is written: its glyphs by fonts from left to right, and the room that they take."""
+    """How a run is written: its pieces from left to right, and the room that they take."""
 
-    pieces: tuple[tuple[str, Face], ...]
+    pieces: tuple[_Piece, ...]
     pixels: int
     """To the em."""
     drawn_width: int
@@ -92,7 +111,8 @@ def draw(line: Line, paper_columns: int, cell: tuple[int, int, int], fonts: Font
     """The line over the whole width of a paper; every character of it has a font.
 
     `cell` is the width and the height of a character of the normal font and the rows from line to line, in dots.
-    An inverse line is white on black over the height of its cells, as wide as its text. Raises `FontLost`.
+    An inverse line is white on black over the height of its cells, as wide as its text. Raises `FontLost`
+    and `TooWide`.
     """
     from PIL import Image, ImageChops
 
@@ -160,8 +180,8 @@ def _letters(setting: _Setting, rows: int, floor: int, ground: int) -> Image:
     drawn = Image.new("L", (setting.drawn_width, rows), 0)
     baseline = max(-setting.top, min(ground, floor - setting.bottom))
     left = 0
-    for text, face in setting.pieces:
-        left += _write(drawn, text, face, setting, left, baseline)
+    for piece in setting.pieces:
+        left += _write(drawn, piece, setting, left, baseline)
     if setting.width == drawn.width:
         return drawn
     return drawn.resize((setting.width, rows), Image.Resampling.BOX)
@@ -169,7 +189,7 @@ def _letters(setting: _Setting, rows: int, floor: int, ground: int) -> Image:
 
 @lru_cache(maxsize=4096)
 def _setting(run: Run, grid: Grid, floor: int, fonts: Fonts) -> _Setting:
-    """The run as large as its columns and the height above `floor` let it be."""
+    """The run as large as its columns and the height above `floor` let it be. Raises `TooWide`."""
     pieces = _pieces(run, fonts)
     whole_em = run.shaped or run.columns > 1 or is_ideographic(run.text[0])
     pixels = grid.cell_height if whole_em else round(grid.cell_height * _LETTER_EM)
@@ -179,6 +199,8 @@ def _setting(run: Run, grid: Grid, floor: int, fonts: Fonts) -> _Setting:
     room = run.columns * grid.cell_width
     while True:
         advance, top, bottom = _extent(pieces, pixels)
+        if advance > _WIDEST * room:
+            raise TooWide(run.text)
         narrow = min(stretch, room / advance)
         fits = bottom - top <= floor and (narrow >= _NARROWEST * stretch or not keeps_shape)
         if fits or pixels <= _SMALLEST_EM:
@@ -188,24 +210,43 @@ def _setting(run: Run, grid: Grid, floor: int, fonts: Fonts) -> _Setting:
     return _Setting(pieces, pixels, advance, width, top, bottom)
 
 
-def _pieces(run: Run, fonts: Fonts) -> tuple[tuple[str, Face], ...]:
-    """The run by fonts, from left to right: a space and a mark stay with the text before them if its font has them."""
+def _pieces(run: Run, fonts: Fonts) -> tuple[_Piece, ...]:
+    """The run by fonts, from left to right."""
     main = fonts.face_for(next(char for char in run.text if char != " "))
     assert main is not None, f"no font for {run.text[0]!r}"
-    faces: list[tuple[str, Face]] = []
-    for char in run.text:
-        before = faces[-1][1] if faces else main
+    if not run.right_to_left:
+        return _by_font(run.text, _faces(run.text, main, fonts), right_to_left=False)
+    pieces: list[_Piece] = []
+    for part, is_number in in_reading_order(run.text):
+        faces = _faces(part, main, fonts)
+        if is_number and (one := next((face for face in (main, *faces) if fonts.has(face, part)), None)):
+            faces = [one] * len(part)
+        written = _by_font(part, faces, right_to_left=not is_number)
+        pieces[:0] = written if is_number else written[::-1]
+    return tuple(pieces)
+
+
+def _faces(text: str, main: Face, fonts: Fonts) -> list[Face]:
+    """The font of each character: a space and a mark stay with the text before them if its font has them."""
+    faces: list[Face] = []
+    for char in text:
+        before = faces[-1] if faces else main
         keeps = fonts.has(before, char) and (before is main or char == " " or is_mark(char))
-        face = before if keeps else main if fonts.has(main, char) else fonts.face_for(char) or main
-        faces.append((char, face))
-    grouped = groupby(faces, key=lambda pair: pair[1])
-    pieces = tuple(("".join(char for char, _ in group), face) for face, group in grouped)
-    return pieces[::-1] if run.right_to_left else pieces
+        if keeps or char in JOINERS:
+            faces.append(before)
+        else:
+            faces.append(main if fonts.has(main, char) else fonts.face_for(char) or main)
+    return faces
 
 
-def _extent(pieces: tuple[tuple[str, Face], ...], pixels: int) -> tuple[int, int, int]:
+def _by_font(text: str, faces: list[Face], *, right_to_left: bool) -> tuple[_Piece, ...]:
+    grouped = groupby(zip(text, faces, strict=True), key=lambda pair: pair[1])
+    return tuple(_Piece("".join(char for char, _ in group), face, right_to_left) for face, group in grouped)
+
+
+def _extent(pieces: tuple[_Piece, ...], pixels: int) -> tuple[int, int, int]:
     """Width of the pieces side by side, and the rows of their ink from top to bottom, seen from the ground line."""
-    measures = [_measure(text, face, pixels) for text, face in pieces]
+    measures = [_measure(piece, pixels) for piece in pieces]
     return (
         max(1, sum(right - left for left, _, right, _ in measures)),
         min(top for _, top, _, _ in measures),
@@ -214,35 +255,35 @@ def _extent(pieces: tuple[tuple[str, Face], ...], pixels: int) -> tuple[int, int
 
 
 @lru_cache(maxsize=4096)
-def _measure(text: str, face: Face, pixels: int) -> tuple[int, int, int, int]:
+def _measure(piece: _Piece, pixels: int) -> tuple[int, int, int, int]:
     """The box of a piece that starts at (0, 0) on its ground line: its ink, and its advance if that is wider."""
-    with drawing_with(face):
-        font = open_face(face, pixels)
-        direction, ordered = _order(text, font)
+    with drawing_with(piece.face):
+        font = open_face(piece.face, pixels)
+        direction, ordered = _order(piece, font)
         left, top, right, bottom = font.getbbox(ordered, anchor="ls", direction=direction)
         advance = font.getlength(ordered, direction=direction)
     return math.floor(min(left, 0)), math.floor(top), max(math.ceil(right), round(advance)), math.ceil(bottom)
 
 
-def _write(image: Image, text: str, face: Face, setting: _Setting, left: int, baseline: int) -> int:
+def _write(image: Image, piece: _Piece, setting: _Setting, left: int, baseline: int) -> int:
     """Draw a piece and return how wide it is."""
     from PIL import ImageDraw
 
-    start, _, end, _ = _measure(text, face, setting.pixels)
-    with drawing_with(face):
-        font = open_face(face, setting.pixels)
-        direction, ordered = _order(text, font)
+    start, _, end, _ = _measure(piece, setting.pixels)
+    with drawing_with(piece.face):
+        font = open_face(piece.face, setting.pixels)
+        direction, ordered = _order(piece, font)
         place = (left - start, baseline)
         ImageDraw.Draw(image).text(place, ordered, fill=_INK, font=font, anchor="ls", direction=direction)
     return end - start
 
 
-def _order(text: str, font: FreeTypeFont) -> tuple[str | None, str]:
+def _order(piece: _Piece, font: FreeTypeFont) -> tuple[str | None, str]:
     """The direction that the shaper is told, and the text; without a shaper, the text as the eye meets it."""
-    backwards = any(map(is_right_to_left, text))
     if is_shaping(font):
-        return "rtl" if backwards else "ltr", text
-    return None, in_visual_order(text) if backwards else text
+        return "rtl" if piece.right_to_left else "ltr", piece.text
+    text = "".join(char for char in piece.text if char not in JOINERS)
+    return None, in_visual_order(text) if piece.right_to_left else text
 
 
 def _draw_box_part(box: Image, ends: str, grid: Grid, floor: int) -> None:

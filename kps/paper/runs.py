@@ -10,9 +10,10 @@ import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Final
 
-from kps.core.text import columns
+from kps.core.text import JOINERS, columns
 
 _SHAPED: Final = (
     (0x0590, 0x109F),  # Hebrew, Arabic, Syriac, Thaana, the scripts of India, Thai, Lao, Tibetan, Myanmar
@@ -30,8 +31,10 @@ _STARTS: Final = [first for first, _ in _SHAPED]
 _RIGHT_TO_LEFT: Final = frozenset(("R", "AL", "AN"))
 _JOINS_LEFT_TO_RIGHT: Final = frozenset(" -.,'’/&")
 _MIRRORED: Final = dict(zip("()[]{}<>«»", ")(][}{><»«", strict=True))
+_CLOSING: Final = frozenset(")]}»")
+_LEFT_TO_RIGHT: Final = frozenset(("EN", "AN", "L"))
 _MAX_GAP: Final = 3
-"""So many neutral characters between two words at most keep them together; more of them are a table's blanks."""
+"""So many neutral characters between words and numbers at most keep them together; more are a table's blanks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +75,60 @@ def is_mark(char: str) -> bool:
     return unicodedata.category(char) in ("Mn", "Me", "Mc")
 
 
+def in_reading_order(text: str) -> Iterator[tuple[str, bool]]:
+    """The parts of a right-to-left run as they are read, each with whether it runs from left to right: numbers do.
+
+    What is one number is the matter of rules W1 to W5 of the Unicode Bidirectional Algorithm (UAX 9): `1/2` is one in
+    Hebrew and in Arabic, `2-3` in Hebrew only, where an Arabic reader expects the 3 left of the 2.
+    """
+    kinds = zip(_bidirectional(text), text, strict=True)
+    for is_number, part in groupby(kinds, key=lambda pair: pair[0] in _LEFT_TO_RIGHT):
+        yield "".join(char for _, char in part), is_number
+
+
 def in_visual_order(text: str) -> str:
     """A right-to-left run from left to right as the eye meets it: numbers keep their order, marks their letter."""
+    parts = [part if is_number else _reversed(part) for part, is_number in in_reading_order(text)]
+    return "".join(reversed(parts))
+
+
+def _reversed(text: str) -> str:
     clusters: list[str] = []
     for char in text:
-        number = char.isdecimal() and clusters and clusters[-1][-1].isdecimal()
-        if clusters and (is_mark(char) or number):
+        if clusters and is_mark(char):
             clusters[-1] += char
         else:
             clusters.append(_MIRRORED.get(char, char))
     return "".join(reversed(clusters))
+
+
+def _bidirectional(text: str) -> list[str]:
+    """The bidirectional class of each character among its neighbours."""
+    kinds: list[str] = []
+    strong = "R"
+    for char in text:
+        kind = unicodedata.bidirectional(char)
+        if kind in ("R", "AL", "L"):
+            strong = kind
+        elif kind in ("NSM", "BN") and kinds:
+            kind = kinds[-1]
+        elif kind == "EN" and strong == "AL":
+            kind = "AN"
+        kinds.append(kind)
+    for at in range(1, len(kinds) - 1):
+        before, behind = kinds[at - 1], kinds[at + 1]
+        if before == behind and (kinds[at], before) in (("ES", "EN"), ("CS", "EN"), ("CS", "AN")):
+            kinds[at] = before
+    return _with_their_signs(kinds)
+
+
+def _with_their_signs(kinds: list[str]) -> list[str]:
+    """Signs like % and €, which belong to the number that they touch."""
+    for order in (range(1, len(kinds)), range(len(kinds) - 2, -1, -1)):
+        for at in order:
+            if kinds[at] == "ET" and kinds[at - order.step] == "EN":
+                kinds[at] = "EN"
+    return kinds
 
 
 def _end_of_cluster(text: str, at: int) -> int:
@@ -98,15 +145,24 @@ def _end_of_shaped(text: str, at: int) -> int:
     gap = 0
     for position in range(at + 1, len(text)):
         char = text[position]
-        if is_shaped(char) or is_mark(char):
+        if is_shaped(char) or is_mark(char) or char in JOINERS or (backwards and _closes(text[at:end], char)):
             if unicodedata.category(char)[0] == "L" and is_right_to_left(char) is not backwards:
                 break
             end, gap = position + 1, 0
-        elif gap < _MAX_GAP and _is_between(char, backwards) and "  " not in text[end : position + 1]:
-            gap += not char.isdecimal()
+        elif (
+            (gap < _MAX_GAP or char.isdecimal())
+            and _is_between(char, backwards)
+            and "  " not in text[end : position + 1]
+        ):
+            gap = 0 if char.isdecimal() else gap + 1
         else:
             break
     return end
+
+
+def _closes(text: str, char: str) -> bool:
+    """Whether a bracket of the text is closed by the character: then both turn round."""
+    return char in _CLOSING and text.count(_MIRRORED[char]) > text.count(char)
 
 
 def _is_between(char: str, backwards: bool) -> bool:

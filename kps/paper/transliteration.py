@@ -13,7 +13,7 @@ from enum import Enum, auto
 from itertools import groupby
 from typing import Final
 
-from kps.core.text import substitute
+from kps.core.text import JOINERS, substitute
 
 _OWN_READINGS: Final = {"×": "x", "ー": "-", "ｰ": "-", "〜": "~", "ا": "a", "ـ": "-", "އ": "a", "ອ": "o", "ๅ": "a"}
 """Where a kitchen reads otherwise: 2 × is not 2 *, and ラーメン is ra-men. And letters that anyascii leaves out."""
@@ -50,7 +50,7 @@ def transliterate(text: str, encodable: Callable[[str], bool]) -> str:
     """
     if all(map(encodable, text)):
         return text
-    composed = unicodedata.normalize("NFC", text)
+    composed = unicodedata.normalize("NFC", "".join(char for char in text if char not in JOINERS))
     return "".join(_spaced(_pieces(composed, encodable)))
 
 

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kps.core.text import MIN_WIDTH, clean, columns, substitute, wrap
+from kps.core.text import MAX_MARKS, MIN_WIDTH, broken, clean, columns, substitute, without_loose_joiners, wrap
 
 ANY_TEXT = st.text(st.characters(), max_size=200)
 ORDER_TEXT = st.text(
-    st.sampled_from("ab é \n\t\x00\x1b\x10\x04\x9b\u202e\u200b\u00ad少辣한글ก็\u0301😀[]+|") | st.characters(),
+    st.sampled_from("ab é \n\t\x00\x1b\x10\x04\x9b\u202e\u200b\u00ad少辣한글ก็\u0301😀[]+|\u200c\u200dبශ\u064b")
+    | st.characters(),
     max_size=120,
 )
 WIDTHS = st.integers(MIN_WIDTH, 96)
@@ -42,6 +43,13 @@ def ink(text: str) -> str:
         ("half \ud83d pair", "half \ufffd pair"),
         ("宫保鸡丁", "宫保鸡丁"),
         ("ARABIC \u0600١", "ARABIC \u0600١"),
+        ("می\u200cخواهم", "می\u200cخواهم"),
+        ("ශ්\u200dරී", "ශ්\u200dරී"),
+        ("ර\u200d්ය", "ර\u200d්ය"),
+        ("\u200cمی\u200c \u200cخوا\u200c", "می خوا"),
+        ("م\u200d\u200dی", "می"),
+        ("م\u200d\u202dی", "م\u200dی"),
+        ("1\u200c2 👩\u200d🍳", "12 👩🍳"),
     ],
 )
 def test_clean_takes_out_what_a_device_could_obey_or_a_reader_cannot_see(dirty: str, expected: str) -> None:
@@ -71,6 +79,37 @@ def test_clean_text_stays_as_it_is_when_cleaned_again(text: str, newlines: bool)
     once = clean(text, newlines=newlines)
     assert clean(once, newlines=newlines) == once
     assert unicodedata.is_normalized("NFC", once)
+
+
+MARKS = st.text(
+    st.sampled_from("aeبක\u0301\u0323\u0344\u064b\u0651\u0ddf\u0dcf\u0dca\u200c\u200d"), min_size=10, max_size=60
+)
+
+
+@given(MARKS)
+def test_no_letter_carries_more_marks_than_any_language_needs(text: str) -> None:
+    once = clean(text)
+    assert clean(once) == once
+    assert unicodedata.is_normalized("NFC", once)
+    heights = "".join(" " if columns(char) else "|" for char in once)
+    assert "|" * (MAX_MARKS + 1) not in heights
+    assert without_loose_joiners(once) == once
+
+
+def test_marks_beyond_the_most_are_spelled_out_and_not_lost() -> None:
+    assert clean("ก" + "\u0e48" * 10) == "ก" + "\u0e48" * 8 + "[U+0E48]" * 2
+    # Taken one by one they are few; as one they would be sorted for half an hour.
+    assert len(clean("a" + "\u0301\u0323" * 200_000)) > 3_000_000
+
+
+def test_a_joiner_takes_no_column_and_no_line_ends_beside_it() -> None:
+    assert columns("می\u200cخوا") == 5
+    assert wrap("بب\u200cبب", 2) == ["ب", "ب\u200cب", "ب"]
+
+
+def test_the_first_lines_of_an_endless_text_come_before_its_last_word_is_looked_at() -> None:
+    lines = broken("x" * 10_000_000 + " y", 48)
+    assert [next(lines) for _ in range(2)] == ["x" * 48] * 2
 
 
 @given(ANY_TEXT | ORDER_TEXT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import shutil
 import struct
 import subprocess
@@ -181,6 +182,14 @@ def test_the_operators_folder_comes_before_the_systems(tmp_path: Path, fresh_fon
 def test_folders_that_are_not_there_or_lead_in_a_circle_do_no_harm(tmp_path: Path, no_fonts: None) -> None:
     (tmp_path / "circle").symlink_to(tmp_path)
     assert fonts_in((str(tmp_path), str(tmp_path / "missing"), "")).count == 0
+
+
+def test_what_has_the_name_of_a_font_and_is_no_file_is_none(tmp_path: Path, no_fonts: None) -> None:
+    """A pipe would keep whoever opens it for ever."""
+    os.mkfifo(tmp_path / "pipe.ttf")
+    (tmp_path / "folder.otf").mkdir()
+    (tmp_path / "nowhere.ttf").symlink_to(tmp_path / "missing")
+    assert fonts_in((str(tmp_path),)).count == 0
 
 
 def test_a_font_that_holds_only_boxes_or_nothing_is_never_chosen(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 from dataclasses import replace
@@ -11,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kps.core.document import Align, Document, Line, Size, columns_of
+from kps.core.document import Align, Document, Line, Size, Unrenderable, columns_of
 from kps.core.text import clean, columns, wrap
 from kps.core.tickets import PaperFormat
+from kps.paper import layout, raster
 from kps.paper.fonts import FontLost, fonts_in, open_face
 from kps.paper.layout import NativeLine, RasterLine, Sheet, is_native, lay_out
 from kps.paper.profiles import CodePage, profile_of
@@ -202,11 +204,134 @@ def test_in_a_picture_even_what_the_printer_could_write_is_spelled_out_if_no_fon
     assert [row.line.text for row in rows] == ["กุ้ง [U+0436]", "ж"]
 
 
-def test_more_columns_than_the_paper_has_dots_make_narrower_cells_not_a_wider_picture() -> None:
+@pytest.mark.parametrize(
+    ("chars", "width_mm", "dots_wide"), [(48, 58, 384), (36, 58, 432), (64, 80, 576), (53, 80, 640)]
+)
+def test_text_and_pictures_have_the_same_cells_and_fit_the_paper(chars: int, width_mm: int, dots_wide: int) -> None:
     needs_fonts_for("少")
-    (row,) = sheet_of(Line("少" * 48), paper=PaperFormat(96, 58)).rows
+    paper = PaperFormat(chars, width_mm)
+    sheet = sheet_of(Line("少"), paper=paper)
+    (row,) = sheet.rows
     assert isinstance(row, RasterLine)
-    assert row.picture.width_bytes * 8 <= 58 * 8
+    assert row.picture.width_bytes * 8 == dots_wide
+    assert sheet.columns * sheet.profile.cell_width <= dots_wide < sheet.columns * sheet.profile.cell_width + 8
+
+
+def different(count: int, first: int = 0x4E00) -> str:
+    return "".join(map(chr, range(first, first + count)))
+
+
+def in_lines(text: str, width: int = 24) -> tuple[Line, ...]:
+    return tuple(Line(text[at : at + width]) for at in range(0, len(text), width))
+
+
+def test_what_is_too_much_to_draw_is_written_in_letters_that_the_printer_has(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = different(240)
+    needs_fonts_for(text[:96])
+    monkeypatch.setattr(layout, "_MAX_DRAWN", 200)
+    with caplog.at_level(logging.WARNING, "kps.paper.layout"):
+        rows = sheet_of(*in_lines(text), Line("少")).rows
+    assert [type(row) for row in rows[:4]] == [RasterLine] * 4
+    assert all(isinstance(row, NativeLine) and row.line.text.isascii() for row in rows[4:])
+    assert rows[-1].line.text == "Shao", "nor what would still have been little enough"
+    assert [record.getMessage() for record in caplog.records] == ["too much to draw"]
+
+
+def test_a_budget_for_drawing_is_a_sheets_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    needs_fonts_for("少")
+    monkeypatch.setattr(layout, "_MAX_DRAWN", 2)
+    for _ in range(2):
+        assert [type(row) for row in sheet_of(Line("少"), Line("少")).rows] == [RasterLine, NativeLine]
+
+
+def test_a_frame_around_what_is_too_much_to_draw_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gets as wide as its text in other letters, and is not half drawn."""
+    monkeypatch.setattr(layout, "_MAX_DRAWN", 20)
+    frame = framed(["少辣少辣", "少辣"], indent=4)
+    needs_fonts_for("少辣")
+    rows = sheet_of(Line("少辣少辣"), *frame).rows
+    assert [type(row) for row in rows] == [RasterLine] + [NativeLine] * (len(rows) - 1)
+    assert [row.line.text for row in rows[1:]] == [
+        line.text for line in framed(["Shao La Shao La", "Shao La"], indent=4)
+    ]
+
+
+def framed(texts: list[str], indent: int) -> list[Line]:
+    width = max(map(columns, texts))
+    inside = [f"│ {text}{' ' * (width - columns(text))} │" for text in texts]
+    return [
+        Line(" " * indent + text, Size.TALL, indent=indent)
+        for text in (f"┌{'─' * (width + 2)}┐", *inside, f"└{'─' * (width + 2)}┘")
+    ]
+
+
+def test_a_frame_is_as_wide_as_its_text_on_a_printer_with_needles_and_without_fonts(no_fonts: None) -> None:
+    frame = framed(["少辣", "mild"], indent=4)
+    assert [row.line.text for row in sheet_of(*frame, paper=IMPACT).rows] == [
+        line.text for line in framed(["Shao La", "mild"], indent=4)
+    ]
+    assert [row.line.text for row in sheet_of(*frame).rows] == [
+        line.text for line in framed(["[U+5C11] [U+8FA3]", "mild"], indent=4)
+    ]
+
+
+def test_a_life_sign_is_given_for_each_picture() -> None:
+    needs_fonts_for("少辣")
+    signs: list[int] = []
+    sheet = lay_out(
+        Document((Line("少"), Line("Soto"), Line("辣")), 0, False), WIDE, pulse=lambda: signs.append(len(signs))
+    )
+    assert len(signs) == sum(isinstance(row, RasterLine) for row in sheet.rows) == 2
+
+
+def test_rows_that_have_grown_beyond_any_paper_are_refused() -> None:
+    lines = (Line("\U0010abcd" * 40),) * 1500
+    with pytest.raises(Unrenderable, match="more than 3000 lines long"):
+        lay_out(Document(lines, 0, False), WIDE)
+
+
+def test_marks_that_a_font_sets_side_by_side_are_spelled_out_before_they_burst_the_picture() -> None:
+    """Unclean text: `clean` leaves no letter so many."""
+    needs_fonts_for("क\u0902")
+    text = "क" + "\u0902" * 400
+    rows = sheet_of(Line(text), Line("क")).rows
+    assert _joined(Sheet(rows[:-1], profile_of("hprt"), 48, 0, 0, cut=False, beep=False)) == (
+        "[U+0915]" + "[U+0902]" * 400
+    )
+    assert all(isinstance(row, NativeLine) for row in rows[:-1])
+
+
+def test_a_font_whose_plain_letters_are_too_wide_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    needs_fonts_for("少")
+    monkeypatch.setattr(raster, "_WIDEST", 0.1)
+    raster.forget()
+    assert sheet_of(Line("Soto 少"), Line("少 Soto")).rows == (
+        NativeLine(Line("Soto Shao")),
+        NativeLine(Line("[U+5C11] Soto")),
+    )
+
+
+def test_a_joiner_is_neither_spelled_out_nor_left_at_a_code() -> None:
+    needs_fonts_for("میخواهم")
+    (row,) = sheet_of(Line("می\u200cخواهم")).rows
+    assert isinstance(row, RasterLine)
+    assert row.line.text == "می\u200cخواهم"
+
+
+def test_a_joiner_without_fonts_vanishes(no_fonts: None) -> None:
+    assert _joined(sheet_of(Line("م\u200cی"))) == "[U+0645][U+06CC]"
+
+
+@pytest.mark.parametrize("length", range(1, 39))
+def test_a_bar_on_a_printer_with_needles_has_asterisks_at_both_ends_or_none(length: int) -> None:
+    (row,) = sheet_of(Line("x" * length, inverse=True), paper=PaperFormat(40, 80, "epson", "EPSON TM-U220")).rows
+    text = row.line.text
+    assert columns(text) <= 40
+    assert text.startswith("*")
+    assert text.endswith("*")
+    assert abs((len(text) - len(text.lstrip("*"))) - (len(text) - len(text.rstrip("*")))) <= 1
 
 
 def test_the_sheet_keeps_what_the_document_wants_besides_its_lines() -> None:

@@ -38,7 +38,7 @@ PAPERS = [
 
 def a_sheet(*rows: NativeLine | RasterLine, columns: int = 32, **fields: object) -> Sheet:
     return replace(
-        Sheet(rows, THERMAL, columns, 0, 0, cut=False, beep=False, width_mm=58 if columns <= 32 else 80), **fields
+        Sheet(rows, THERMAL, columns, 0, 0, cut=False, beep=False, width_mm=58 if columns <= 36 else 80), **fields
     )  # type: ignore[arg-type]
 
 
@@ -110,7 +110,9 @@ def test_a_bar_of_any_length_fills_the_paper_and_no_more(length: int) -> None:
 # The picture.
 
 
-@pytest.mark.parametrize(("columns", "paper", "left"), [(32, 464, 40), (42, 640, 68), (48, 640, 32), (64, 832, 32)])
+@pytest.mark.parametrize(
+    ("columns", "paper", "left"), [(32, 464, 40), (36, 464, 16), (42, 640, 68), (48, 640, 32), (53, 640, 2)]
+)
 def test_the_picture_is_as_wide_as_the_paper_with_what_is_printed_in_the_middle(
     columns: int, paper: int, left: int
 ) -> None:

@@ -316,6 +316,34 @@ def test_a_profile_is_one_object_however_it_was_found() -> None:
     assert len({profile_of("a"), profile_of("b")}) == 1
 
 
+@pytest.mark.parametrize(
+    "brand",
+    [
+        "TM-U220", "tm-u220", "TMU220", "TM U220", "TM_U220", "U220", "EPSON TM-U220", "EPSON-TM-U220", "epson_tm_u220",
+        "Epson TM U220", "EPSON TM-U220A", "EPSON TM-U220B", "EPSON TM-U220D", "EPSON TM-U220II", "EPSON TM-U220IIB",
+        "EPSON TM-U220BII", "EPSON TM-U220PA", "EPSON TM-U220PB", "EPSON TM-U220PD", "EPSON TM-U220B-WIFI", "TM-U230",
+        "TM-U220 IIA",
+    ],
+)  # fmt: skip
+def test_a_needle_printer_is_known_however_its_name_is_written(brand: str) -> None:
+    """Taken for a thermal one it would print pictures as garbage."""
+    assert profile_of(brand).name == "epson-tm-u220"
+    assert profile_of("EPSON", brand).name == "epson-tm-u220"
+    assert not profile_of(brand).raster
+
+
+@pytest.mark.parametrize("brand", ["RP326", "RP32x", "RP-32X", "RP328-U", "RONGTA RP32x", "Rongta-RP326", "RP332-USE"])
+def test_a_rongta_is_known_however_its_name_is_written(brand: str) -> None:
+    assert profile_of(brand).name == "rongta-rp32x"
+
+
+@pytest.mark.parametrize(
+    ("brand", "name"), [("EPSON-TM-T88V", "epson-tm-t88"), ("star-tsp654", "star"), ("epson-", "generic")]
+)
+def test_make_and_model_may_be_one_word(brand: str, name: str) -> None:
+    assert profile_of(brand).name == name
+
+
 @pytest.mark.parametrize("text", ["\x00\x1b@", "(", "[a", "😀" * 500, "\ud800", "   ", "-"])
 def test_any_text_finds_a_profile(text: str) -> None:
     assert profile_of(text, text).name == "generic"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,7 @@ from kps.core.text import columns
 from kps.paper import fonts, raster
 from kps.paper.fonts import fonts_in
 from kps.paper.raster import Picture, draw
-from kps.paper.runs import is_shaped
+from kps.paper.runs import is_shaped, runs
 
 CELL = (12, 24, 30)
 
@@ -232,3 +233,56 @@ def test_every_look_of_a_line_is_drawn() -> None:
     ]
     pictures = {draw(look, 48, CELL, fonts_in(())).data for look in looks}
     assert len(pictures) == len(looks)
+
+
+def as_the_eye_meets_it(text: str) -> list[str]:
+    """The pieces of a text that is one run, from left to right, without the blanks around them."""
+    needs_fonts_for(text)
+    (run,) = runs(text)
+    return [piece.text.strip() for piece in raster._pieces(run, fonts_in(())) if piece.text.strip()]
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("شاي 1/2 كوب", ["كوب", "1/2", "شاي"]),
+        ("תה 2-3 כפיות", ["כפיות", "2-3", "תה"]),
+        ("בשעה 19:30 מוכן", ["מוכן", "19:30", "בשעה"]),
+    ],
+)
+def test_a_number_among_letters_from_right_to_left_is_written_by_one_font_in_its_own_order(
+    text: str, pieces: list[str]
+) -> None:
+    assert as_the_eye_meets_it(text) == pieces
+
+
+def test_halves_between_words_from_right_to_left_stand_in_the_order_of_reading() -> None:
+    assert "".join(as_the_eye_meets_it("بيتزا 1/2 + 3/4 ونصف")) == "ونصف3/4+1/2بيتزا"
+
+
+def glyphs(rows: list[str]) -> list[list[str]]:
+    """The picture cut at its white columns."""
+    across = "".join("1" if any(row[at] == "1" for row in rows) else "0" for at in range(len(rows[0])))
+    return [cut_out(rows, found.start(), found.end()) for found in re.finditer("1+", across)]
+
+
+def is_round_at_the_left(glyph: list[str]) -> bool:
+    """As `(` is: its middle is further left than its end."""
+    inked = [row.index("1") for row in glyph if "1" in row]
+    return inked[len(inked) // 2] < inked[0]
+
+
+def test_brackets_around_a_word_from_right_to_left_hold_it() -> None:
+    """Also if another font than that of the word writes them."""
+    found = glyphs(drawn(Line("א (א) א", Size.DOUBLE)))
+    assert len(found) == 5
+    assert is_round_at_the_left(found[1])
+    assert not is_round_at_the_left(found[3])
+
+
+@pytest.mark.parametrize(("with_joiner", "without"), [("می\u200cخواهم", "میخواهم"), ("ශ්\u200dරී", "ශ්රී")])
+def test_a_joiner_decides_about_the_form_of_its_letters(with_joiner: str, without: str) -> None:
+    needs_fonts_for(without)
+    if not fonts.shaping():
+        pytest.skip("no text shaping on this machine")
+    assert dots(draw(Line(with_joiner), 48, CELL, fonts_in(()))) != drawn(Line(without))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kps.core.text import clean, columns
-from kps.paper.runs import in_visual_order, runs
+from kps.paper.runs import in_reading_order, in_visual_order, runs
 
 
 def shaped(text: str) -> list[str]:
@@ -27,6 +27,12 @@ def shaped(text: str) -> list[str]:
         ("पनीर  मसाला", ["पनीर", "मसाला"]),
         ("│ بدون بصل │", ["بدون بصل"]),
         ("שלום שاي ไทย", ["שלום שاي", "ไทย"]),
+        ("بيتزا 1/2 + 1/2 ونصف x", ["بيتزا 1/2 + 1/2 ونصف"]),
+        ("بدون بصل (حار) x", ["بدون بصل (حار)"]),
+        ("שניצל (2 יח') x", ["שניצל (2 יח')"]),
+        ("(שניצל) x", ["שניצל"]),
+        ("می\u200cخواهم x", ["می\u200cخواهم"]),
+        ("ශ්\u200dරී x", ["ශ්\u200dරී"]),
         ("شاي Tea شاي", ["شاي", "شاي"]),
     ],
 )
@@ -52,6 +58,41 @@ def test_runs_are_the_whole_text_in_the_columns_that_it_was_wrapped_for(text: st
     assert all(run.text for run in pieces)
 
 
-@pytest.mark.parametrize(("text", "seen"), [("אבג", "גבא"), ("אב 250 ג", "ג 250 בא"), ("(אב)", "(בא)"), ("אָב", "באָ")])
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("אבג", "גבא"),
+        ("אב 250 ג", "ג 250 בא"),
+        ("(אב)", "(בא)"),
+        ("אָב", "באָ"),
+        ("א 1/2 ב", "ב 1/2 א"),
+        ("א 2-3 ב", "ב 2-3 א"),
+        ("א 1/2 + 3/4 ב", "ב 3/4 + 1/2 א"),
+    ],
+)
 def test_without_a_shaper_letters_still_come_in_the_order_of_the_eye(text: str, seen: str) -> None:
     assert in_visual_order(text) == seen
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("שלום 1/2 שלום", ["1/2"]),
+        ("שלום 2-3 שלום", ["2-3"]),
+        ("בשעה 19:30 מוכן", ["19:30"]),
+        ("שלום 50% או €5 או $ שלום", ["50%", "€5"]),
+        ("שלום 1,234.50 שלום", ["1,234.50"]),
+        ("שלום 1 - 2 שלום", ["1", "2"]),
+        ("شاي 1/2 كوب", ["1/2"]),
+        ("شاي ٣/٤ كوب", ["٣/٤"]),
+        ("شاي 2-3 كوب", ["2", "3"]),
+        ("شاي 50% كوب", ["50"]),
+    ],
+)
+def test_what_is_one_number_among_letters_from_right_to_left_is_as_unicode_has_it(
+    text: str, numbers: list[str]
+) -> None:
+    """UAX 9, rules W1 to W5; the same as FriBiDi shows."""
+    parts = list(in_reading_order(text))
+    assert "".join(part for part, _ in parts) == text
+    assert [part for part, is_number in parts if is_number] == numbers

@@ -64,6 +64,29 @@ def test_strange_tickets_print_or_fail_by_themselves_and_stop_nobody(
         assert all(paper.complete for paper in here.printers["kitchen-1"].papers)
 
 
+def test_tickets_that_are_too_long_or_too_hard_to_draw_fail_or_print_and_stop_nobody(
+    pos: PosWriter, pos_database: Database, tmp_path: Path
+) -> None:
+    han = "".join(map(chr, range(0x4E00, 0x4E00 + 20_000)))
+    with shop(pos, pos_database, tmp_path, {"kitchen-1": ("kitchen", 1)}) as here:
+        process = here.service.children()["kitchen-1"]
+        endless = pos.ticket("kitchen", [("Dish1", 1)], notes=han * 3)
+        marks = pos.ticket("kitchen", [("Dish2", 1)], notes="ก" + "\u0e48" * 40_000)
+        accents = pos.ticket("kitchen", [("Dish3", 1)], notes="a" + "\u0301\u0323" * 50_000)
+        hard = pos.ticket(
+            "kitchen", [Line(f"Row{n}", 1, notes=han[n * 250 : n * 250 + 250]) for n in range(40)], notes="mild"
+        )
+        last = pos.ticket("kitchen", [("Last1", 1)])
+        here.printed(last)
+        here.only_copy("Last1")
+        for ticket in (endless, marks, accents):
+            assert here.ends(ticket, "failed")["error_message"] == "its paper would be more than 3000 lines long"
+        here.printed(hard)
+        assert "Row39" in here.only_copy("Row0").text
+        assert here.service.said("too much to draw")
+        assert here.service.children()["kitchen-1"] == process
+
+
 def test_a_ticket_that_vanishes_is_noted_and_the_next_one_prints(
     pos: PosWriter, pos_database: Database, tmp_path: Path
 ) -> None:

@@ -125,6 +125,47 @@ def test_a_ticket_that_is_not_there_is_one_sentence(kitchen: Kitchen) -> None:
     assert (said.code, said.out, said.err) == (1, "", "kps: there is no ticket 999999\n")
 
 
+def test_a_number_that_no_ticket_can_have_is_one_sentence(kitchen: Kitchen) -> None:
+    said = preview(kitchen.env, "9" * 23)
+    assert (said.code, said.out, said.err) == (1, "", f"kps: there is no ticket {'9' * 23}\n")
+
+
+def test_an_output_that_takes_nothing_is_one_sentence(kitchen: Kitchen) -> None:
+    ticket = kitchen.pos.ticket("kitchen", [("Nasi Goreng", 2)])
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "kps.cli", "preview", str(ticket)],
+            env=kitchen.env,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (
+        1,
+        "kps: standard output cannot be written: No space left on device\n",
+    )
+
+
+def test_a_picture_on_standard_output_is_refused(
+    kitchen: Kitchen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ticket = kitchen.pos.ticket("kitchen", [("Nasi Goreng", 2)])
+    said = preview(kitchen.env, ticket, "--png", "-")
+    assert (said.code, said.out) == (2, "")
+    assert said.err == "kps: standard output shows the text, so --png needs the name of a file\n"
+    assert not (tmp_path / "-").exists()
+
+
+def test_a_ticket_that_is_too_long_to_print_says_so(kitchen: Kitchen) -> None:
+    ticket = kitchen.pos.ticket("kitchen", [("Nasi Goreng", 2)], notes="x" * 200_000)
+    said = preview(kitchen.env, ticket)
+    assert (said.code, said.out) == (1, "")
+    assert said.err == f"kps: ticket {ticket} cannot be printed: its paper would be more than 3000 lines long\n"
+
+
 def test_an_unknown_printer_is_answered_with_those_there_are(kitchen: Kitchen) -> None:
     ticket = kitchen.pos.ticket("kitchen", [("Nasi Goreng", 2)])
     said = preview(kitchen.env, ticket, "--printer", "bar-9")
