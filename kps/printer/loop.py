@@ -383,7 +383,13 @@ class PrinterProcess:
             else:
                 document = compose(content, paper, self._style)
             pushes = watch.device.abilities.pushes
-            data = render(document, paper, font_dirs=self._settings.font_dirs, after_reset=PUSH_ALL if pushes else b"")
+            data = render(
+                document,
+                paper,
+                font_dirs=self._settings.font_dirs,
+                after_reset=PUSH_ALL if pushes else b"",
+                pulse=self._slot.beat,
+            )
         except Unrenderable as why:
             return Unprintable(why.reason, str(why))
         return watch.device.send(
