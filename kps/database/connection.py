@@ -21,6 +21,9 @@ CALL_LIMIT_S = 5.0
 PULSE_S = 0.5
 
 _SERVER_OPTIONS = {
+    # Each statement finds a few rows by key: to plan it anew, or to compile it, costs more than to run it.
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
     "statement_timeout": "5s",
     "lock_timeout": "2s",
     "idle_in_transaction_session_timeout": "5s",

@@ -153,7 +153,7 @@ class PrinterProcess:
     def run(self) -> None:
         """Work until told to end."""
         self._slot.set(Cell.STAGE, Stage.IDLE)
-        warm_up()
+        self._warm_up()
         self._inherit()
         try:
             self._control.send(("up",))
@@ -162,6 +162,17 @@ class PrinterProcess:
         except (Stopped, PeerGone):
             self._watch.device.close()
             self._database.close()
+
+    def _warm_up(self) -> None:
+        """Prepare what the first ticket needs, so that it does not wait for that (0.2 s of imports, 10 ms of plans)."""
+        warm_up()
+        try:
+            # No ticket has the number 0: nothing is promised.
+            self._queue.sending(TicketId(0), Token(0), need_s=LEASE_NEED_S, late_after_minutes=0.0)
+        except ClaimLost:
+            return
+        except DatabaseTrouble as trouble:
+            log.warning("database trouble", extra={"cause": trouble.sentence})
 
     def _inherit(self) -> None:
         """What a predecessor has left in the device; if nobody can say, something."""
