@@ -241,7 +241,9 @@ def late_proof(schema: PosSchema) -> Statement:
 ), job AS (
   UPDATE kps.job j
      SET maybe_at = {without("maybe_at", "maybe_keys")}, maybe_keys = array_remove(j.maybe_keys, {{key:text}}),
-         moved_from = {without("moved_from", "moved_keys")}, moved_keys = array_remove(j.moved_keys, {{key:text}}),
+         -- what an earlier copy there has left of itself before it was thrown away is still there
+         moved_from = CASE WHEN old.cleared THEN {without("moved_from", "moved_keys")} ELSE j.moved_from END,
+         moved_keys = CASE WHEN old.cleared THEN array_remove(j.moved_keys, {{key:text}}) ELSE j.moved_keys END,
          cleared = CASE WHEN old.cleared THEN greatest(j.cleared - 1, 0) ELSE j.cleared END,
          late_proof = j.late_proof || old.name, told_back = array_remove(j.told_back, {{key:text}}),
          proof = CASE WHEN old.finishes THEN 'process_id' ELSE j.proof END,
