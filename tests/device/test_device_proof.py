@@ -38,7 +38,7 @@ class Desk:
         self.device = Device(
             printer.host,
             printer.port,
-            timeout_s=1,
+            timeout_s=2,
             pulse=lambda: None,
             answers=True,
             abilities=abilities,

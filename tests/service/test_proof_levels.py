@@ -160,7 +160,7 @@ def test_a_printer_that_lies_loses_its_level_and_keeps_printing(
     pos: PosWriter, pos_database: Database, tmp_path: Path
 ) -> None:
     with shop(
-        pos, pos_database, tmp_path, PAIR, printer=EPSON, start=False, timeout_s=1,
+        pos, pos_database, tmp_path, PAIR, printer=EPSON, start=False, timeout_s=4,
     ) as here:  # fmt: skip
         here.service.start().wait_ready(2)
         here.service.stop()
