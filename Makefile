@@ -1,6 +1,7 @@
 # make demo [ARGS="--seconds 60"]   the whole service at work, in a virtual environment of its own (.venv)
 # make test | check | check-long | fuzz | clean
 # make receipt-client               what tests/receipt_client needs (npm); without it those tests are skipped
+# make bench | bench-quick          measurements against goals and peers; bench also writes docs/benchmarks.md
 # make chaos [MINUTES=30] [INSTANCES="1 3"] [SEED=...]   random faults against the whole service; the seed comes first
 #
 # The installation is editable, so a change of the source needs no new one. It is repeated only when what is
@@ -21,7 +22,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 PROPERTIES = $(shell grep -rl '^from hypothesis' tests)
 DESCRIPTION := setup.cfg pyproject.toml Makefile
 
-.PHONY: demo test check check-long chaos fuzz receipt-client clean
+.PHONY: demo test check check-long chaos fuzz bench bench-quick receipt-client clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMPS)/demo
@@ -50,6 +51,13 @@ check-long: test check
 # 77 = the fuzzer does not exist for this Python.
 fuzz: $(STAMPS)/fuzz
 	$(BIN)/python tests/fuzz/fuzz_status.py $(FUZZ_SECONDS) || [ $$? = 77 ]
+
+# Under 10 minutes, and under one. Nothing else should run meanwhile.
+bench: $(STAMPS)/demo
+	$(BIN)/python -m bench
+
+bench-quick: $(STAMPS)/demo
+	$(BIN)/python -m bench --quick
 
 receipt-client: $(STAMPS)/receipt-client
 

@@ -2,6 +2,7 @@
 
     DB_HOST=... DB_PORT=... DB_NAME=... DB_USER=... DB_PASSWORD=... python -m bench.naive
 
+POLL_INTERVAL (2) and TICKET_PAUSE (0) are the seconds between two looks, and between two tickets of one look.
 It is no straw man: it claims with FOR UPDATE SKIP LOCKED, tries the backup printer, tries three times, takes back what
 has been `printing` for too long, and outlives its database. What it lacks is what KPS is about.
 """
@@ -63,18 +64,19 @@ class Ticket:
 
 
 class NaiveLoop:
-    """Looks every `every_s` seconds, from now until told to stop."""
+    """Looks every `every_s` seconds, from now until told to stop, and rests `pause_s` between two tickets."""
 
-    def __init__(self, dsn: str, every_s: float = 2.0) -> None:
+    def __init__(self, dsn: str, every_s: float = 2.0, pause_s: float = 0.0) -> None:
         self._dsn = dsn
         self._every_s = every_s
+        self._pause_s = pause_s
         self._connection: Connection | None = None
 
     def run(self, stopping: threading.Event) -> None:
         """Work until the event is set. While the database is away it connects again and again."""
         while not stopping.is_set():
             try:
-                self._turn()
+                self._turn(stopping)
                 pause_s = self._every_s
             except psycopg2.Error:
                 self.close()
@@ -88,9 +90,11 @@ class NaiveLoop:
             self._connection.close()
         self._connection = None
 
-    def _turn(self) -> None:
+    def _turn(self, stopping: threading.Event) -> None:
         self._run(RECLAIM, seconds=RECLAIM_AFTER_S)
-        for row in sorted(self._run(CLAIM, at_once=AT_ONCE)):
+        for place, row in enumerate(sorted(self._run(CLAIM, at_once=AT_ONCE))):
+            if place and self._pause_s:
+                stopping.wait(self._pause_s)  # whoever stops it does not wait for the rests
             self._print(Ticket(*row))
 
     def _print(self, ticket: Ticket) -> None:
@@ -127,7 +131,8 @@ def main() -> None:
         host=env["DB_HOST"], port=env["DB_PORT"], dbname=env["DB_NAME"], user=env["DB_USER"],
         password=env["DB_PASSWORD"], sslmode=env.get("DB_SSLMODE", "prefer"),
     )  # fmt: skip
-    NaiveLoop(dsn, float(env.get("POLL_INTERVAL", "2"))).run(threading.Event())
+    every_s, pause_s = float(env.get("POLL_INTERVAL", "2")), float(env.get("TICKET_PAUSE", "0"))
+    NaiveLoop(dsn, every_s, pause_s).run(threading.Event())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Document -> bytes: an ordinary ticket of eight items, and one with four lines that are drawn, beside python-escpos.
 
-    .venv/bin/python -m bench.paper [--samples 300]
+    .venv/bin/python -m bench.paper [--quick]
 
 All in one warm process, the kinds in turn. python-escpos gets the lines of the same document: text by its own `text()`,
 and what its code pages lack as a picture by its own `image()`, drawn before the clock starts.
@@ -8,16 +8,18 @@ and what its code pages lack as a picture by its own `image()`, drawn before the
 
 from __future__ import annotations
 
-import argparse
 import gc
 import random
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from PIL import Image, ImageChops
 
+from bench.figures import Figure, Met, Report, Table
 from bench.shop import percentile
 from kps.core.document import Document, compose
 from kps.core.tickets import Before, Chain, Item, PaperFormat, Sibling, Ticket, TicketId
@@ -36,6 +38,8 @@ DISHES = (
     Item(1, "Ayam Bakar Taliwang"),
     Item(2, "Kerupuk"),
 )
+SAMPLES = 300
+SAMPLES_QUICK = 60
 WARM_UP = 20
 """Calls of each kind before the first sample."""
 DRAWN = ("宫保鸡丁", "ผัดกะเพราหมู", "김치찌개", "شاي بالنعناع")
@@ -64,8 +68,11 @@ def new_names(samples: int) -> Iterator[list[str]]:
 
 def peer(document: Document) -> Callable[[], bytes]:
     """The document by python-escpos alone: its text, its pictures, its formatting."""
-    from escpos.printer import Dummy
+    with tempfile.TemporaryDirectory(prefix="kps-bench-") as folder:
+        before, tempfile.tempdir = tempfile.tempdir, folder  # the import leaves a folder behind
+        from escpos.printer import Dummy
 
+        tempfile.tempdir = before
     rows = [(row.line, _image(row)) for row in lay_out(document, PAPER).rows]
 
     def print_it() -> bytes:
@@ -95,7 +102,45 @@ def _image(row: NativeLine | RasterLine) -> Image.Image | None:
     return ImageChops.invert(black.convert("L")).crop((0, 0, 512, picture.height))  # the widest that it lets through
 
 
-def measure(kinds: dict[str, Callable[[], object]], samples: int) -> dict[str, list[float]]:
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Something that is timed."""
+
+    name: str
+    call: Callable[[], object]
+    peer: Callable[[], object] | None = None
+    """python-escpos with the same; None = it has nothing of the kind."""
+
+
+def measure(quick: bool) -> Report:
+    """All in one warm process, the kinds in turn."""
+    samples = SAMPLES_QUICK if quick else SAMPLES
+    kinds = _kinds(samples)
+    calls = {kind.name: kind.call for kind in kinds}
+    peers = {_peer_name(kind): kind.peer for kind in kinds if kind.peer is not None}
+    found = timings({**calls, **peers}, samples)
+    return Report(tuple(_figure(kind, found) for kind in kinds if kind.peer is not None), (_table(kinds, found),))
+
+
+def _kinds(samples: int) -> list[Kind]:
+    warm_up()
+    plain, mixed = a_ticket(*DISHES), with_drawn_lines()
+    plain_document, mixed_document = compose(plain, PAPER), compose(mixed, PAPER)
+    drawn = sum(isinstance(row, RasterLine) for row in lay_out(mixed_document, PAPER).rows)
+    unseen = iter([compose(with_drawn_lines(names), PAPER) for names in new_names(samples + WARM_UP)])
+    return [
+        Kind("compose, 8 items", lambda: compose(plain, PAPER)),
+        Kind("to bytes, 8 items", lambda: render(plain_document, PAPER), peer(plain_document)),
+        Kind(f"to bytes, {drawn} lines drawn", lambda: render(mixed_document, PAPER), peer(mixed_document)),
+        Kind(f"to bytes, {drawn} lines never seen", lambda: render(next(unseen), PAPER)),
+    ]
+
+
+def _peer_name(kind: Kind) -> str:
+    return f"{kind.name}, python-escpos"
+
+
+def timings(kinds: dict[str, Callable[[], object]], samples: int) -> dict[str, list[float]]:
     """Milliseconds of each call, in rounds over all kinds."""
     found: dict[str, list[float]] = {name: [] for name in kinds}
     for call in kinds.values():
@@ -110,37 +155,29 @@ def measure(kinds: dict[str, Callable[[], object]], samples: int) -> dict[str, l
     return found
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--samples", type=int, default=300)
-    chosen = parser.parse_args()
-    warm_up()
-    plain, mixed = a_ticket(*DISHES), with_drawn_lines()
-    plain_document, mixed_document = compose(plain, PAPER), compose(mixed, PAPER)
-    drawn = sum(isinstance(row, RasterLine) for row in lay_out(mixed_document, PAPER).rows)
-    new_documents = [compose(with_drawn_lines(names), PAPER) for names in new_names(chosen.samples + WARM_UP)]
-    unseen = iter(new_documents)
-    found = measure(
-        {
-            "compose, 8 items": lambda: compose(plain, PAPER),
-            "to bytes, 8 items": lambda: render(plain_document, PAPER),
-            "python-escpos, the same": peer(plain_document),
-            f"to bytes, {drawn} lines drawn": lambda: render(mixed_document, PAPER),
-            "python-escpos, the same ": peer(mixed_document),
-            f"to bytes, {drawn} never seen": lambda: render(next(unseen), PAPER),
-        },
-        chosen.samples,
-    )
-    print(f"{'document to bytes':28} {'p50 ms':>9} {'p99 ms':>9} {'x KPS':>8} {'n':>5}")
-    ours = 0.0
-    for name, times in found.items():
-        middle = percentile(times, 0.5)
-        peers = name.startswith("python-escpos")
-        ours = ours if peers else middle
-        ratio = f"{middle / ours:8.1f}" if peers else " " * 8
-        print(f"{name:28} {middle:9.3f} {percentile(times, 0.99):9.3f} {ratio} {len(times):5}")
+def _figure(kind: Kind, found: dict[str, list[float]]) -> Figure:
+    ours, theirs = (percentile(found[name], 0.5) for name in (kind.name, _peer_name(kind)))
+    figure = f"{ours:.2f} ms; python-escpos x {theirs / ours:.1f}"
+    return Figure(f"{kind.name}, p50", "", figure, Met.NONE, len(found[kind.name]))
+
+
+def _table(kinds: Sequence[Kind], found: dict[str, list[float]]) -> Table:
+    rows = []
+    for kind in kinds:
+        rows.append(_row(kind.name, found[kind.name], None))
+        if kind.peer is not None:
+            rows.append(_row(_peer_name(kind), found[_peer_name(kind)], percentile(found[kind.name], 0.5)))
+    text = "python-escpos gets the lines of the same document, and finished pictures; KPS also draws them."
+    return Table("A ticket's document to bytes", ("", "p50 ms", "p99 ms", "x KPS", "samples"), tuple(rows), text)
+
+
+def _row(name: str, times: list[float], base: float | None) -> tuple[str, ...]:
+    middle = percentile(times, 0.5)
+    ratio = "" if base is None else f"{middle / base:.1f}"
+    return (name, f"{middle:.3f}", f"{percentile(times, 0.99):.3f}", ratio, str(len(times)))
 
 
 if __name__ == "__main__":
-    main()
+    from bench.report import show
+
+    show(measure("--quick" in sys.argv[1:]))

@@ -1,0 +1,246 @@
+"""A burst of tickets over four instant printers, each proven and settled: KPS beside CUPS, plain loops and the ceiling.
+
+    .venv/bin/python -m bench.burst [--quick]
+
+The tickets come with one commit, as after an outage of the POS or at the top of a rush: the till's own pace is not
+measured. The clock starts when that commit has returned, and stops when the last ticket is settled. The first burst is
+not counted; after each, VACUUM (ANALYZE) does at once what autovacuum does within a minute. The peers without a
+database get the very bytes that KPS has sent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import psycopg2
+
+from bench import cups
+from bench.ceiling import STATIONS, asked_rate, plain_rate, wait_cut
+from bench.figures import Figure, Met, Report, Table, at_least
+from bench.latency import usual_design
+from bench.rig import Printers, Seen, add_printers, order_sql, pattern, proven, unfinished, unproven, used
+from bench.shop import Shop, open_shop, percentile, service, wait_until
+
+TICKETS = 1000
+TICKETS_QUICK = 200
+PEERS_QUICK = 80
+"""For CUPS and for the loop, which are slow; enough for a rate."""
+BURSTS = 3
+SLOW_TICKETS = 12
+"""For the loop that rests between tickets: more would only take longer."""
+LIMIT_S = 120.0
+LOOK_EVERY_S = 0.05
+STRETCH = 400
+WHAT = "burst over 4 printers, each ticket proven and settled"
+
+
+class NotProven(Exception):
+    """A ticket of the burst did not end as printed and proven, or its paper is missing: its figure is worth nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Burst:
+    """What one burst took."""
+
+    rate: float
+    """Tickets a second."""
+    service_ms: float
+    """Processor time of the service for one ticket."""
+    database_ms: float
+    """The same of its backends."""
+    printers_ms: float
+    """The same of the virtual printers."""
+    seen: tuple[Seen, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """Papers a second of those who are measured beside KPS; None = not measured."""
+
+    plain: float
+    asked: float
+    cups: float | None
+    cups_missing: str
+    cups_first_byte_ms: tuple[float, ...]
+    fast_loop: float
+    slow_loop: float | None
+
+
+def measure(quick: bool) -> Report:
+    """KPS first, then the peers, each alone on the machine."""
+    count = TICKETS_QUICK if quick else TICKETS
+    with open_shop([]) as shop, Printers(STATIONS, processes=len(STATIONS)) as printers:
+        add_printers(shop, printers, STATIONS)
+        with service(shop, len(STATIONS), PROOF_LEVELS=proven(STATIONS)):
+            bursts = []
+            for _ in range(1 + (1 if quick else BURSTS)):
+                bursts.append(_burst(shop, printers, count))
+                # The tables are empty at first, and the plans made then would be a new shop's of its first minute.
+                _settle_down(shop)
+            del bursts[0]
+        peers = _peers(shop, printers, _papers(bursts[-1].seen), quick)
+    return _report(sorted(bursts, key=lambda burst: burst.rate), peers, count)
+
+
+def _burst(shop: Shop, printers: Printers, count: int) -> Burst:
+    """KPS at work. Raises NotProven."""
+    before, printers_before = used(shop), printers.cpu_s()
+    first, committed = _commit(shop, count)
+    wait_until(lambda: unfinished(shop) == 0, LIMIT_S, "the burst is settled", every_s=LOOK_EVERY_S)
+    spent, printers_s = used(shop) - before, printers.cpu_s() - printers_before
+    seen = printers.take()
+    if missing := unproven(shop, first):
+        raise NotProven(f"{missing} of {count} tickets")
+    if sorted(one.ticket for one in seen) != list(range(first, first + count)):
+        raise NotProven(f"{len(seen)} papers of {count} tickets")
+    last = shop.pos.rows("SELECT extract(epoch FROM max(finished_at))::float8 AS at FROM kps.job")[0]["at"]
+    per_ticket = 1000 / count
+    return Burst(
+        count / (last - committed),
+        spent.service * per_ticket,
+        spent.database * per_ticket,
+        printers_s * per_ticket,
+        tuple(seen),
+    )
+
+
+def _settle_down(shop: Shop) -> None:
+    """What autovacuum does in the background, now: plans made for tables as they were are made anew."""
+    with contextlib.closing(psycopg2.connect(shop.server.dsn("pos"))) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("VACUUM (ANALYZE)")
+
+
+def _commit(shop: Shop, count: int) -> tuple[int, float]:
+    """Write so many tickets with one commit; the first's id, and `time.time()` when the commit had returned.
+
+    The host's clock is PostgreSQL's too, and its tables say when a ticket was settled.
+    """
+    copied = pattern(shop)
+    with contextlib.closing(psycopg2.connect(shop.server.dsn("pos"))) as connection, connection.cursor() as cursor:
+        cursor.execute(f"PREPARE place (bigint, text) AS {order_sql()}")
+        tickets = []
+        for number in range(count):
+            cursor.execute("EXECUTE place (%s, %s)", [copied, STATIONS[number % len(STATIONS)]])
+            tickets.append(int(cursor.fetchall()[0][0]))
+        connection.commit()
+        return tickets[0], time.time()
+
+
+def _papers(seen: Sequence[Seen]) -> dict[str, list[bytes]]:
+    """What each printer has printed, in bytes."""
+    found: dict[str, list[bytes]] = defaultdict(list)
+    for one in seen:
+        found[one.printer].append(one.raw)
+    return dict(found)
+
+
+def _peers(shop: Shop, printers: Printers, papers: Mapping[str, Sequence[bytes]], quick: bool) -> Peers:
+    count = PEERS_QUICK if quick else sum(map(len, papers.values()))
+    fewer = {name: own[: count // len(papers)] for name, own in papers.items()}
+    plain, asked = plain_rate(printers, papers), asked_rate(printers, papers)
+    spooled: float | None = None
+    missing, first_byte = "", list[float]()
+    try:
+        with cups.cups(printers) as spooler:
+            spooled = cups.rate(spooler, printers, fewer)
+            few = papers[STATIONS[0]][: 20 if quick else 200]
+            first_byte = cups.one_by_one(spooler, printers, STATIONS[0], few)
+    except cups.CupsMissing as why:
+        missing = str(why)
+    fast = _loop_rate(shop, printers, count, every_s=0.1, pause_s=0.0)
+    slow = None if quick else _loop_rate(shop, printers, SLOW_TICKETS, every_s=2.0, pause_s=0.5)
+    return Peers(plain, asked, spooled, missing, tuple(first_byte), fast, slow)
+
+
+def _loop_rate(shop: Shop, printers: Printers, count: int, every_s: float, pause_s: float) -> float:
+    """Tickets a second of the usual design, from the commit to the last one's mark."""
+    printers.take()
+    with usual_design(shop.server, "pos", every_s, pause_s):
+        first, committed = _commit(shop, count)
+        wait_until(lambda: unfinished(shop) == 0, LIMIT_S, "the loop is done", every_s=LOOK_EVERY_S)
+    wait_cut(printers, count)
+    last = shop.pos.rows(
+        "SELECT extract(epoch FROM max(printed_at))::float8 AS at FROM kitchen_kitchenticket WHERE id >= %s", [first]
+    )
+    return count / float(last[0]["at"] - committed)
+
+
+def _report(bursts: Sequence[Burst], peers: Peers, count: int) -> Report:
+    ours = bursts[len(bursts) // 2]
+    samples = count * len(bursts)
+    spent = ours.service_ms + ours.database_ms + ours.printers_ms
+    cores = len(os.sched_getaffinity(0))
+    where = (
+        f"processor time for a ticket: service {ours.service_ms:.1f} ms, database {ours.database_ms:.1f} ms,"
+        f" printers {ours.printers_ms:.1f} ms: {cores} cores have that for {cores * 1000 / spent:.0f} tickets/s;"
+        f" the stretch goal is {STRETCH}"
+    )
+    rate = at_least(f"{WHAT} ({count} tickets)", ">= 250 tickets/s", ours.rate, 250.0, "tickets/s", samples, where)
+    ceiling = ours.rate / peers.plain
+    figures = (
+        replace(rate, figure=f"{ours.rate:.0f} tickets/s; {ceiling:.2f} x (d)"),
+        _against_cups(ours, peers, samples),
+        Figure(
+            "burst against the ceiling (d), python-escpos without database or proof", "", f"{ceiling:.2f} x", Met.NONE,
+            samples, f"{ours.rate / peers.asked:.2f} x what the printers do if each paper is asked for",
+        ),
+    )  # fmt: skip
+    return Report(figures, (_table(bursts, peers),))
+
+
+def _against_cups(ours: Burst, peers: Peers, samples: int) -> Figure:
+    what, goal = "burst against CUPS raw queues (c)", ">= 2 x"
+    if peers.cups is None:
+        return Figure(what, goal, "not measured", Met.NONE, 0, peers.cups_missing)
+    return at_least(what, goal, ours.rate / peers.cups, 2.0, "x", samples)
+
+
+def _table(bursts: Sequence[Burst], peers: Peers) -> Table:
+    ours = bursts[len(bursts) // 2]
+    rows = [
+        ("KPS", "each by process ID, settled in the database", ours.rate),
+        ("(a) polling every 2 s, 0.5 s between tickets", "none, marked in the database", peers.slow_loop),
+        ("(b) polling every 100 ms", "none, marked in the database", peers.fast_loop),
+        ("(c) CUPS raw queues", "none, no database", peers.cups),
+        ("(d) python-escpos' Network, a plain loop", "none, no database", peers.plain),
+        ("the printers alone, each paper asked for", "each by process ID, no database", peers.asked),
+    ]
+    spread = f"{bursts[0].rate:.0f} to {bursts[-1].rate:.0f}"
+    text = (
+        f"KPS: the median of {len(bursts)} burst(s), {spread}. Each of the four virtual printers is a process of its"
+        " own and shares the cores with whom it serves: the last row is what they can take if each paper is proven."
+    )
+    if peers.cups_first_byte_ms:
+        alone = list(peers.cups_first_byte_ms)
+        text += (
+            f" One paper at a time, CUPS takes {percentile(alone, 0.5):.0f} ms from lp to first byte"
+            f" (p99 {percentile(alone, 0.99):.0f} ms, {len(alone)} samples)."
+        )
+    return Table(
+        "A burst over four instant printers",
+        ("", "proof", "papers/s", "KPS is x times"),
+        tuple((name, proof, _number(rate), _times(ours.rate, rate)) for name, proof, rate in rows),
+        text,
+    )
+
+
+def _number(rate: float | None) -> str:
+    return "not measured" if rate is None else f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"
+
+
+def _times(ours: float, rate: float | None) -> str:
+    return "" if rate is None else f"{ours / rate:.2f}"
+
+
+if __name__ == "__main__":
+    from bench.report import show
+
+    show(measure("--quick" in sys.argv[1:]))

@@ -1,0 +1,496 @@
+"""What faults cost: seconds and milliseconds until the next ticket's first byte, with printers and processes failing.
+
+    .venv/bin/python -m bench.faults [--quick]
+
+Every time runs from the return of the POS's COMMIT, or from the fault where that comes later, to the ticket's own first
+byte at the printer that prints it. Tickets come one at a time; a fault is made anew for each sample of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.figures import Figure, Met, Report, Table, at_most
+from bench.naive import NaiveLoop
+from bench.report import show
+from bench.shop import SERVICE, Instance, Shop, kill, open_shop, percentile, wait_until
+from kps.demo.virtual_printer import Paper, VirtualPrinter
+
+STATIONS = ["hot", "cold", "grill", "wok", "fry", "bar", "dead", "hung"]
+"""Each has a printer of its name; the last two are those that fail in `isolation`."""
+WELL = STATIONS[:6]
+SLOW = "slow"
+"""A ninth printer, which takes seconds for a ticket, so that there is a middle to die in."""
+SLOW_TIMEOUT_S = 1
+HOLD_S = 2
+HELD_AFTER_LINES = 3
+OPEN_SLIPS = "SELECT 1 FROM kps.slip WHERE state IN ('new', 'claimed', 'sending')"
+BEGUN = 200
+"""So many bytes more than before, and they are a ticket's: the questions before it are some dozen."""
+FEW_LINES, MANY_LINES = 8, 300
+"""A ticket that the printer takes as a whole at once, and one that it cannot."""
+PRINT_LIMIT_S = 30.0
+PAUSE_S = (0.02, 0.05)
+"""Between two tickets: the system is idle again, and no two meet the same phase of anything."""
+SUPERVISORD_TRUSTS_S = 1.2
+"""A program that lived longer than startsecs is started again at once."""
+
+SUPERVISORD = f"""
+[supervisord]
+nodaemon=true
+logfile=/dev/null
+logfile_maxbytes=0
+pidfile=%(ENV_RUN_DIR)s.pid
+
+[program:kps]
+command={" ".join(SERVICE)}
+autorestart=true
+startsecs=1
+stopwaitsecs=30
+killasgroup=true
+redirect_stderr=true
+stdout_logfile=/dev/fd/1
+stdout_logfile_maxbytes=0
+"""
+"""What matters of the shipped file; startsecs is shorter, so that samples follow each other sooner."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How many samples of each."""
+
+    idle: int
+    known_down: int
+    just_off: int
+    mid_ticket: int
+    holds: int
+    printer_kills: int
+    service_kills: int
+    take_overs: int
+    naive: int
+
+
+QUICK = Sizes(36, 20, 16, 1, 1, 2, 1, 1, 0)
+FULL = Sizes(240, 200, 200, 3, 6, 6, 4, 3, 12)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A station with its own printer and the one behind it."""
+
+    station: str
+    primary: VirtualPrinter
+    backup: VirtualPrinter
+
+
+class Tickets:
+    """Writes tickets as the POS does, and finds their paper."""
+
+    def __init__(self, shop: Shop) -> None:
+        self._shop = shop
+        self._chance = random.Random(7)
+
+    def pause(self) -> None:
+        """The time between two orders."""
+        time.sleep(self._chance.uniform(*PAUSE_S))
+
+    def write(self, station: str, lines: int = 2) -> int:
+        """A committed ticket with so many items; its id."""
+        return self._shop.pos.ticket(station, [(f"Nasi Goreng {number}", 1) for number in range(lines)], table="7")
+
+    def first_byte_ms(self, station: str, printer: VirtualPrinter, lines: int = 2) -> float:
+        """Milliseconds from the commit of a ticket to its first byte at this printer."""
+        known = len(printer.papers)
+        ticket = self.write(station, lines)
+        committed = time.monotonic()
+        return (paper_of(printer, ticket, known).t_first_byte - committed) * 1000
+
+    def idle(self, stations: Sequence[str], samples: int) -> list[float]:
+        """The same over and over, stations in turn."""
+        found = []
+        for number in range(samples):
+            station = stations[number % len(stations)]
+            found.append(self.first_byte_ms(station, self._shop.printers[station]))
+            self.pause()
+        return found
+
+
+def paper_of(printer: VirtualPrinter, ticket: int, known: int = 0) -> Paper:
+    """The whole paper of a ticket as soon as it is cut; the first `known` papers are not looked at."""
+    code = f"#{ticket}"
+    found: list[Paper] = []
+
+    def there() -> bool:
+        found[:] = [paper for paper in printer.papers[known:] if paper.complete and code in paper.text.split("\n")]
+        return bool(found)
+
+    printer.wait_for(there, PRINT_LIMIT_S, f"ticket {code}")
+    return found[0]
+
+
+def wait_state(shop: Shop, printer: VirtualPrinter, state: str) -> None:
+    """Until the owner of a printer has said that it is in this state."""
+    key = f":{printer.host}:{printer.port}"
+
+    def there() -> bool:
+        rows = shop.pos.rows("SELECT state FROM kps.printer WHERE printer_key = %s", [key])
+        return bool(rows) and rows[0]["state"] == state
+
+    wait_until(there, PRINT_LIMIT_S, f"{printer.name} is {state}", every_s=0.02)
+
+
+# -- one printer's trouble is its own ----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def dead_and_hung(shop: Shop) -> Iterator[None]:
+    """One printer whose host is gone without a word, and one that accepts and never reads."""
+    dead, hung = shop.printers["dead"], shop.printers["hung"]
+    dead.power_off(silently=True)
+    hung.hang()
+    try:
+        yield
+    finally:
+        hung.hang(False)
+        dead.power_on()
+
+
+def beside_trouble(tickets: Tickets, samples: int) -> list[float]:
+    """The well stations' times; every fourth time the two others are given a ticket right before."""
+    found = []
+    for part in range(max(1, samples // 4)):
+        tickets.write("dead")
+        tickets.write("hung")
+        found += tickets.idle([WELL[(4 * part + number) % len(WELL)] for number in range(4)], 4)
+    return found
+
+
+def isolation(shop: Shop, sizes: Sizes) -> tuple[list[Figure], Table]:
+    """The well printers' times without and with the dead and the hung one among the eight."""
+    tickets = Tickets(shop)
+    without = tickets.idle(WELL, sizes.idle)
+    with dead_and_hung(shop):
+        beside = beside_trouble(tickets, sizes.idle)
+    change = percentile(beside, 0.99) - percentile(without, 0.99)
+    note = f"p99 {percentile(without, 0.99):.1f} ms without, {percentile(beside, 0.99):.1f} ms with them"
+    figure = at_most("a dead and a hung printer among 8: the others' p99 changes by", "<= 50 ms", change, 50.0, "ms",
+                     len(beside), note)  # fmt: skip
+    rows = (_row("8 well printers", without), _row("2 of 8 dead and hung, tickets for them too", beside))
+    return [figure], Table("One printer's trouble is its own", HEADER, rows)
+
+
+# -- failover ----------------------------------------------------------------------------------------------------------
+
+
+def pairs(shop: Shop) -> list[Pair]:
+    """Give every station the printer of the next as its backup; the slow one has the first."""
+    found = []
+    for number, station in enumerate(STATIONS):
+        backup = shop.printers[STATIONS[(number + 1) % len(STATIONS)]]
+        found.append(Pair(station, shop.printers[station], backup))
+    found.append(Pair(SLOW, shop.printers[SLOW], shop.printers[STATIONS[0]]))
+    for pair in found:
+        shop.pos.add_printer(pair.backup.host, pair.backup.port, pair.station, 2, pair.backup.name, timeout_seconds=5)
+    return found
+
+
+def known_down(shop: Shop, pair: Pair, samples: int) -> list[float]:
+    """The primary refuses, and the service knows it."""
+    tickets = Tickets(shop)
+    pair.primary.power_off()
+    try:
+        wait_state(shop, pair.primary, "down")
+        found = []
+        for _ in range(samples):
+            found.append(tickets.first_byte_ms(pair.station, pair.backup))
+            tickets.pause()
+    finally:
+        pair.primary.power_on()
+    return found
+
+
+def just_off(shop: Shop, ring: Sequence[Pair], samples: int) -> list[float]:
+    """The very first ticket after a primary has gone off, each time another one."""
+    tickets = Tickets(shop)
+    found = []
+    for number in range(samples):
+        pair = ring[number % len(ring)]
+        wait_state(shop, pair.primary, "ready")
+        wait_state(shop, pair.backup, "ready")
+        tickets.pause()
+        pair.primary.power_off()
+        try:
+            found.append(tickets.first_byte_ms(pair.station, pair.backup))
+        finally:
+            pair.primary.power_on()
+    return found
+
+
+def dead_in_mid_ticket(shop: Shop, pair: Pair, samples: int, lines: int) -> list[float]:
+    """Seconds from the silent death of a primary that has begun a ticket to the first byte on the backup."""
+    tickets = Tickets(shop)
+    found = []
+    for _ in range(samples):
+        wait_state(shop, pair.primary, "ready")
+        wait_state(shop, pair.backup, "ready")
+        wait_until(lambda: not shop.pos.rows(OPEN_SLIPS), PRINT_LIMIT_S, "no slip is inside", every_s=0.02)
+        known, before = len(pair.backup.papers), pair.primary.bytes_in
+        ticket = tickets.write(pair.station, lines)
+        taken = before + BEGUN
+        pair.primary.wait_for(lambda taken=taken: pair.primary.bytes_in > taken, PRINT_LIMIT_S, "it has begun")  # type: ignore[misc]
+        died = time.monotonic()
+        with gone_without_a_word(pair.primary):
+            found.append(paper_of(pair.backup, ticket, known).t_first_byte - died)
+    return found
+
+
+@contextlib.contextmanager
+def gone_without_a_word(printer: VirtualPrinter) -> Iterator[None]:
+    """Nothing is read, acknowledged or refused any more: what lies unread in its kernel must not answer by a reset."""
+    printer.hang()
+    printer.pull_cable()
+    try:
+        yield
+    finally:
+        printer.hang(False)
+        printer.power_off()
+        printer.power_on()
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """What a printer that is out of paper in mid-ticket costs: seconds of that ticket, milliseconds of the others."""
+
+    stuck: list[float]
+    next: list[float]
+    """The ticket that follows at once: nobody may know yet that the printer is blocked."""
+    later: list[float]
+
+
+def blocked(shop: Shop, pair: Pair, holds: int) -> Blocked:
+    """The paper ends in mid-ticket; the stuck ticket and all others come out of the backup."""
+    tickets = Tickets(shop)
+    found = Blocked([], [], [])
+    for _ in range(holds):
+        wait_state(shop, pair.primary, "ready")
+        wait_until(lambda: not shop.pos.rows(OPEN_SLIPS), PRINT_LIMIT_S, "no slip is inside", every_s=0.02)
+        known = len(pair.backup.papers)
+        pair.primary.paper_out(after_lines=HELD_AFTER_LINES)
+        ticket = tickets.write(pair.station)
+        pair.primary.wait_for(lambda: pair.primary.sensors.paper_end, PRINT_LIMIT_S, "the paper has ended")
+        began = time.monotonic()
+        try:
+            found.next.append(tickets.first_byte_ms(pair.station, pair.backup))
+            while time.monotonic() - began < HOLD_S * 0.9:
+                tickets.pause()
+                found.later.append(tickets.first_byte_ms(pair.station, pair.backup))
+            found.stuck.append(paper_of(pair.backup, ticket, known).t_first_byte - began)
+        finally:
+            pair.primary.load_paper()
+    return found
+
+
+def failover(shop: Shop, instance: Instance, sizes: Sizes) -> tuple[list[Figure], Table]:
+    """Every way in which a primary fails its ticket."""
+    ring = pairs(shop)
+    wait_until(lambda: _knows(instance, len(STATIONS) + 1 + len(ring)), 20.0, "the backups are known", every_s=0.05)
+    instance.wait_ready(len(STATIONS) + 1 + len(ring))
+    down = known_down(shop, ring[0], sizes.known_down)
+    first = just_off(shop, ring[: len(STATIONS)], sizes.just_off)
+    taken = dead_in_mid_ticket(shop, ring[-1], sizes.mid_ticket, FEW_LINES)
+    sending = dead_in_mid_ticket(shop, ring[-1], sizes.mid_ticket, MANY_LINES)
+    held = blocked(shop, ring[1], sizes.holds)
+    others = [*held.next, *held.later]
+    dying = [*taken, *sending]
+    figures = [
+        at_most("primary refused, known down: first byte on the backup, p99", "<= 100 ms", percentile(down, 0.99),
+                100.0, "ms", len(down)),
+        at_most("primary off a moment ago: first byte on the backup, p99", "<= 100 ms", percentile(first, 0.99),
+                100.0, "ms", len(first)),
+        at_most("primary dead in mid-ticket: first byte on the backup", f"<= timeout ({SLOW_TIMEOUT_S} s) + 1 s",
+                max(dying), SLOW_TIMEOUT_S + 1.0, "s", len(dying),
+                f"worst of {len(taken)} with all of the ticket in the printer ({max(taken):.2f} s) and {len(sending)}"
+                f" with a part of it unsent ({max(sending):.2f} s)"),
+        at_most("primary blocked: its ticket's first byte on the backup", f"<= HOLD_SECONDS ({HOLD_S} s) + 1 s",
+                max(held.stuck), HOLD_S + 1.0, "s", len(held.stuck)),
+        at_most("primary blocked: the others' first byte on the backup, p99", "<= 100 ms", percentile(others, 0.99),
+                100.0, "ms", len(others), f"right behind it: worst {max(held.next):.0f} ms of {len(held.next)};"
+                f" later: worst {max(held.later):.0f} ms of {len(held.later)}"),
+    ]  # fmt: skip
+    rows = (
+        _row("known down", down),
+        _row("off a moment ago", first),
+        _row("blocked, the ticket right behind", held.next),
+        _row("blocked, later tickets", held.later),
+        _row("blocked, the ticket inside", [1000 * one for one in held.stuck]),
+        _row("silently dead, ticket in the printer", [1000 * one for one in taken]),
+        _row("silently dead, ticket half sent", [1000 * one for one in sending]),
+    )
+    text = f"HOLD_SECONDS={HOLD_S}, timeout_seconds={SLOW_TIMEOUT_S} where a printer dies in mid-ticket."
+    return figures, Table("Commit (or death) to first byte on the backup", HEADER, rows, text)
+
+
+def _knows(instance: Instance, rows: int) -> bool:
+    status = instance.status()
+    return status is not None and len(status["printers"]) >= rows
+
+
+# -- kills -------------------------------------------------------------------------------------------------------------
+
+
+def printer_kills(shop: Shop, instance: Instance, count: int) -> list[float]:
+    """Seconds from kill -9 of an idle printer process to the first byte of the ticket that follows; each printer once.
+
+    A process that dies again within a minute is started later, so a second turn would measure that.
+    """
+    tickets = Tickets(shop)
+    found = []
+    for station in WELL[:count]:
+        pid = instance.children()[station]
+        os.kill(pid, signal.SIGKILL)
+        found.append(tickets.first_byte_ms(station, shop.printers[station]) / 1000)
+    return found
+
+
+def service_pid(instance: Instance) -> int:
+    """The supervisor that supervisord has started; 0 if there is none at this moment."""
+    children = Path(f"/proc/{instance.pid}/task/{instance.pid}/children").read_text()
+    return int(children.split()[0]) if children.strip() else 0
+
+
+def service_kills(shop: Shop, instance: Instance, count: int, *, all_of_it: bool) -> list[float]:
+    """Seconds from kill -9 of the service to the first byte of the ticket that follows; supervisord restarts it."""
+    tickets = Tickets(shop)
+    found = []
+    for number in range(count):
+        wait_until(lambda: _trusted(instance), PRINT_LIMIT_S, "supervisord trusts the service", every_s=0.05)
+        station = WELL[number % len(WELL)]
+        wait_state(shop, shop.printers[station], "ready")
+        victims = instance.family() - {instance.pid} if all_of_it else {service_pid(instance)}
+        kill(victims)
+        found.append(tickets.first_byte_ms(station, shop.printers[station]) / 1000)
+    return found
+
+
+def _trusted(instance: Instance) -> bool:
+    status = instance.status()
+    return status is not None and status["uptime_seconds"] > SUPERVISORD_TRUSTS_S
+
+
+def take_overs(shop: Shop, first: Instance, count: int, **settings: object) -> list[float]:
+    """Seconds from the end of an instance's host to the first byte of the ticket that follows, by another instance.
+
+    A ticket for each of three printers, so that none is lucky.
+    """
+    found = []
+    with contextlib.ExitStack() as stack:
+        owner = first
+        for number in range(count):
+            heir = stack.enter_context(Instance(shop, f"heir-{number}", SERVICE, **settings))
+            heir.wait_ready(len(STATIONS))
+            for station in WELL[:3]:
+                wait_state(shop, shop.printers[station], "ready")
+            known = {station: len(shop.printers[station].papers) for station in WELL[:3]}
+            owner.kill_all()
+            killed = time.monotonic()
+            written = {station: Tickets(shop).write(station) for station in WELL[:3]}
+            for station, ticket in written.items():
+                found.append(paper_of(shop.printers[station], ticket, known[station]).t_first_byte - killed)
+            owner = heir
+    return found
+
+
+# -- the usual design --------------------------------------------------------------------------------------------------
+
+
+def naive_beside_trouble(shop: Shop, samples: int) -> tuple[list[float], list[float]]:
+    """The same isolation with a loop that polls each 100 ms: (without, with the dead and the hung printer)."""
+    tickets = Tickets(shop)
+    stopping = threading.Event()
+    loop = NaiveLoop(shop.server.dsn("pos"), 0.1)
+    thread = threading.Thread(target=loop.run, args=(stopping,), daemon=True)
+    thread.start()
+    try:
+        without = tickets.idle(WELL, samples)
+        with dead_and_hung(shop):
+            beside = beside_trouble(tickets, samples)
+    finally:
+        stopping.set()
+        thread.join()
+    return without, beside
+
+
+# -- the report --------------------------------------------------------------------------------------------------------
+
+HEADER = ("", "p50 ms", "p99 ms", "worst ms", "n")
+
+
+def _row(name: str, found: list[float]) -> tuple[str, ...]:
+    return (name, f"{percentile(found, 0.5):.1f}", f"{percentile(found, 0.99):.1f}", f"{max(found):.1f}",
+            str(len(found)))  # fmt: skip
+
+
+def _kill_figures(printer: list[float], service: list[float], alone: list[float], over: list[float]) -> list[Figure]:
+    note = (
+        f"the supervisor's process alone, its children alive: worst {max(alone):.2f} s of {len(alone)}" if alone else ""
+    )
+    return [
+        at_most("printer process killed: first byte of its next ticket", "<= 1 s", max(printer), 1.0, "s",
+                len(printer), f"p50 {percentile(printer, 0.5):.2f} s"),
+        at_most("whole service killed, supervisord restarts it", "<= 4 s", max(service), 4.0, "s", len(service), note),
+        at_most("host of one instance gone: second instance takes over", "<= 8 s", max(over), 8.0, "s", len(over)),
+    ]  # fmt: skip
+
+
+def measure(quick: bool) -> Report:
+    """All faults, on one shop of nine printers."""
+    sizes = QUICK if quick else FULL
+    settings = {"HOLD_SECONDS": HOLD_S}
+    with open_shop(STATIONS) as shop, contextlib.ExitStack() as stack:
+        slow = VirtualPrinter(
+            name=SLOW, speed="real", lines_per_s=6.0, cut_s=0.1, nic_buffer=64, receive_buffer=64, keep_raw=0
+        )
+        shop.printers[SLOW] = stack.enter_context(slow)
+        shop.pos.add_printer(slow.host, slow.port, SLOW, 1, SLOW, timeout_seconds=SLOW_TIMEOUT_S)
+        conf = shop.folder / "supervisord.conf"
+        conf.write_text(SUPERVISORD)
+        command = (sys.executable, "-m", "supervisor.supervisord", "-c", str(conf))
+        with Instance(shop, "first", command, **settings) as instance:
+            instance.wait_ready(len(shop.printers))
+            isolated, isolation_table = isolation(shop, sizes)
+            killed = printer_kills(shop, instance, sizes.printer_kills)
+            failed_over, failover_table = failover(shop, instance, sizes)
+            restarted = service_kills(shop, instance, sizes.service_kills, all_of_it=True)
+            alone = [] if quick else service_kills(shop, instance, sizes.service_kills, all_of_it=False)
+            over = take_overs(shop, instance, sizes.take_overs, **settings)
+        if sizes.naive:
+            isolated.append(_naive_figure(*naive_beside_trouble(shop, sizes.naive)))
+    kills = _kill_figures(killed, restarted, alone, over)
+    return Report((*isolated, *failed_over, *kills), (isolation_table, failover_table))
+
+
+def _naive_figure(without: list[float], beside: list[float]) -> Figure:
+    change = percentile(beside, 0.99) - percentile(without, 0.99)
+    note = f"p99 {percentile(without, 0.99):.0f} ms without, {percentile(beside, 0.99):.0f} ms with them"
+    return Figure("the same, one loop that polls each 100 ms", "", f"{change:.0f} ms", Met.NONE, len(beside), note)
+
+
+def main() -> None:
+    """Print the report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    show(measure(parser.parse_args().quick))
+
+
+if __name__ == "__main__":
+    main()

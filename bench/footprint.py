@@ -1,0 +1,354 @@
+"""What KPS takes while nothing happens: processor, statements, memory and its growth, for 8 printers and for 20.
+
+    .venv/bin/python -m bench.footprint [--quick]
+
+Processor time is that of every thread of the family (/proc/PID/task/*/schedstat, nanoseconds). Statements are the lines
+that the server writes with log_statement = 'all', BEGIN and COMMIT among them; transactions are the difference of
+xact_commit + xact_rollback in pg_stat_database. Memory is PSS (/proc/PID/smaps_rollup), its growth that of Anonymous,
+which no other process's mapping of the same files can move. Beside it, on a database of its own, a loop that polls.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg2
+
+from bench.figures import Figure, Met, Report, Table, at_most
+from bench.report import show
+from bench.shop import Instance, Shop, open_shop, percentile
+from kps.demo.virtual_printer import VirtualPrinter
+
+IDLE_PRINTERS = 8
+MANY_PRINTERS = 20
+DRAWN = ("宫保鸡丁", "ผัดกะเพราหมู", "김치찌개", "شاي بالنعناع")
+"""Names that no code page has: the printer's process loads fonts and draws."""
+SETTLE_S = 3.0
+"""After the last ticket, before the idle time begins."""
+LOOK_EVERY_S = 1.0
+TELLING_S = 60.0
+"""A slope of less says nothing about an hour: a few pages more are megabytes."""
+STATEMENTS_SHOWN = 12
+PRINTER_STEPS = {
+    "a bare interpreter": "pass",
+    "multiprocessing and psycopg2": "import multiprocessing.spawn, multiprocessing.connection, psycopg2",
+    "kps.printer.loop": "import kps.supervisor.entries, kps.printer.loop",
+    "python-escpos and its profiles": "from kps.paper.escpos import warm_up; warm_up()",
+}
+"""What a printer process loads before it is up, one after the other."""
+MB = 1024.0
+"""Of the kernel's kB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look at a family of processes; memory in kB."""
+
+    at: float
+    cpu_s: float
+    anonymous: int
+    pss: int
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """What went on in an idle window."""
+
+    seconds: float
+    core_share: float
+    """Of one core, 0 to 1."""
+    statements: float
+    """Per second, by the server's log."""
+    transactions: float
+    growth_mb_h: float
+    """Slope of the anonymous memory, per hour."""
+    growth_error_mb_h: float
+    """Its standard error."""
+    grown_kb: int
+    """Last look less the first."""
+
+
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """Processor time of all their living threads."""
+    total = 0
+    for pid in pids:
+        for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                total += int(path.read_text().split()[0])
+    return total / 1e9
+
+
+def memory_kb(pid: int, name: str = "Pss") -> int:
+    """A line of smaps_rollup in kB; 0 if the process is gone."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        found = re.search(rf"^{name}:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+        return int(found[1]) if found else 0
+    return 0
+
+
+def look(instance: Instance) -> Look:
+    """The family now."""
+    pids = instance.family()
+    anonymous = sum(memory_kb(pid, "Anonymous") for pid in pids)
+    return Look(time.monotonic(), cpu_seconds(pids), anonymous, sum(memory_kb(pid) for pid in pids))
+
+
+def slope(points: list[tuple[float, float]]) -> tuple[float, float]:
+    """Least squares: (slope, its standard error)."""
+    n = len(points)
+    mean_x, mean_y = sum(x for x, _ in points) / n, sum(y for _, y in points) / n
+    spread = sum((x - mean_x) ** 2 for x, _ in points)
+    found = sum((x - mean_x) * (y - mean_y) for x, y in points) / spread
+    left = sum((y - mean_y - found * (x - mean_x)) ** 2 for x, y in points)
+    return found, (left / max(1, n - 2) / spread) ** 0.5
+
+
+class StatementLog:
+    """What the server is asked, by its own log."""
+
+    def __init__(self, shop: Shop) -> None:
+        self._shop = shop
+        self._from = 0
+
+    def begin(self) -> None:
+        """Count from here."""
+        self._from = self._shop.server.log_file.stat().st_size
+
+    def lines(self, database: str) -> list[str]:
+        """The statements of this database since `begin`."""
+        with self._shop.server.log_file.open("rb") as log:
+            log.seek(self._from)
+            text = log.read().decode("utf-8", "replace")
+        wanted = re.compile(rf"^\[{database}\] LOG:  statement: (.*(?:\n\t.*)*)", re.MULTILINE)
+        return wanted.findall(text)
+
+
+@contextlib.contextmanager
+def statements_logged(shop: Shop) -> Iterator[StatementLog]:
+    """The server logs every statement with its database's name."""
+    with contextlib.closing(psycopg2.connect(shop.server.dsn())) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER SYSTEM SET log_statement = 'all'")
+            cursor.execute("ALTER SYSTEM SET log_line_prefix = '[%d] '")
+            cursor.execute("SELECT pg_reload_conf()")
+    yield StatementLog(shop)
+
+
+def transactions(shop: Shop, database: str) -> int:
+    """Ended transactions of a database so far; asked from another one, so that asking does not count."""
+    with contextlib.closing(psycopg2.connect(shop.server.dsn())) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = %s", [database])
+        (row,) = cursor.fetchall()
+        return int(row[0])
+
+
+def idle(shop: Shop, log: StatementLog, families: dict[str, Instance], seconds: float) -> dict[str, Idle]:
+    """Nothing happens for so long: what each family, by its database's name, takes meanwhile."""
+    log.begin()
+    began = time.monotonic()
+    before = {name: transactions(shop, name) for name in families}
+    looks: dict[str, list[Look]] = {name: [look(family)] for name, family in families.items()}
+    while time.monotonic() - began < seconds:
+        time.sleep(LOOK_EVERY_S)
+        for name, family in families.items():
+            looks[name].append(look(family))
+    return {
+        name: _summed(looks[name], transactions(shop, name) - before[name], len(log.lines(name))) for name in families
+    }
+
+
+def _summed(looks: list[Look], ended: int, statements: int) -> Idle:
+    first, last = looks[0], looks[-1]
+    seconds = last.at - first.at
+    growth, error = slope([(one.at, float(one.anonymous)) for one in looks])
+    return Idle(
+        seconds=seconds,
+        core_share=(last.cpu_s - first.cpu_s) / seconds,
+        statements=statements / seconds,
+        transactions=ended / seconds,
+        growth_mb_h=growth * 3600 / MB,
+        growth_error_mb_h=error * 3600 / MB,
+        grown_kb=last.anonymous - first.anonymous,
+    )
+
+
+def by_process(instance: Instance, read: Callable[[int], float]) -> dict[str, list[float]]:
+    """What `read` says of each process, under `dispatcher`, `printer` and `supervisor` (its tracker included)."""
+    children = instance.children()
+    found: dict[str, list[float]] = {"supervisor": [], "dispatcher": [], "printer": []}
+    names = {pid: "dispatcher" if name == "dispatcher" else "printer" for name, pid in children.items()}
+    for pid in instance.family():
+        found[names.get(pid, "supervisor")].append(read(pid))
+    return found
+
+
+def printer_steps() -> dict[str, float]:
+    """Anonymous memory in MB of an interpreter after each step of PRINTER_STEPS."""
+    say = "print(re.search(r'Anonymous: +(\\d+)', open('/proc/self/smaps_rollup').read())[1])"
+    program = "\n".join(["import re", *(f"{step}\n{say}" for step in PRINTER_STEPS.values())])
+    run = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    return {name: int(kb) / MB for name, kb in zip(PRINTER_STEPS, run.stdout.split(), strict=True)}
+
+
+def pss_mb(instance: Instance) -> float:
+    """Of the whole family."""
+    return sum(memory_kb(pid) for pid in instance.family()) / MB
+
+
+def print_everywhere(shop: Shop, dishes: Sequence[str] = ("Nasi Goreng",)) -> None:
+    """A ticket with these dishes through every printer."""
+    known = {station: len(printer.papers) for station, printer in shop.printers.items()}
+    for station in shop.printers:
+        shop.pos.ticket(station, [(dish, 1) for dish in dishes], table="7")
+    for station, printer in shop.printers.items():
+        printer.wait_paper(known[station] + 1, 30.0)
+
+
+def more_printers(shop: Shop, stack: contextlib.ExitStack, count: int) -> None:
+    """Printers up to this many; the running service finds them."""
+    for number in range(len(shop.printers), count):
+        name = f"p{number}"
+        shop.printers[name] = printer = stack.enter_context(VirtualPrinter(name=name))
+        shop.pos.add_printer(printer.host, printer.port, name, 1, name, timeout_seconds=5)
+
+
+@contextlib.contextmanager
+def polling_loop(shop: Shop) -> Iterator[Instance]:
+    """The usual design on a database of its own, whose tables are those of the POS: polls each 2 s."""
+    shop.pos.close()
+    with contextlib.closing(psycopg2.connect(shop.server.dsn())) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE DATABASE peer TEMPLATE pos")
+    with Instance(shop, "naive", (sys.executable, "-m", "bench.naive"), DB_NAME="peer") as loop:
+        yield loop
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """PSS of the family in MB, step by step."""
+
+    fresh: float
+    printed: float
+    drawn: float
+    many: float
+    many_printed: float
+    many_drawn: float
+
+
+def measure(quick: bool) -> Report:
+    """Idle with eight printers, then memory with twenty."""
+    seconds = 10.0 if quick else 90.0
+    with contextlib.ExitStack() as stack:
+        shop = stack.enter_context(open_shop([f"p{number}" for number in range(IDLE_PRINTERS)]))
+        loop = stack.enter_context(polling_loop(shop))
+        instance = stack.enter_context(Instance(shop))
+        instance.wait_ready(IDLE_PRINTERS)
+        fresh = pss_mb(instance)
+        print_everywhere(shop)
+        printed = pss_mb(instance)
+        shop.pos.close()
+        log = stack.enter_context(statements_logged(shop))
+        time.sleep(SETTLE_S)
+        cpu = by_process(instance, lambda pid: cpu_seconds([pid]))
+        quiet = idle(shop, log, {"pos": instance, "peer": loop}, seconds)
+        cpu_after = by_process(instance, lambda pid: cpu_seconds([pid]))
+        asked = log.lines("pos")
+        shares = {kind: (sum(cpu_after[kind]) - sum(cpu[kind])) / seconds for kind in cpu}
+        print_everywhere(shop, DRAWN)
+        drawn = pss_mb(instance)
+        by_kind = by_process(instance, lambda pid: memory_kb(pid) / MB)
+        peer_mb = pss_mb(loop)
+        more_printers(shop, stack, MANY_PRINTERS)
+        instance.wait_ready(MANY_PRINTERS)
+        many = pss_mb(instance)
+        print_everywhere(shop)
+        many_printed = pss_mb(instance)
+        print_everywhere(shop, DRAWN)
+        memory = Memory(fresh, printed, drawn, many, many_printed, pss_mb(instance))
+    steps = printer_steps()
+    figures = [*_idle_figures(quiet["pos"], quiet["peer"], shares), *_memory_figures(memory, peer_mb, by_kind, steps)]
+    return Report(
+        tuple(figures), (_statement_table(asked, seconds), _memory_table(memory, by_kind), _steps_table(steps))
+    )
+
+
+def _idle_figures(ours: Idle, peer: Idle, shares: dict[str, float]) -> list[Figure]:
+    looks = round(ours.seconds / LOOK_EVERY_S)
+    cpu_note = ", ".join(f"{kind} {share * 100:.2f} %" for kind, share in shares.items())
+    grows = Met.SHORT if ours.growth_mb_h - 2 * ours.growth_error_mb_h > 0 else Met.OK
+    if ours.seconds < TELLING_S:
+        grows = Met.NONE
+    return [
+        at_most("idle, 8 printers: share of one core", "<= 1 %", ours.core_share * 100, 1.0, "%", looks,
+                f"{cpu_note}; a loop that polls each 2 s: {peer.core_share * 100:.2f} %"),
+        at_most("idle, 8 printers: statements", "<= 4/s", ours.statements, 4.0, "/s", looks,
+                f"by the server's log over {ours.seconds:.0f} s, BEGIN and COMMIT among them; {ours.transactions:.2f}"
+                f" transactions/s; a loop that polls each 2 s: {peer.statements:.2f}/s"),
+        Figure("idle, 8 printers: growth of memory in an hour", "none",
+               f"{ours.growth_mb_h:+.1f} MB +- {2 * ours.growth_error_mb_h:.1f}", grows, looks,
+               f"slope of {ours.seconds:.0f} s, twice its standard error; {ours.grown_kb:+d} kB in that time"),
+    ]  # fmt: skip
+
+
+def _memory_figures(
+    memory: Memory, peer_mb: float, by_kind: dict[str, list[float]], steps: dict[str, float]
+) -> list[Figure]:
+    limit = 70.0 + 20.0 * IDLE_PRINTERS
+    kinds = ", ".join(f"{kind} {percentile(found, 0.5):.1f}" for kind, found in by_kind.items() if found)
+    loaded = ", then ".join(f"{name} {mb:.1f}" for name, mb in steps.items())
+    return [
+        at_most("memory (PSS), 8 printers, each has printed and drawn", f"<= 70 + 20 MB per printer = {limit:.0f} MB",
+                memory.drawn, limit, "MB", 1,
+                f"median per process: {kinds} MB; a polling loop: {peer_mb:.0f} MB, 1/{memory.drawn / peer_mb:.0f}"),
+        at_most("memory (PSS), 20 printers, each has printed and drawn", "<= 450 MB", memory.many_drawn, 450.0, "MB",
+                1, f"{memory.many:.0f} MB before the first ticket; a printer process's own memory: {loaded} MB"),
+    ]  # fmt: skip
+
+
+def _statement_table(asked: list[str], seconds: float) -> Table:
+    counted = Counter(_told_apart(text) for text in asked)
+    rows = tuple((text, f"{count / seconds:.2f}") for text, count in counted.most_common(STATEMENTS_SHOWN))
+    return Table("What an idle service asks its database, 8 printers", ("statement begins", "per second"), rows)
+
+
+def _told_apart(text: str) -> str:
+    """The beginning of a statement, enough to know it by."""
+    return re.sub(r"\s+|\(.*", " ", text).strip()[:60]
+
+
+def _memory_table(memory: Memory, by_kind: dict[str, list[float]]) -> Table:
+    few, many = f"{IDLE_PRINTERS} printers", f"{MANY_PRINTERS} printers"
+    rows = (
+        ("ready", f"{memory.fresh:.0f}", f"{memory.many:.0f}"),
+        ("a plain ticket through each", f"{memory.printed:.0f}", f"{memory.many_printed:.0f}"),
+        (f"and one with {len(DRAWN)} drawn lines", f"{memory.drawn:.0f}", f"{memory.many_drawn:.0f}"),
+    )
+    kinds = "; ".join(f"{kind}: {sum(found):.1f} MB in {len(found)}" for kind, found in by_kind.items())
+    return Table("PSS of the whole family in MB", ("after", few, many), rows, f"With 8 printers: {kinds}.")
+
+
+def _steps_table(steps: dict[str, float]) -> Table:
+    rows = tuple((name, f"{mb:.1f}") for name, mb in steps.items())
+    return Table("A printer process as it loads, MB of its own (Anonymous)", ("after", "MB"), rows)
+
+
+def main() -> None:
+    """Print the report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    show(measure(parser.parse_args().quick))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""64 printers and 100 tickets/s: whether a first byte still comes at once, and the queue stays short.
+
+.venv/bin/python -m bench.many [--quick]
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+
+from bench.figures import Figure, Met, Report, Table, at_most
+from bench.load import Outcome, p50, p99, press, warm_up
+from bench.rig import Printers, Tills, add_printers, arrivals, pattern, proven, unproven
+from bench.shop import open_shop, service
+
+LIMIT_MS = 50.0
+GROWTH_S = 0.05
+"""A queue that got longer by less than what comes in so many seconds has not grown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much of it."""
+
+    printers: int
+    rate: float
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.printers} printers, {self.rate:g} tickets/s for {self.seconds:g} s"
+
+
+FULL = Size(64, 100.0, 60.0)
+QUICK = Size(16, 50.0, 8.0)
+
+
+def measure(quick: bool) -> Report:
+    """Commit to first byte, and the length of the queue, under a steady load."""
+    size = QUICK if quick else FULL
+    names = [f"p{number:02}" for number in range(1, size.printers + 1)]
+    with open_shop([]) as shop, Printers(names, processes=2) as printers:
+        first = pattern(shop) + 1
+        add_printers(shop, printers, names)
+        with Tills(shop.server.dsn("pos"), first - 1) as tills, service(shop, PROOF_LEVELS=proven(names)):
+            warm_up(shop, printers, tills, len(names), names)
+            shown = press(shop, printers, tills, arrivals(size.rate, size.seconds, names))
+            without_proof = unproven(shop, first)
+    return Report(figures=_figures(size, shown, without_proof), tables=(_table(size, shown),))
+
+
+def _figures(size: Size, shown: Outcome, without_proof: int) -> tuple[Figure, ...]:
+    less = "" if size == FULL else f"; the quick run has {size}"
+    what = f"{FULL.printers} printers, {FULL.rate:g} tickets/s for {FULL.seconds:g} s"
+    note = f"the tills committed {p99(shown.late_ms):.0f} ms late at p99; p50 {p50(shown.first_byte_ms):.1f} ms{less}"
+    latency = at_most(
+        f"{what}: commit to first byte, p99",
+        f"<= {LIMIT_MS:g} ms",
+        p99(shown.first_byte_ms),
+        LIMIT_MS,
+        "ms",
+        shown.tickets,
+        note,
+    )
+    growth = at_most(
+        f"{what}: growth of the queue",
+        "none",
+        shown.growth,
+        GROWTH_S * size.rate,
+        "tickets",
+        len(shown.depth),
+        f"last quarter of the run less the first; empty {shown.drained_s * 1000:.0f} ms after the last commit{less}",
+    )
+    if without_proof:
+        latency = replace(latency, met=Met.SHORT, note=f"{without_proof} tickets without proof; {note}")
+    return latency, growth
+
+
+def _table(size: Size, shown: Outcome) -> Table:
+    each = shown.each_ms
+    return Table(
+        f"Under load: {size}",
+        ("", "p50", "p99", "n"),
+        (
+            _row("commit to first byte, ms", shown.first_byte_ms),
+            _row("commit to `printed`, ms", shown.settled_ms),
+            _row("tickets not done", [float(depth) for depth in shown.depth]),
+        ),
+        f"Processor time for each ticket: {each(shown.cost.service):.1f} ms in the service, "
+        f"{each(shown.cost.database):.1f} ms in its backends. The printers and the tills run on the same cores.",
+    )
+
+
+def _row(what: str, values: list[float]) -> tuple[str, ...]:
+    return what, f"{p50(values):.1f}", f"{p99(values):.1f}", str(len(values))
+
+
+if __name__ == "__main__":
+    from bench.report import show
+
+    show(measure("--quick" in sys.argv))

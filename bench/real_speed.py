@@ -1,0 +1,156 @@
+"""Printers at real speed: which share of the device's own maximum rate is left when every ticket is proven.
+
+    .venv/bin/python -m bench.real_speed [--quick]
+
+The maximum is what such printers do at the same time when a plain socket writer pushes the same bytes (those of the
+last ticket before) and waits for nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+from bench.figures import Met, Report, Table, at_least
+from bench.load import press, warm_up
+from bench.rig import Printers, Seen, Tills, add_printers, pattern, proven, unproven
+from bench.shop import open_shop, percentile, service, wait_until
+
+SHARE = 98.0
+ROWS_PER_S = 2400.0
+"""300 mm/s at 8 dots/mm (203 dpi)."""
+LINE_ROWS = 30.0
+CUT_S = 0.4
+BUFFER = 4096
+DEVICE: dict[str, Any] = {
+    "speed": "real",
+    "lines_per_s": ROWS_PER_S / LINE_ROWS,
+    "cut_s": CUT_S,
+    "receive_buffer": BUFFER,
+    "nic_buffer": BUFFER,
+}
+SLOWEST_S = 2.0
+"""No ticket takes longer than this; only for limits of waiting."""
+
+
+class Unequal(Exception):
+    """The plain writer's papers are not as long as ours: the rates cannot be held against each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much of it; tickets of each printer."""
+
+    printers: int
+    tickets: int
+
+
+FULL = Size(8, 26)
+QUICK = Size(2, 5)
+
+
+def measure(quick: bool) -> Report:
+    """The rate of KPS with proof, over that of the plain writer."""
+    size = QUICK if quick else FULL
+    names = [f"p{number:02}" for number in range(1, size.printers + 1)]
+    with contextlib.ExitStack() as stack:
+        shop = stack.enter_context(open_shop([]))
+        printers = stack.enter_context(Printers(names, **DEVICE))
+        peers = stack.enter_context(Printers(names, **DEVICE))
+        first = pattern(shop) + 1
+        tills = stack.enter_context(Tills(shop.server.dsn("pos"), first - 1))
+        add_printers(shop, printers, names)
+        with service(shop, PROOF_LEVELS=proven(names)):
+            known = _by_printer(warm_up(shop, printers, tills, len(names), names, each=2).papers, names)
+            with _pushing(peers, {name: known[name][-1].raw * size.tickets for name in names}):
+                orders = [(0.0, name) for _ in range(size.tickets) for name in names]
+                ours = press(shop, printers, tills, orders, size.tickets * SLOWEST_S).papers
+                without_proof = unproven(shop, first)
+                wait_until(lambda: peers.count() >= len(ours), SLOWEST_S, "the plain writer's tickets are cut")
+        plain = peers.take()
+    return _report(_by_printer(ours, names), _by_printer(plain, names), without_proof)
+
+
+def _by_printer(papers: Sequence[Seen], names: Sequence[str]) -> dict[str, list[Seen]]:
+    found: dict[str, list[Seen]] = {name: [] for name in names}
+    for paper in sorted(papers, key=lambda paper: paper.cut):
+        found[paper.printer].append(paper)
+    return found
+
+
+@contextlib.contextmanager
+def _pushing(peers: Printers, papers: dict[str, bytes]) -> Iterator[None]:
+    """Meanwhile give each printer its bytes in one go, as fast as it takes them."""
+    with contextlib.ExitStack() as stack:
+        for name, data in papers.items():
+            wire = stack.enter_context(socket.create_connection(peers.addresses[name], timeout=60.0))
+            writer = threading.Thread(target=_push, args=(wire, data), daemon=True)
+            stack.callback(writer.join)
+            stack.callback(wire.shutdown, socket.SHUT_RDWR)  # who is interrupted does not wait for the paper
+            writer.start()
+        yield
+
+
+def _push(wire: socket.socket, data: bytes) -> None:
+    with contextlib.suppress(BrokenPipeError):  # it was shut down before its end
+        wire.sendall(data)
+
+
+def _report(ours: dict[str, list[Seen]], plain: dict[str, list[Seen]], without_proof: int) -> Report:
+    if len({paper.rows for papers in (*ours.values(), *plain.values()) for paper in papers}) > 1:
+        raise Unequal("the papers are not of one length")
+    gaps = [gap for name in ours for gap in _gaps(ours[name])]
+    free = [gap for name in plain for gap in _gaps(plain[name])]
+    lost_ms = [(one - other) * 1000 for one, other in zip(gaps, free, strict=True)]
+    share = 100 * sum(free) / sum(gaps)
+    proof = f"{without_proof} tickets are not proven" if without_proof else "every ticket proven by its own number"
+    note = (
+        f"{len(ours)} printers at once; {proof}; the plain writer's tickets take {_mean_ms(free):.1f} ms, "
+        f"ours {percentile(lost_ms, 0.5):.1f} ms more at p50, {percentile(lost_ms, 0.99):.1f} ms at p99"
+    )
+    figure = at_least(
+        "printers at 300 mm/s, 0.4 s cut, 4 KB buffer: share of their maximum rate, every ticket proven",
+        f">= {SHARE:g} %",
+        share,
+        SHARE,
+        "%",
+        len(gaps),
+        note,
+    )
+    if without_proof:
+        figure = replace(figure, met=Met.SHORT)
+    return Report((figure,), (_table(gaps, free),))
+
+
+def _gaps(papers: Sequence[Seen]) -> list[float]:
+    """Seconds from cut to cut."""
+    cuts = [paper.cut for paper in papers]
+    return [later - earlier for earlier, later in pairwise(cuts)]
+
+
+def _mean_ms(values: Sequence[float]) -> float:
+    return 1000 * sum(values) / len(values)
+
+
+def _table(gaps: list[float], free: list[float]) -> Table:
+    return Table(
+        "Printers at real speed",
+        ("", "from cut to cut, mean ms", "tickets a minute", "n"),
+        (
+            ("KPS, each ticket proven", f"{_mean_ms(gaps):.1f}", f"{60_000 / _mean_ms(gaps):.1f}", str(len(gaps))),
+            ("plain writer, no proof", f"{_mean_ms(free):.1f}", f"{60_000 / _mean_ms(free):.1f}", str(len(free))),
+        ),
+        "What proof costs is the printer's rest between its answer and the next first byte: settle, ask, promise.",
+    )
+
+
+if __name__ == "__main__":
+    from bench.report import show
+
+    show(measure("--quick" in sys.argv))

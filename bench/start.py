@@ -1,0 +1,166 @@
+"""What a start costs: exec to the first claimed ticket with four printers, and what is imported for it.
+
+    .venv/bin/python -m bench.start [--quick]
+
+A ticket waits for each start. The clock runs from before the fork; the claim is seen by asking the database each 2 ms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.faults import paper_of
+from bench.figures import Report, Table, at_most
+from bench.report import show
+from bench.shop import Instance, Shop, open_shop, percentile, wait_until
+
+STATIONS = ["hot", "cold", "grill", "bar"]
+LIMIT_S = 30.0
+PARTS = {
+    "supervisor": "import kps.supervisor.main",
+    "dispatcher": "import kps.supervisor.entries, kps.dispatcher.loop",
+    "printer": "import kps.supervisor.entries, kps.printer.loop; from kps.paper.escpos import warm_up; warm_up()",
+}
+"""What the three kinds of process do before they say that they are up, the database apart."""
+DEAREST = 3
+"""So many modules are named in a note."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One start; seconds from before the fork."""
+
+    claimed: float
+    first_byte: float
+    all_ready: float
+
+
+def starts(shop: Shop, count: int) -> list[Start]:
+    """Start the service so many times, each time with a ticket that waits.
+
+    The first one, which migrates, is not in; unless there is no other.
+    """
+    found = []
+    for number in range(count + 1):
+        station = STATIONS[number % len(STATIONS)]
+        printer = shop.printers[station]
+        known = len(printer.papers)
+        ticket = shop.pos.ticket(station, [("Nasi Goreng", 1)], table="7")
+        instance = Instance(shop)
+        try:
+            found.append(_start(shop, instance, ticket, station, known))
+        finally:
+            instance.end()
+    return found[1:] or found
+
+
+def _start(shop: Shop, instance: Instance, ticket: int, station: str, known: int) -> Start:
+    began = instance.start()
+    wait_until(lambda: _claimed(shop, ticket), LIMIT_S, "the first ticket is claimed")
+    claimed = time.monotonic() - began
+    first_byte = paper_of(shop.printers[station], ticket, known).t_first_byte - began
+    instance.wait_ready(len(STATIONS))
+    return Start(claimed, first_byte, time.monotonic() - began)
+
+
+def naive_starts(shop: Shop, count: int) -> list[float]:
+    """Seconds until the usual design, one process, has claimed a ticket that waits."""
+    found = []
+    for _ in range(count):
+        ticket = shop.pos.ticket(STATIONS[0], [("Nasi Goreng", 1)], table="7")
+        loop = Instance(shop, "naive", (sys.executable, "-m", "bench.naive"))
+        try:
+            began = loop.start()
+            wait_until(lambda ticket=ticket: _claimed(shop, ticket), LIMIT_S, "the loop has claimed")  # type: ignore[misc]
+            found.append(time.monotonic() - began)
+        finally:
+            loop.end()
+    return found
+
+
+def _claimed(shop: Shop, ticket: int) -> bool:
+    (row,) = shop.pos.rows("SELECT status FROM kitchen_kitchenticket WHERE id = %s", [ticket])
+    return bool(row["status"] != "new")
+
+
+def cpu_ms(program: str, times: int) -> float:
+    """Median processor milliseconds of an interpreter that runs this; the files are in the cache."""
+    found = []
+    for _ in range(times):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-c", program], check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        found.append(1000 * (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime))
+    return percentile(found, 0.5)
+
+
+def dearest_imports(program: str) -> list[tuple[str, float]]:
+    """(package, milliseconds of its own modules) by `-X importtime`, the dearest first."""
+    run = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", program], check=True, capture_output=True, text=True
+    )
+    spent: dict[str, float] = {}
+    for own_us, name in re.findall(r"^import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)$", run.stderr, re.MULTILINE):
+        package = name.split(".")[0]
+        spent[package] = spent.get(package, 0.0) + int(own_us) / 1000
+    return sorted(spent.items(), key=lambda one: -one[1])
+
+
+def _import_table(times: int) -> Table:
+    rows = []
+    for kind, program in PARTS.items():
+        dear = ", ".join(f"{name} {ms:.0f}" for name, ms in dearest_imports(program)[:DEAREST])
+        rows.append((kind, f"{cpu_ms(program, times):.0f}", dear))
+    rows.append(("a bare interpreter", f"{cpu_ms('pass', times):.0f}", ""))
+    return Table(
+        "What each kind of process costs before it is up",
+        ("process", "processor ms", "dearest packages, ms (-X importtime)"),
+        tuple(rows),
+        f"Medians of {times}, interpreter included, one process at a time. A start runs a supervisor, then a dispatcher"
+        f" and {len(STATIONS)} printers beside each other.",
+    )
+
+
+def _seconds(name: str, found: Sequence[float]) -> tuple[str, ...]:
+    return (name, f"{min(found):.2f}", f"{percentile(list(found), 0.5):.2f}", f"{max(found):.2f}", str(len(found)))
+
+
+def measure(quick: bool) -> Report:
+    """Starts, and where their time goes."""
+    count = 0 if quick else 10
+    with open_shop(STATIONS) as shop:
+        found = starts(shop, count)
+        peer = naive_starts(shop, max(1, count))
+    claimed = [one.claimed for one in found]
+    rows = (
+        _seconds("the first ticket is claimed", claimed),
+        _seconds("its first byte is at the printer", [one.first_byte for one in found]),
+        _seconds("every printer is ready", [one.all_ready for one in found]),
+        _seconds("a polling loop claims its first ticket", peer),
+    )
+    text = "The compiled modules are there, the tables too" + ("; schema kps is not." if quick else ", and schema kps.")
+    work = Table("Exec to work, 4 printers", ("seconds until", "least", "p50", "worst", "n"), rows, text)
+    imports = _import_table(1 if quick else 9)
+    ratio = percentile(claimed, 0.5) / percentile(peer, 0.5)
+    kinds = ", ".join(f"{kind} {ms} ms" for kind, ms, _ in imports.rows)
+    note = f"worst; p50 is {ratio:.0f} times that of a polling loop of one process; processor time per process: {kinds}"
+    return Report((at_most("exec to first claim, 4 printers", "<= 2 s", max(claimed), 2.0, "s", len(found), note),),
+                  (work, imports))  # fmt: skip
+
+
+def main() -> None:
+    """Print the report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    show(measure(parser.parse_args().quick))
+
+
+if __name__ == "__main__":
+    main()
