@@ -52,7 +52,7 @@ check-long: test check
 fuzz: $(STAMPS)/fuzz
 	$(BIN)/python tests/fuzz/fuzz_status.py $(FUZZ_SECONDS) || [ $$? = 77 ]
 
-# Under 10 minutes, and under one. Nothing else should run meanwhile.
+# bench-quick takes two to three minutes. Nothing else should run meanwhile, or the figures are worth nothing.
 bench: $(STAMPS)/demo
 	$(BIN)/python -m bench
 
