@@ -47,18 +47,15 @@ def _proof_levels(value: Any) -> Any:
     return tuple(found)
 
 
-def _words(value: Any) -> Any:
-    """A comma separated list, in the spelling that was given."""
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
+def _parts(separator: str) -> BeforeValidator:
+    """A list with that separator, in the spelling that was given."""
 
+    def split(value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(separator) if part.strip())
+        return value
 
-def _folders(value: Any) -> Any:
-    """A colon separated list of folders."""
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(":") if part.strip())
-    return value
+    return BeforeValidator(split)
 
 
 def _clock(value: Any) -> Any:
@@ -92,8 +89,8 @@ def _language(value: str) -> str:
     return value.lower()
 
 
-Words = Annotated[tuple[str, ...] | str, BeforeValidator(_words)]
-Folders = Annotated[tuple[str, ...] | str, BeforeValidator(_folders)]
+Words = Annotated[tuple[str, ...] | str, _parts(",")]
+Folders = Annotated[tuple[str, ...] | str, _parts(":")]
 ProofLevels = Annotated[tuple[tuple[str, Abilities], ...] | str, BeforeValidator(_proof_levels)]
 Names = Annotated[frozenset[str] | str, BeforeValidator(_names)]
 Seconds = Annotated[float, Field(ge=0, le=86_400)]

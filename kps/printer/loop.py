@@ -153,19 +153,20 @@ class PrinterProcess:
     def run(self) -> None:
         """Work until told to end."""
         self._slot.set(Cell.STAGE, Stage.IDLE)
-        self._warm_up()
-        self._inherit()
+        warm_up()
         try:
             self._control.send(("up",))
+            # A database that is away keeps no process from being up.
+            self._plan_promise()
+            self._inherit()
             while True:
                 self.step()
         except (Stopped, PeerGone):
             self._watch.device.close()
             self._database.close()
 
-    def _warm_up(self) -> None:
-        """Prepare what the first ticket needs, so that it does not wait for that (0.2 s of imports, 10 ms of plans)."""
-        warm_up()
+    def _plan_promise(self) -> None:
+        """Have the promise planned, so that the first ticket does not wait for that (10 ms)."""
         try:
             # No ticket has the number 0: nothing is promised.
             self._queue.sending(TicketId(0), Token(0), need_s=LEASE_NEED_S, late_after_minutes=0.0)

@@ -10,6 +10,7 @@ import polib
 import pytest
 
 import kps.core
+from kps import config
 from kps.core.wording import PaperStyle, Wording, fields_of
 from kps.paper.language import FOLDER, UnknownLanguage, languages, translator
 
@@ -80,6 +81,7 @@ def test_a_translation_is_upper_case_where_the_message_is_and_fits_on_narrow_pap
 
 def test_the_kitchen_reads_indonesian() -> None:
     assert languages() == ("en", "id")
+    assert languages() == config.languages(), "the settings admit what the paper speaks"
     assert translator("id")("TABLE {table}") == "MEJA {table}"
     assert translator(" ID ")("DINE IN") == "MAKAN DI TEMPAT"
 
