@@ -16,6 +16,7 @@ The law of this file:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -153,7 +154,8 @@ def realtime_query(query: int) -> bytes:
 class StatusRound:
     """One round of `DLE EOT` 1 to 4, one question at a time: the answers do not say which question they answer."""
 
-    def __init__(self, status: PrinterStatus | None = None) -> None:
+    def __init__(self, status: PrinterStatus | None = None, queries: Sequence[int] = REALTIME_QUERIES) -> None:
+        self._queries = queries
         self.status = status or PrinterStatus()
         """What is known so far; after a whole round nothing older is in it."""
         self.answers = 0
@@ -163,7 +165,7 @@ class StatusRound:
     @property
     def question(self) -> int | None:
         """The question to ask, or to await, next; None = the round is complete."""
-        return REALTIME_QUERIES[self.answers] if self.answers < len(REALTIME_QUERIES) else None
+        return self._queries[self.answers] if self.answers < len(self._queries) else None
 
     def asked(self) -> None:
         """The question went out."""
@@ -373,7 +375,7 @@ class Confirmation:
 
     def _hear_echo(self, process_id: bytes) -> None:
         ids = self._ids
-        if ids is None or self.accepted < self.total:
+        if ids is None or self.level is not ProofLevel.PROCESS_ID or self.accepted < self.total:
             return
         # One that is not ours may be an earlier ticket's: that is for others to know.
         if process_id == ids.ticket or (self._asked_again and process_id == ids.again):

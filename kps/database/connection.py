@@ -92,28 +92,38 @@ class Statement:
     """One SQL statement with typed parameters written `{name:type}`, prepared on first use of a connection.
 
     `prelude` is run before it in the same round trip and transaction, with a snapshot of its own.
+    `lazy`: nobody waits for its commit to reach the disk. A crash of the server may undo it as a whole, as if it had
+    never been; any later commit that is not lazy makes it last too.
     """
 
     name: str
     sql: str
     prelude: str = ""
+    lazy: bool = False
     names: tuple[str, ...] = field(init=False)
     prepare: str = field(init=False)
     execute: str = field(init=False)
 
     def __post_init__(self) -> None:
+        parts = [(f"kps_{self.name}", self.sql)]
+        if self.prelude:
+            parts.insert(0, (f"kps_before_{self.name}", self.prelude))
+        prepared = [self._prepared(name, sql) for name, sql in parts]
+        object.__setattr__(self, "names", prepared[-1][0])
+        object.__setattr__(self, "prepare", "; ".join(prepare for _, prepare, _ in prepared))
+        lazily = ["SET LOCAL synchronous_commit = off"] if self.lazy else []
+        object.__setattr__(self, "execute", "; ".join([*lazily, *(execute for _, _, execute in prepared)]))
+
+    def _prepared(self, name: str, sql: str) -> tuple[tuple[str, ...], str, str]:
         types: dict[str, str] = {}
-        for name, kind in _PLACEHOLDER.findall(self.sql):
-            if types.setdefault(name, kind) != kind:
-                raise ValueError(f"{self.name}: parameter {name} has two types")
+        for parameter, kind in _PLACEHOLDER.findall(sql):
+            if types.setdefault(parameter, kind) != kind:
+                raise ValueError(f"{self.name}: parameter {parameter} has two types")
         order = tuple(types)
-        body = _PLACEHOLDER.sub(lambda match: f"${order.index(match.group(1)) + 1}", self.sql)
+        body = _PLACEHOLDER.sub(lambda match: f"${order.index(match.group(1)) + 1}", sql)
         declared = f" ({', '.join(types.values())})" if types else ""
-        given = f" ({', '.join(f'%({name})s' for name in order)})" if types else ""
-        prelude = f"{self.prelude}; " if self.prelude else ""
-        object.__setattr__(self, "names", order)
-        object.__setattr__(self, "prepare", f"PREPARE kps_{self.name}{declared} AS {body}")
-        object.__setattr__(self, "execute", f"{prelude}EXECUTE kps_{self.name}{given}")
+        given = f" ({', '.join(f'%({parameter})s' for parameter in order)})" if types else ""
+        return order, f"PREPARE {name}{declared} AS {body}", f"EXECUTE {name}{given}"
 
 
 class _Described(NamedTuple):

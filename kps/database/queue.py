@@ -146,7 +146,11 @@ class Queue:
 
     def sending(self, ticket: TicketId, token: Token, *, need_s: float, late_after_minutes: float) -> Sending:
         """Promise that bytes may leave now. Raises ClaimLost, LeaseEnded or Withdrawn."""
-        rows = self.database.run(self.sql.sending, ticket=ticket, token=token, need=need_s, day_start=self._day_start)
+        rows: list[Row] = []
+        for promise in (self.sql.sending_first, self.sql.sending):
+            rows = rows or self.database.run(
+                promise, ticket=ticket, token=token, need=need_s, day_start=self._day_start
+            )
         if rows:
             return sending(ticket, rows[0], late_after_minutes)
         standing = self.database.run(self.sql.standing, ticket=ticket, token=token)[0]

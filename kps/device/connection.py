@@ -16,7 +16,15 @@ from kps.core.proof import (
     level_in_force,
     realtime_query,
 )
-from kps.core.status import PrinterStatus, RealtimeAnswer, Reply, TextBlock, sentence, trouble
+from kps.core.status import (
+    REALTIME_QUERIES,
+    PrinterStatus,
+    RealtimeAnswer,
+    Reply,
+    TextBlock,
+    sentence,
+    trouble,
+)
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain
 from kps.device.address import Address, Unresolvable, addresses
 from kps.device.link import Link, LinkLost, Unreachable, open_link
@@ -37,6 +45,9 @@ OWED_TIMES = 3
 
 OWED_AGAIN_S = 15.0
 """How long a printer that owes an answer is left alone before it is asked again."""
+
+FRESH_S = 0.05
+"""So long after it has answered a printer counts as asked, unless it says otherwise by itself."""
 
 OVERDUE_TIMES = 2
 """So many tickets in a row without a proof from a printer that is well, and the probe is not believed."""
@@ -69,7 +80,7 @@ class Device:
 
     `timeout_s` (clamped to 1..30) limits connecting and standstills. `pulse` is called at least every 0.5 s while
     anything is waited for; an exception of it goes through to the caller. `shared`: other hosts print on it too, so
-    nothing of theirs may be thrown away.
+    nothing of theirs may be thrown away. For `fresh_s` seconds after an answer nothing is asked again.
     """
 
     def __init__(
@@ -82,6 +93,7 @@ class Device:
         answers: bool | None,
         abilities: Abilities | None = None,
         shared: bool = False,
+        fresh_s: float = FRESH_S,
     ) -> None:
         self.answers = answers
         """Whether it has ever answered a status query; None = never yet, as far as is known. Learned."""
@@ -98,6 +110,7 @@ class Device:
         self.disproof = ""
         """The contrary evidence by which it lost its rung; empty = none."""
         self._shared = shared
+        self._fresh_s = fresh_s
         self._level = ProofLevel.NONE
         self._link: Link | None = None
         self._prepared = False
@@ -108,6 +121,9 @@ class Device:
         self._echoes: list[bytes] = []
         self._ever_connected = False
         self._unanswered_since: float | None = None
+        self._answered_at = float("-inf")
+        """When it last showed that it can print (`time.monotonic`), on the connection that is held."""
+        self._known = PrinterStatus()
 
     @property
     def connected(self) -> bool:
@@ -122,13 +138,17 @@ class Device:
         """Before the first connection: whether a predecessor left something there without an end."""
         self._debt = Debt.unknown(self.abilities.level, torn=torn)
 
-    def ask(self) -> Ready | Unable:
-        """Whether it can print now. Connects if need be; callers ask before each ticket and each 20 s when idle."""
+    def ask(self, *, whole: bool = False) -> Ready | Unable:
+        """Whether it can print now. Connects if need be; callers ask before each ticket and each 20 s when idle.
+
+        A printer that has just answered is not asked again, and one that pushes each change of its state is asked a
+        single question, unless `whole`.
+        """
         began = time.monotonic()
         with contextlib.ExitStack() as undo:
             # A question may be open: its late answer must not meet the next one.
             undo.callback(self._drop)
-            answer = self._ask(began)
+            answer = self._ask(began, whole)
             undo.pop_all()
         return answer
 
@@ -140,6 +160,7 @@ class Device:
         first_byte: Callable[[], None],
         blocked: Callable[[Reason, PrinterStatus], None],
         hold_s: float,
+        wake: Callable[[], int | None] = lambda: None,
         ids: ProcessIds | None = None,
         lines: int = 0,
     ) -> Printed | NotPrinted | Uncertain:
@@ -160,13 +181,14 @@ class Device:
             self._link,
             data,
             proof,
-            Consent(self._pulse, may_write, first_byte, blocked),
+            Consent(self._pulse, may_write, first_byte, blocked, wake),
             timeout_s=self._timeout_s,
             confirm_s=confirm_limit_s(lines),
             hold_s=hold_s,
             may_clear=self.abilities.clears and not self._shared,
         )
         outcome: Printed | NotPrinted | Uncertain | None = None
+        self._answered_at = float("-inf")
         try:
             outcome = sending.run()
         finally:
@@ -181,6 +203,8 @@ class Device:
         """Whether its proofs are still worth something after this ticket."""
         if isinstance(outcome, Printed):
             self._overdue = 0
+            if outcome.level is ProofLevel.PROCESS_ID and self.abilities.pushes:
+                self._answered_at = time.monotonic()  # by the proof; of what came after it, it tells by itself
         elif proof.owed:
             self._overdue += 1
         if proof.evidence:
@@ -224,16 +248,16 @@ class Device:
             case None if accepted:
                 self.close(abort=True)
 
-    def _ask(self, began: float) -> Ready | Unable:
+    def _ask(self, began: float, whole: bool) -> Ready | Unable:
         if self._owed and time.monotonic() - self._owed_at >= OWED_AGAIN_S:
             self.close()
         if self._link is not None:
             try:
-                return self._greet(self._link, began)
+                return self._greet(self._link, began, whole)
             except LinkLost:
                 self._drop()  # it died while idle, which says nothing about the printer: a new one decides
         try:
-            return self._greet(self._connect(), began)
+            return self._greet(self._connect(), began, whole)
         except Unreachable as error:
             return Unable(error.reason, error.text, alive=False, status=PrinterStatus())
         except LinkLost:
@@ -264,7 +288,7 @@ class Device:
                 failure = error
         raise failure
 
-    def _greet(self, link: Link, began: float) -> Ready | Unable:
+    def _greet(self, link: Link, began: float, whole: bool) -> Ready | Unable:
         """Ask what there is to ask on this connection. Raises LinkLost if it turns out to be of no use."""
         stale = link.read()
         if any(isinstance(reply, TextBlock) and reply.power_on for reply in stale):
@@ -273,6 +297,16 @@ class Device:
             return self._greet_mute(link, stale, began)
         if self.abilities.level is ProofLevel.NONE:
             return self._settle_debt(link, began)
+        if self._prepared and not whole and not (self._shared or self._owed) and trouble(link.pushed) is None:
+            if began - self._answered_at < self._fresh_s:
+                return self._verdict(link.pushed if self.abilities.pushes else self._known, began)
+            if self.abilities.pushes and link.pushed.online is not None:
+                # Cover, paper and cutter it tells by itself: here it says that it is there, and online.
+                one = StatusRound(link.pushed, REALTIME_QUERIES[:1])
+                if not self._all_answered(link, one):
+                    return self._unanswered(link, one, began)
+                if trouble(one.status) is None:
+                    return self._verdict(one.status, began)
         questions = StatusRound()
         if not self._all_answered(link, questions):
             return self._unanswered(link, questions, began)
@@ -308,7 +342,7 @@ class Device:
             self.disbelieve(f"{what}, {OWED_TIMES} times, and it has no trouble")
 
     def _all_answered(self, link: Link, questions: StatusRound) -> bool:
-        """Ask `DLE EOT` 1 to 4, one at a time, each within the limit."""
+        """Ask the questions of a round, one at a time, each within the limit."""
         while (question := questions.question) is not None:
             link.write(realtime_query(question))
             questions.asked()
@@ -322,6 +356,7 @@ class Device:
                 for reply in link.read():
                     questions.hear(reply)
             self.answers = True
+        self._answered_at = time.monotonic()
         return True
 
     def _answer_limit_s(self) -> float:
@@ -373,10 +408,12 @@ class Device:
         reason = trouble(status)
         if reason is not None:
             self._owed = 0  # what it owed has found its reason
+            self._answered_at = float("-inf")
             return _unable(reason, status)
         answered = bool(self.answers) and self._unanswered_since is None
         level = ProofLevel.REALTIME if self._owed and self.abilities.level is not None else self.abilities.level
         self._level = level_in_force(level, answered=answered)
+        self._known = status
         return Ready(status, max(1, round((time.monotonic() - began) * 1000)), self._level)
 
     def _drop(self) -> None:
@@ -387,6 +424,7 @@ class Device:
     def _let_go(self) -> Link | None:
         """No connection is held any more; what came over it is kept."""
         link, self._link = self._link, None
+        self._answered_at = float("-inf")
         if link is not None:
             self._echoes += link.echoes
         return link

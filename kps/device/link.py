@@ -133,9 +133,14 @@ class Link:
                 return 0
             raise LinkLost(f"write: {error.strerror}") from error
 
-    def wait(self, limit_s: float, *, writable: bool = False) -> None:
-        """Until something can be read (or, if asked, written), for `limit_s` or one slice, whichever is shorter."""
+    def wait(self, limit_s: float, *, writable: bool = False, also: int | None = None) -> None:
+        """Until something can be read (or, if asked, written), for `limit_s` or one slice, whichever is shorter.
+
+        `also` is a further descriptor that ends the wait when it has something to read.
+        """
         poll = select.poll()
+        if also is not None:
+            poll.register(also, select.POLLIN)
         poll.register(self._socket.fileno(), select.POLLIN | (select.POLLOUT if writable else 0))
         poll.poll(max(0.0, min(limit_s, SLICE_S)) * 1000)
 

@@ -37,6 +37,8 @@ class Consent:
     may_write: Callable[[], bool]
     first_byte: Callable[[], None]
     blocked: Callable[[Reason, PrinterStatus], None]
+    wake: Callable[[], int | None] = lambda: None
+    """A descriptor that ends a wait for a blocked printer: `pulse` is then called at once."""
 
 
 class Sending:
@@ -100,6 +102,8 @@ class Sending:
             return Reason.LEASE_LOST
         if self._proof.contrary is not None and self._proof.accepted == 0:
             return self._proof.complaint
+        if self._proof.contrary is not None and self._proof.telling:
+            self._tell()  # before any wait: the printer's other tickets must not sit through it
         match self._proof.step:
             case Step.WRITE:
                 self._write()
@@ -163,7 +167,7 @@ class Sending:
             if self._proof.look():
                 self._looked_at = now
             return None
-        return self._link.wait(self._look_at - now)
+        return self._link.wait(self._look_at - now, also=self._consent.wake() if self._told else None)
 
     def _lose_patience(self) -> Reason | None:
         """Whether the standstill is long enough to give the ticket up, and why."""

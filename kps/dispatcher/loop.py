@@ -81,6 +81,9 @@ class Dispatcher:
         self._devices_due = 0.0
         self._lived_at: dict[PrinterKey, float] = {}
         self._unwhole: dict[TicketId, _Growing] = {}
+        self._backlog: list[Waiting] = []
+        """What the last look found beyond the room there was; whatever else happens makes it void."""
+        self._gained: set[PrinterKey] = set()
         self._look_due = 0.0
         self._rescue_due = 0.0
         self._slips_due = 0.0
@@ -116,6 +119,8 @@ class Dispatcher:
             self._rounds_due = FOREVER
             self._rounds_known = False
             self._look_now()
+        if self._gained and not self._draining:
+            self._fill_room()
         if self._rows_known and not self._draining and monotonic() >= min(self._look_due, self._slips_due):
             self._try_to_work()
         self._wait()
@@ -163,10 +168,26 @@ class Dispatcher:
         for box in list(self._mailboxes.values()):
             try:
                 if box.read():
-                    self._look_now()
+                    self._gained.add(box.key)
             except PeerGone:
                 # What it held is given back by the supervisor once the process has been reaped.
                 self._close_mailbox(box.key)
+
+    def _fill_room(self) -> None:
+        """A printer has room: the backlog that is known goes on without another look. The claim sees if it is stale."""
+        gained, self._gained = self._gained, set()
+        backlog, self._backlog = self._backlog, []
+        due = min(self._look_due, self._slips_due, self._devices_due)
+        if not backlog or self._slips_wait or self._failures or monotonic() >= due:
+            self._look_now()
+            return
+        try:
+            again = self._act_on(backlog, False)
+        except DatabaseTrouble as trouble:
+            self._failed(trouble)
+            return
+        if again is not None or any(box.room > 0 for box in self._mailboxes.values() if box.key in gained):
+            self._look_now()  # there may be more than the last look went deep
 
     def _hear(self) -> None:
         if self._listener.step():
@@ -182,6 +203,7 @@ class Dispatcher:
         self._slot.set(Cell.LISTENER_RECONNECTS, max(0, self._listener.reconnects - 1))
 
     def _look_now(self) -> None:
+        self._backlog = []
         self._look_due = 0.0
         self._poll_due = FOREVER
 
@@ -320,6 +342,8 @@ class Dispatcher:
         self._slot.set(Cell.HELD_TICKETS, held)
         if claims and polled:
             self._slot.add(Cell.POLL_FOUND_WORK)
+        taken = {ticket.id for ticket, _, _ in claims}
+        self._backlog = [ticket for ticket in tickets if ticket.id not in taken]
         full = self._claim(claims)
         self._end_rounds(ended)
         self._give_up(given_up)
@@ -355,6 +379,8 @@ class Dispatcher:
         if not batch:
             return None
         decided = {ticket.id: claim for ticket, claim, _ in batch}
+        for key in {claim.row.key for claim in decided.values()}:
+            self._mailboxes[key].announce()
         claimed = self._queue.claim(batch)
         crash_point(Point.CLAIMED)
         for one in claimed:

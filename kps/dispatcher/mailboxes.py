@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 
 from kps.core.slips import SlipId
@@ -23,6 +24,15 @@ class Mailbox:
     """Tokens that the printer holds, as far as we know."""
     greeted: bool = False
     reconciled: bool = False
+
+    def announce(self) -> None:
+        """A ticket is about to be claimed for this printer, which is idle: it may ask its device meanwhile.
+
+        Nothing is lost if nobody hears it.
+        """
+        if not self.held:
+            with contextlib.suppress(PeerGone):
+                self.channel.send(("soon",))
 
     def hand_over(self, ticket: TicketId, token: Token) -> None:
         """Give a claimed ticket to the printer. Raises PeerGone."""

@@ -147,6 +147,7 @@ class PrinterProcess:
         self._promise_due = 0.0
         self._gone_at: float | None = None
         self._stopping = False
+        self._expected = False
         self._in_hold = False
         self._turn_away_due = 0.0
 
@@ -200,7 +201,8 @@ class PrinterProcess:
         elif not self._claims or self._refusals:
             if not self._claims:
                 self._forget_refusals()
-            self._watch.keep_up()
+            self._watch.keep_up(expected=self._expected)
+            self._expected = False
             self._catch_up()
         self._count()
         self._wait()
@@ -256,6 +258,9 @@ class PrinterProcess:
         match message:
             case ("ticket", int(ticket), int(token)):
                 self._claims.append(Claim(TicketId(ticket), Token(token)))
+            case ("soon",):
+                self._expected = True
+                return
             case ("slip", int(slip), int(token)):
                 self._claims.append(SlipClaim(SlipId(slip), Token(token)))
             case _:
@@ -409,6 +414,7 @@ class PrinterProcess:
             may_write=self._trusted,
             first_byte=self._first_byte,
             blocked=self._blocked,
+            wake=lambda: None if self._mailbox is None else self._mailbox.fileno(),
             hold_s=self._settings.hold_s,
             ids=promised.ids,
             lines=document.height,
@@ -563,7 +569,12 @@ class PrinterProcess:
 
     def _pulse(self) -> None:
         self._slot.beat()
-        if self._in_hold and monotonic() >= self._turn_away_due:
+        if not self._in_hold:
+            return
+        known = len(self._claims)
+        self._read_mailbox()
+        # Who has just come goes elsewhere at once; what could not be given back is tried again now and then.
+        if len(self._claims) > known or monotonic() >= self._turn_away_due:
             self._turn_away()
 
     def _count(self) -> None:

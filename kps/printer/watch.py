@@ -108,9 +108,9 @@ class DeviceWatch:
             shared=self._settings.idle_close_s > 0,
         )
 
-    def ask(self) -> Ready | Unable:
+    def ask(self, *, whole: bool = False) -> Ready | Unable:
         """Hello; what it says is published if it is news."""
-        answer = self.device.ask()
+        answer = self.device.ask(whole=whole)
         if isinstance(answer, Unable) and answer.reason is Reason.CONNECTION_LOST:
             answer = self.device.ask()  # the held connection is gone; whether the device is, a new one tells
         self._asked_at = monotonic()
@@ -206,8 +206,11 @@ class DeviceWatch:
             return
         self._published = news
 
-    def keep_up(self) -> None:
-        """Between tickets: keep the device awake, publish, write health rows."""
+    def keep_up(self, *, expected: bool = False) -> None:
+        """Between tickets: keep the device awake, publish, write health rows.
+
+        `expected`: a ticket is on its way, and it need not wait for the printer's answer when it is there.
+        """
         if not self._trusted():
             if self.device.connected:
                 log.warning("lease not trusted")
@@ -215,6 +218,8 @@ class DeviceWatch:
             return
         self._let_go()
         if monotonic() >= self.due:
+            self.ask(whole=True)
+        elif expected and self.device.connected:
             self.ask()
         self.publish_wanted()
         self._keep_health()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 from collections.abc import Iterator
 
@@ -10,7 +11,8 @@ import pytest
 from kps.core.settings import DatabaseSettings
 from kps.database.connection import Database, DatabaseTrouble, Statement
 from kps.database.listen import Listener
-from kps.database.statements import CHANNEL_PRINTER, CHANNEL_TICKET
+from kps.database.schema import introspect
+from kps.database.statements import CHANNEL_PRINTER, CHANNEL_TICKET, statements
 from kps.demo.postgres import EmbeddedPostgres
 from tests.conftest import Database as Target
 from tests.conftest import eventually
@@ -180,3 +182,24 @@ def test_a_listener_without_a_server_is_deaf_and_raises_nothing(pos_database: Ta
     assert not ears.proven
     assert "refuses connections" in ears.deaf_reason
     assert ears.due_in() > 0
+
+
+def test_only_a_lazy_statement_does_not_wait_for_the_disk(access: Database) -> None:
+    def asks(name: str, *, lazy: bool) -> Statement:
+        return Statement(name, "SELECT current_setting('synchronous_commit') AS waits", lazy=lazy)
+
+    eager = asks("eager", lazy=False)
+    before = access.run(eager)[0].waits
+
+    assert access.run(asks("lazily", lazy=True))[0].waits == "off"
+    assert before == access.run(eager)[0].waits != "off"
+    assert access.raw.notices == []
+
+
+def test_of_the_queues_statements_only_the_claim_is_lazy(pos_database: Target) -> None:
+    database = Database(settings_of(pos_database), "test")
+    try:
+        found = statements(introspect(database))
+    finally:
+        database.close()
+    assert [field.name for field in dataclasses.fields(found) if getattr(found, field.name).lazy] == ["claim"]

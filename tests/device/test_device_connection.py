@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -47,14 +48,18 @@ def printer() -> Iterator[MakePrinter]:
 class Caller:
     """Who owns a device in these tests: pulses, consents, and remembers what it was told."""
 
-    def __init__(self, port: int, *, answers: bool | None = True, abilities: Abilities | None = None) -> None:
+    def __init__(
+        self, port: int, *, answers: bool | None = True, abilities: Abilities | None = None, fresh_s: float = 0.0
+    ) -> None:
         self.pulses = 0
         self.first_bytes = 0
         self.told: list[tuple[Reason, PrinterStatus]] = []
         self.on_pulse: Callable[[], None] = lambda: None
         self.on_blocked: Callable[[], None] = lambda: None
         self.may_write: Callable[[], bool] = lambda: True
-        self.device = Device("127.0.0.1", port, timeout_s=1, pulse=self._pulse, answers=answers, abilities=abilities)
+        self.device = Device(
+            "127.0.0.1", port, timeout_s=1, pulse=self._pulse, answers=answers, abilities=abilities, fresh_s=fresh_s
+        )
 
     def send(self, data: bytes = TICKET, *, hold_s: float = 5) -> Printed | NotPrinted | Uncertain:
         return self.device.send(
@@ -88,6 +93,15 @@ def caller() -> Iterator[Callable[..., Caller]]:
 
 
 MakeCaller = Callable[..., Caller]
+
+
+def wait_for_end(device: Device) -> None:
+    """Until the printer's end of the connection has arrived."""
+    descriptor = device.fileno()
+    assert descriptor is not None
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    assert poll.poll(10_000)
 
 
 def free_port() -> int:
@@ -339,6 +353,52 @@ def test_a_host_that_died_while_idle_is_told_from_a_silent_printer(printer: Make
 
     assert isinstance(answer, Unable)
     assert (answer.reason, answer.alive) == (Reason.CONNECTION_LOST, False)
+
+
+def test_a_printer_that_has_just_answered_is_not_asked_again(printer: MakePrinter, caller: MakeCaller) -> None:
+    there = printer()
+    me = caller(there, fresh_s=60)
+
+    first, second = me.device.ask(), me.device.ask()
+
+    assert isinstance(second, Ready)
+    assert (there.questions, second.status) == ([1, 2, 3, 4], first.status)
+    assert isinstance(me.device.ask(whole=True), Ready)
+    assert there.questions == [1, 2, 3, 4] * 2
+    # After a ticket that has proven nothing it is asked again.
+    assert isinstance(me.send(), Printed)
+    there.questions.clear()
+    there.answers = PAPER_OUT
+    assert isinstance(me.device.ask(), Unable)
+    assert there.questions == [1, 2, 3, 4]
+
+
+def test_an_answer_counts_for_a_short_time_only(printer: MakePrinter, caller: MakeCaller) -> None:
+    there = printer()
+    me = caller(there, fresh_s=0)
+
+    assert isinstance(me.device.ask(), Ready)
+    there.answers = COVER_OPEN
+
+    assert isinstance(me.device.ask(), Unable)
+
+
+def test_a_connection_that_has_just_ended_is_noticed_although_it_has_just_answered(
+    printer: MakePrinter, caller: MakeCaller
+) -> None:
+    def end_after_hello(there: ScriptedPrinter, connection: socket.socket) -> None:
+        for _ in obliging(there, connection):
+            if len(there.questions) == 4:
+                return
+
+    there = printer(end_after_hello, oblige)
+    me = caller(there, fresh_s=60)
+    assert isinstance(me.device.ask(), Ready)
+    there.wait_for(lambda: there.connections == 1)
+    wait_for_end(me.device)
+
+    assert isinstance(me.device.ask(), Ready)
+    assert (there.connections, len(there.questions)) == (2, 8)
 
 
 def test_a_probed_level_none_asks_nothing(printer: MakePrinter, caller: MakeCaller) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -32,7 +33,9 @@ def ticket(name: str, *, lines: int = 3, raster: bytes = b"") -> bytes:
 class Desk:
     """One device and what its caller hears."""
 
-    def __init__(self, printer: VirtualPrinter, abilities: Abilities, *, shared: bool = False) -> None:
+    def __init__(
+        self, printer: VirtualPrinter, abilities: Abilities, *, shared: bool = False, fresh_s: float = 0.0
+    ) -> None:
         self.told: list[tuple[Reason, PrinterStatus]] = []
         self.on_blocked: Callable[[], None] = lambda: None
         self.device = Device(
@@ -43,6 +46,7 @@ class Desk:
             answers=True,
             abilities=abilities,
             shared=shared,
+            fresh_s=fresh_s,
         )
 
     def ready(self) -> Ready:
@@ -82,8 +86,8 @@ def epson() -> Iterator[VirtualPrinter]:
 def desk() -> Iterator[MakeDesk]:
     made: list[Desk] = []
 
-    def make(printer: VirtualPrinter, abilities: Abilities = ID, *, shared: bool = False) -> Desk:
-        made.append(Desk(printer, abilities, shared=shared))
+    def make(printer: VirtualPrinter, abilities: Abilities = ID, *, shared: bool = False, fresh_s: float = 0.0) -> Desk:
+        made.append(Desk(printer, abilities, shared=shared, fresh_s=fresh_s))
         return made[-1]
 
     yield make
@@ -586,3 +590,75 @@ def test_a_torn_picture_does_not_eat_the_next_ticket_of_a_mute_printer(desk: Mak
         me.ready()
         assert isinstance(me.send(ticket("TWO")), Printed)
         assert "line 2" in printer.wait_text("TWO").text
+
+
+# What need not be asked
+
+
+def wait_for_news(device: Device) -> None:
+    """Until something that the printer has pushed has arrived."""
+    descriptor = device.fileno()
+    assert descriptor is not None
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    assert poll.poll(10_000)
+
+
+def asked(epson: VirtualPrinter, me: Desk, *, whole: bool = False) -> tuple[Ready | Unable, int]:
+    """The answer, and how many questions it took."""
+    before = epson.bytes_in
+    return me.device.ask(whole=whole), (epson.bytes_in - before) // len(b"\x10\x04\x01")
+
+
+def test_a_printer_that_pushes_its_state_is_asked_one_question(epson: VirtualPrinter, desk: MakeDesk) -> None:
+    me = desk(epson)
+    me.ready()
+
+    answer, questions = asked(epson, me)
+    whole, all_questions = asked(epson, me, whole=True)
+
+    assert isinstance(answer, Ready)
+    assert (questions, all_questions) == (1, 4)
+    assert whole.status == answer.status
+
+
+@pytest.mark.parametrize("trouble", ["paper_out", "open_cover", "cutter_error", "go_offline"])
+def test_one_question_is_enough_to_hear_of_a_trouble(epson: VirtualPrinter, desk: MakeDesk, trouble: str) -> None:
+    me = desk(epson)
+    me.ready()
+    getattr(epson, trouble)()
+
+    short = me.device.ask()
+
+    assert isinstance(short, Unable)
+    whole = me.device.ask(whole=True)
+    assert isinstance(whole, Unable)
+    assert short.reason is whole.reason
+
+
+def test_who_shares_a_printer_asks_all_questions(epson: VirtualPrinter, desk: MakeDesk) -> None:
+    # Another host's job may have turned the pushing off.
+    me = desk(epson, shared=True, fresh_s=60)
+    me.ready()
+
+    assert asked(epson, me)[1] == 4
+
+
+def test_a_proof_answers_for_the_next_ticket(epson: VirtualPrinter, desk: MakeDesk) -> None:
+    me = desk(epson, fresh_s=60)
+    assert isinstance(me.print("ONE", FIRST), Printed)
+
+    answer, questions = asked(epson, me)
+
+    assert isinstance(answer, Ready)
+    assert questions == 0
+    epson.paper_out()
+    wait_for_news(me.device)
+    assert isinstance(me.device.ask(), Unable)
+
+
+def test_a_ticket_without_proof_answers_for_nothing(epson: VirtualPrinter, desk: MakeDesk) -> None:
+    me = desk(epson, Abilities(ProofLevel.REALTIME), fresh_s=60)
+    assert isinstance(me.print("ONE", FIRST), Printed)
+
+    assert asked(epson, me)[1] == 4

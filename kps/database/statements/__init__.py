@@ -23,6 +23,7 @@ class Statements:
 
     look: Statement
     claim: Statement
+    sending_first: Statement
     sending: Statement
     preview: Statement
     whereabouts: Statement
@@ -78,6 +79,7 @@ def statements(schema: PosSchema) -> Statements:
     return Statements(
         look=dispatching.look(schema),
         claim=dispatching.claim(schema),
+        sending_first=paper.sending_first(schema),
         sending=paper.sending(schema),
         preview=paper.preview(schema),
         whereabouts=paper.whereabouts(schema),

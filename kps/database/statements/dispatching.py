@@ -119,6 +119,8 @@ def claim(schema: PosSchema) -> Statement:
   RETURNING t.id, t.print_attempts
 ), reset_log AS ({reset}), start_log AS ({start})
 SELECT job.printer_key, tick.id, job.token FROM tick JOIN job ON job.ticket_id = tick.id ORDER BY tick.id""",
+        # If it is undone, the ticket is `new` again and its token worthless; the promise that follows makes it last.
+        lazy=True,
     )
 
 

@@ -124,10 +124,12 @@ RETURNING p.printer_key""",
 """Loans that seem to last for minutes are cut to their length: who still probes renews in time."""
 
 
-_LOCK_LEASES = "SELECT 1 FROM kps.printer WHERE printer_key = ANY (%(keys)s) ORDER BY printer_key FOR NO KEY UPDATE"
+_LOCK_LEASES = (
+    "SELECT 1 FROM kps.printer WHERE printer_key = ANY ({keys:text[]}) ORDER BY printer_key FOR NO KEY UPDATE"
+)
 
 
-_LOCK_LEASE = "SELECT 1 FROM kps.printer WHERE printer_key = %(key)s FOR NO KEY UPDATE"
+_LOCK_LEASE = "SELECT 1 FROM kps.printer WHERE printer_key = {key:text} FOR NO KEY UPDATE"
 """Preludes of what ends a lease or an epoch: a claim holds the lease until it is committed, and only a snapshot
 taken after that sees the job which it has made."""
 

@@ -15,8 +15,8 @@ TOGETHER_S = 5
 CHAIN = "chain_number, chain_day, before_number, before_at, before_place, before_key, before_name"
 
 
-def _chain_of(table: str) -> str:
-    return ", ".join(f"{table}.{name}" for name in CHAIN.split(", "))
+def _columns_of(table: str, names: str) -> str:
+    return ", ".join(f"{table}.{name.strip()}" for name in names.split(","))
 
 
 def place(table: str, queue: str) -> str:
@@ -26,18 +26,17 @@ def place(table: str, queue: str) -> str:
       WHEN {queue} IS NOT NULL THEN 'Q' || {queue} ELSE '' END"""
 
 
-def _template_json(schema: PosSchema, table: str, columns: tuple[str, ...]) -> str:
+def _template_json(table: str, columns: tuple[str, ...]) -> str:
     """The template that applies: the brand's own active one, else one without brand, newest first.
 
     One without brand counts for its company's brands only, and one of a store for that store only.
     """
     if not columns:
         return "NULL::json"
-    brand = brand_of(schema)
-    company = " AND x.company_id = br.company_id" if "company_id" in columns else ""
-    store = "AND (x.store_id IS NULL OR x.store_id = b.store_id)" if "store_id" in columns else ""
+    company = " AND x.company_id = house.company_id" if "company_id" in columns else ""
+    store = "AND (x.store_id IS NULL OR x.store_id = house.store_id)" if "store_id" in columns else ""
     return f"""(SELECT row_to_json(x) FROM {table} x
-        WHERE x.is_active AND (x.brand_id = {brand} OR (x.brand_id IS NULL{company})) {store}
+        WHERE x.is_active AND (x.brand_id = house.brand_id OR (x.brand_id IS NULL{company})) {store}
         ORDER BY (x.brand_id IS NULL), x.updated_at DESC, x.id DESC LIMIT 1)"""
 
 
@@ -49,9 +48,14 @@ _UP = """up AS (
 )"""
 
 
-def _kin(schema: PosSchema) -> str:
-    """CTEs about ticket t: its family (original and reprints), its items, its kitchen, its place in the order."""
-    return f"""{_UP.format(start="t", ticket=TICKET)}, root AS MATERIALIZED (
+def _ticket(schema: PosSchema) -> str:
+    """The columns of a ticket that are needed: each more costs in every step of a plan."""
+    columns = ["id", "status", "original_ticket_id", "bill_id", "printer_target", "created_at", "printed_at"]
+    columns += ["print_attempts", *(["brand_id"] if schema.ticket_has_brand else [])]
+    return ", ".join(f"t.{name}" for name in columns)
+
+
+_FAMILY = f"""{_UP.format(start="t", ticket=TICKET)}, root AS MATERIALIZED (
   SELECT r.id, r.created_at FROM {TICKET} r WHERE r.id = (SELECT id FROM up ORDER BY depth DESC LIMIT 1)
 ), family AS (
   SELECT root.id, 1 AS depth FROM root
@@ -66,7 +70,19 @@ def _kin(schema: PosSchema) -> str:
     FROM family JOIN {TICKET} k ON k.id = family.id LEFT JOIN kps.job fj ON fj.ticket_id = k.id
     LEFT JOIN LATERAL unnest(fj.maybe_at, fj.moved_from) AS m(maybe_at, moved_from) ON true
    WHERE k.id <> {{ticket:bigint}}
-), items AS MATERIALIZED (
+)"""
+"""CTEs about ticket t: its family (the original and its reprints), and what is known of their papers."""
+
+_ALONE = """root AS NOT MATERIALIZED (SELECT t.id, t.created_at FROM t), kin AS NOT MATERIALIZED (
+  SELECT NULL::timestamptz AS printed_at, NULL::boolean AS on_paper, NULL::text AS printed_on,
+         NULL::text[] AS maybe_at, NULL::text[] AS moved_from
+)"""
+"""The same of a ticket that is neither a reprint nor has one."""
+
+
+def _order(schema: PosSchema) -> str:
+    """CTEs about ticket t: its items, and its house: the bill, its table, its brand and store."""
+    return f"""items AS MATERIALIZED (
   SELECT i.id, i.quantity, i.bill_item_id, bi.bill_id, coalesce(pr.name, '') AS name, coalesce(bi.notes, '') AS notes,
          bi.modifiers, coalesce(bi.printer_target, '') AS station,
          coalesce(bi.is_void, false) OR coalesce(lower(ib.status) IN {CANCELLED}, false) AS void,
@@ -75,12 +91,17 @@ def _kin(schema: PosSchema) -> str:
     LEFT JOIN pos_bill ib ON ib.id = bi.bill_id LEFT JOIN tables_table it ON it.id = ib.table_id
    WHERE i.kitchen_ticket_id = {{ticket:bigint}}
 ), house AS MATERIALIZED (
-  SELECT lower(btrim(t.printer_target)) AS station, coalesce({brand_of(schema)}::text, '') AS brand,
+  SELECT lower(btrim(t.printer_target)) AS station, {brand_of(schema)} AS brand_id,
+         coalesce({brand_of(schema)}::text, '') AS brand, br.company_id, b.store_id, b.brand_id AS bill_brand_id,
          coalesce(nullif(st.timezone, ''), nullif(co.timezone, ''), 'UTC') AS timezone,
-         btrim(coalesce(tb.number, '')) AS table_number, {place("tb.number", "b.queue_number")} AS place
+         btrim(coalesce(tb.number, '')) AS table_number, {place("tb.number", "b.queue_number")} AS place,
+         coalesce(b.bill_number, '') AS bill_number, coalesce(b.bill_type, '') AS bill_type, b.queue_number,
+         coalesce(b.customer_name, '') AS customer_name, coalesce(b.guest_count, 0) AS guest_count,
+         coalesce(b.notes, '') AS bill_notes,
+         coalesce(nullif(btrim(concat_ws(' ', u.first_name, u.last_name)), ''), u.username, '') AS waiter
     FROM t LEFT JOIN pos_bill b ON b.id = t.bill_id LEFT JOIN tables_table tb ON tb.id = b.table_id
     LEFT JOIN core_store st ON st.id = b.store_id LEFT JOIN core_brand br ON br.id = {brand_of(schema)}
-    LEFT JOIN core_company co ON co.id = br.company_id
+    LEFT JOIN core_company co ON co.id = br.company_id LEFT JOIN core_user u ON u.id = b.created_by_id
 )"""
 
 
@@ -88,23 +109,23 @@ def _facts(schema: PosSchema) -> str:
     """SELECT list and FROM of what the paper says about ticket t, sent as `job` says."""
     template = (
         "CASE WHEN house.station = 'checker' "
-        f"THEN {_template_json(schema, CHECKER_TEMPLATE, schema.checker_template)} "
-        f"ELSE {_template_json(schema, KITCHEN_TEMPLATE, schema.kitchen_template)} END"
+        f"THEN {_template_json(CHECKER_TEMPLATE, schema.checker_template)} "
+        f"ELSE {_template_json(KITCHEN_TEMPLATE, schema.kitchen_template)} END"
     )
     same_brand = (
-        "coalesce(coalesce(e.brand_id, b.brand_id)::text, '') = house.brand" if schema.ticket_has_brand else "true"
+        "coalesce(coalesce(e.brand_id, house.bill_brand_id)::text, '') = house.brand"
+        if schema.ticket_has_brand
+        else "true"
     )
     return f"""job.sends, job.cleared, job.maybe_at, job.moved_from, job.printer_id, job.printer_name, job.printer_key,
        job.backup_for, job.backup_reason, job.printed_on, job.process_id,
-       {_chain_of("job")},
+       {_columns_of("job", CHAIN)},
        job.chain_day IS DISTINCT FROM kps.local_day(clock_timestamp(), house.timezone, {{day_start:int}}) AS other_day,
        kin.moved_from AS kin_moved_from, t.printed_at, kin.on_paper AS kin_on_paper, kin.printed_at AS kin_printed_at,
        kin.printed_on AS kin_printed_on, kin.maybe_at AS kin_maybe_at, t.print_attempts, t.created_at,
        clock_timestamp() AS printed_now, btrim(t.printer_target) AS station, house.timezone,
-       coalesce(b.bill_number, '') AS bill_number, coalesce(b.bill_type, '') AS bill_type, house.table_number,
-       b.queue_number, coalesce(b.customer_name, '') AS customer_name, coalesce(b.guest_count, 0) AS guest_count,
-       coalesce(b.notes, '') AS bill_notes,
-       coalesce(nullif(btrim(concat_ws(' ', u.first_name, u.last_name)), ''), u.username, '') AS waiter,
+       house.bill_number, house.bill_type, house.table_number, house.queue_number, house.customer_name,
+       house.guest_count, house.bill_notes, house.waiter,
        sp.chars_per_line, sp.paper_width_mm, sp.printer_brand, {ip_text(schema.printer_ip_type, "sp.printer_ip")}
          AS printer_ip, coalesce(kp.model, '') AS model,
        {template} AS template,
@@ -125,9 +146,6 @@ def _facts(schema: PosSchema) -> str:
            GROUP BY 1) s) AS also_at,
        {_priority(schema)} AS priority, {_ready_by(schema)} AS ready_by
   FROM job CROSS JOIN t CROSS JOIN kin CROSS JOIN house LEFT JOIN root ON true
-  LEFT JOIN pos_bill b ON b.id = t.bill_id
-  LEFT JOIN core_user u ON u.id = b.created_by_id
-  LEFT JOIN core_brand br ON br.id = {brand_of(schema)}
   LEFT JOIN {PRINTER} sp ON sp.id = job.printer_id
   LEFT JOIN kps.printer kp ON kp.printer_key = job.printer_key"""
 
@@ -154,59 +172,57 @@ def _ready_by(schema: PosSchema) -> str:
             AND house.station <> 'checker' ORDER BY s.id LIMIT 1)"""
 
 
-def sending(schema: PosSchema) -> Statement:
-    """The promise before the first byte: sends + 1, committed; returns what the paper must say.
+_SENT_AS = f"""ticket_id, sends, cleared, maybe_at, moved_from, printer_id, printer_name, printer_key, backup_for,
+  backup_reason, printed_on, {CHAIN}"""
+"""The columns of a job that a promise needs."""
 
-    The first sending takes the ticket's number in the paper chain, and notes what will be on paper.
-    """
-    return Statement(
-        "sending",
-        f"""WITH RECURSIVE t AS MATERIALIZED (
-  SELECT t.* FROM {TICKET} t WHERE t.id = {{ticket:bigint}} FOR UPDATE
-), {_kin(schema)}, ready AS MATERIALIZED (
-  SELECT j.* FROM kps.job j JOIN t ON t.id = j.ticket_id
+
+def _ready(condition: str = "") -> str:
+    """CTE: the job, if its promise can be kept: token, ticket and lease are what its holder thinks."""
+    return f"""ready AS MATERIALIZED (
+  SELECT {_columns_of("j", _SENT_AS)} FROM kps.job j JOIN t ON t.id = j.ticket_id
     JOIN kps.printer p ON p.printer_key = j.printer_key AND p.owner = j.owner AND p.epoch = j.epoch
    WHERE j.ticket_id = {{ticket:bigint}} AND j.token = {{token:bigint}} AND j.state = 'claimed'
-     AND t.status = 'printing'
+     AND t.status = 'printing' {condition}
      AND p.expires_at > clock_timestamp() + {{need:float8}} * interval '1 second'
      FOR UPDATE OF j
-), known AS MATERIALIZED (
-  SELECT 1 AS place, {CHAIN} FROM ready WHERE chain_number IS NOT NULL
-  UNION ALL
-  (SELECT 2, {CHAIN} FROM kps.job f JOIN family ON family.id = f.ticket_id
-    WHERE f.chain_number IS NOT NULL AND f.ticket_id <> {{ticket:bigint}} ORDER BY f.ticket_id LIMIT 1)
-), chain AS (
+)"""
+
+
+def _next_number(known: str) -> str:
+    """CTE: the next number of the paper chain, unless `known` (SQL) is true."""
+    return f"""chain AS (
   INSERT INTO kps.chain AS c (station, brand, day, number, at, place, printer_key, printer_name)
   SELECT house.station, house.brand, kps.local_day(clock_timestamp(), house.timezone, {{day_start:int}}), 1,
          clock_timestamp(), house.place, ready.printer_key, ready.printer_name
     FROM ready CROSS JOIN house
    -- a ticket with nothing to print makes no gap
-   WHERE NOT EXISTS (SELECT 1 FROM known) AND EXISTS (SELECT 1 FROM items i WHERE NOT i.void)
+   WHERE NOT {known} AND EXISTS (SELECT 1 FROM items i WHERE NOT i.void)
   ON CONFLICT (station, brand, day) DO UPDATE
      SET number = c.number + 1, at = excluded.at, place = excluded.place, printer_key = excluded.printer_key,
          printer_name = excluded.printer_name, before_number = c.number, before_at = c.at, before_place = c.place,
          before_key = c.printer_key, before_name = c.printer_name
-  RETURNING c.*
-), numbered AS MATERIALIZED (
-  SELECT {CHAIN} FROM (
-    SELECT * FROM known
-    UNION ALL
-    SELECT 3, number, day, before_number, before_at, before_place, before_key, before_name FROM chain) n
-   ORDER BY place LIMIT 1
-), elsewhere AS (
-  -- its first paper has come to nothing: whoever looks for it looks here
-  UPDATE kps.chain c SET printer_key = ready.printer_key, printer_name = ready.printer_name
-    FROM ready CROSS JOIN house
-   WHERE c.station = house.station AND c.brand = house.brand AND c.day = ready.chain_day
-     AND c.number = ready.chain_number AND ready.sends <= ready.cleared AND c.printer_key <> ready.printer_key
-), job AS (
+  RETURNING {_NEW_CHAIN}
+)"""
+
+
+_NEW_CHAIN = "c.number, c.day, c.before_number, c.before_at, c.before_place, c.before_key, c.before_name"
+"""A row of the chain in the order of CHAIN."""
+
+
+def _promised(number: str) -> str:
+    """CTE: the promise itself; `number` selects the ticket's number in the chain."""
+    return f"""job AS (
   UPDATE kps.job j
      SET state = 'sending', sends = j.sends + 1, sending_at = clock_timestamp(),
          process_ids = j.process_ids || nextval('kps.process_id_seq'),
-         ({CHAIN}) = (SELECT {CHAIN} FROM numbered)
+         ({CHAIN}) = ({number})
     FROM ready WHERE j.ticket_id = ready.ticket_id
-  RETURNING j.*, j.process_ids[cardinality(j.process_ids)] AS process_id
-), noted AS (
+  RETURNING {_columns_of("j", _SENT_AS)}, j.process_ids[cardinality(j.process_ids)] AS process_id
+)"""
+
+
+_NOTED = """noted AS (
   INSERT INTO kps.printed_item AS pi (ticket_id, bill_item_id, station, brand, bill_id, table_number, paper_table,
                                       quantity)
   SELECT ready.ticket_id, i.bill_item_id, house.station, house.brand, min(i.bill_id),
@@ -216,18 +232,65 @@ def sending(schema: PosSchema) -> Statement:
    GROUP BY ready.ticket_id, i.bill_item_id, house.station, house.brand, house.table_number
   ON CONFLICT (ticket_id, bill_item_id) DO UPDATE
      SET printed_at = excluded.printed_at, told = '', quantity = excluded.quantity, paper_table = excluded.paper_table,
-         -- of a copy that came to nothing nobody needs to be told anything
+         {places}
+)"""
+
+
+def sending_first(schema: PosSchema) -> Statement:
+    """`sending` of nearly every ticket: its first copy, of which no other is known. No row = `sending` has to decide.
+
+    It promises and returns the same; what only a later copy or a reprint needs is left out, because each part of a
+    statement costs time even if it has nothing to do.
+    """
+    return Statement(
+        "sending_first",
+        f"""WITH t AS MATERIALIZED (
+  SELECT {_ticket(schema)} FROM {TICKET} t WHERE t.id = {{ticket:bigint}} AND t.original_ticket_id IS NULL FOR UPDATE
+), {_ALONE}, {_order(schema)}, {_ready(_FIRST)}, {_next_number("false")}, {_promised("SELECT * FROM chain")},
+{_NOTED.format(places="bill_id = excluded.bill_id, table_number = excluded.table_number")}
+SELECT {_facts(schema)}""",
+        prelude=f"SELECT pg_advisory_xact_lock({FAMILY_LOCK}, ({{ticket:bigint}} % 2147483647)::int)",
+    )
+
+
+_FIRST = f"""AND j.sends = 0 AND j.chain_number IS NULL
+     AND NOT EXISTS (SELECT 1 FROM {TICKET} c WHERE c.original_ticket_id = {{ticket:bigint}})"""
+
+
+def sending(schema: PosSchema) -> Statement:
+    """The promise before the first byte: sends + 1, committed; returns what the paper must say.
+
+    The first sending takes the ticket's number in the paper chain, and notes what will be on paper.
+    """
+    places = """-- of a copy that came to nothing nobody needs to be told anything
          bill_id = CASE WHEN (SELECT sends <= cleared FROM ready) THEN excluded.bill_id ELSE pi.bill_id END,
          table_number = CASE WHEN (SELECT sends <= cleared FROM ready) THEN excluded.table_number
-                             ELSE pi.table_number END
-), unprinted AS (
+                             ELSE pi.table_number END"""
+    return Statement(
+        "sending",
+        f"""WITH RECURSIVE t AS MATERIALIZED (
+  SELECT {_ticket(schema)} FROM {TICKET} t WHERE t.id = {{ticket:bigint}} FOR UPDATE
+), {_FAMILY}, {_order(schema)}, {_ready()}, known AS MATERIALIZED (
+  SELECT 1 AS place, {CHAIN} FROM ready WHERE chain_number IS NOT NULL
+  UNION ALL
+  (SELECT 2, {CHAIN} FROM kps.job f JOIN family ON family.id = f.ticket_id
+    WHERE f.chain_number IS NOT NULL AND f.ticket_id <> {{ticket:bigint}} ORDER BY f.ticket_id LIMIT 1)
+), {_next_number("EXISTS (SELECT 1 FROM known)")}, numbered AS MATERIALIZED (
+  SELECT {CHAIN} FROM (SELECT * FROM known UNION ALL SELECT 3, {_NEW_CHAIN} FROM chain c) n ORDER BY place LIMIT 1
+), elsewhere AS (
+  -- its first paper has come to nothing: whoever looks for it looks here
+  UPDATE kps.chain c SET printer_key = ready.printer_key, printer_name = ready.printer_name
+    FROM ready CROSS JOIN house
+   WHERE c.station = house.station AND c.brand = house.brand AND c.day = ready.chain_day
+     AND c.number = ready.chain_number AND ready.sends <= ready.cleared AND c.printer_key <> ready.printer_key
+), {_promised(f"SELECT {CHAIN} FROM numbered")}, {_NOTED.format(places=places)}, unprinted AS (
   DELETE FROM kps.printed_item pi USING ready
    WHERE pi.ticket_id = ready.ticket_id AND ready.sends <= ready.cleared
      AND NOT EXISTS (SELECT 1 FROM items i WHERE i.bill_item_id = pi.bill_item_id AND NOT i.void)
 )
 SELECT {_facts(schema)}""",
-        prelude=f"""WITH RECURSIVE {_UP.format(start=f"{TICKET} t WHERE t.id = %(ticket)s", ticket=TICKET)}
-SELECT pg_advisory_xact_lock({FAMILY_LOCK}, (id %% 2147483647)::int) FROM (
+        prelude=f"""WITH RECURSIVE {_UP.format(start=f"{TICKET} t WHERE t.id = {{ticket:bigint}}", ticket=TICKET)}
+SELECT pg_advisory_xact_lock({FAMILY_LOCK}, (id % 2147483647)::int) FROM (
   SELECT id FROM up ORDER BY depth DESC LIMIT 1) root""",
     )
 
@@ -237,13 +300,13 @@ def preview(schema: PosSchema) -> Statement:
     return Statement(
         "preview",
         f"""WITH RECURSIVE t AS MATERIALIZED (
-  SELECT t.* FROM {TICKET} t WHERE t.id = {{ticket:bigint}}
-), {_kin(schema)}, job AS MATERIALIZED (
+  SELECT {_ticket(schema)} FROM {TICKET} t WHERE t.id = {{ticket:bigint}}
+), {_FAMILY}, {_order(schema)}, job AS MATERIALIZED (
   SELECT coalesce(j.sends, 0) + 1 AS sends, coalesce(j.cleared, 0) AS cleared, coalesce(j.maybe_at, '{{}}') AS maybe_at,
          coalesce(j.moved_from, '{{}}') AS moved_from, {{row:bigint}} AS printer_id, {{name:text}} AS printer_name,
          {{key:text}} AS printer_key, {{backup_for:text}} AS backup_for, '' AS backup_reason,
          coalesce(j.printed_on, '') AS printed_on, 0::bigint AS process_id,
-         {_chain_of("j")}
+         {_columns_of("j", CHAIN)}
     FROM t LEFT JOIN kps.job j ON j.ticket_id = t.id
 )
 SELECT {_facts(schema)}""",

@@ -77,7 +77,7 @@ def settle(schema: PosSchema) -> Statement:
         f"""WITH t AS MATERIALIZED (
   SELECT id, status FROM {TICKET} WHERE id = {{ticket:bigint}} FOR UPDATE
 ), old AS MATERIALIZED (
-  SELECT j.* FROM kps.job j
+  SELECT j.ticket_id, j.token, j.printer_id, j.printer_name, j.backup_for FROM kps.job j
    WHERE j.ticket_id = {{ticket:bigint}} AND j.token = {{token:bigint}} AND j.state IN ('claimed', 'sending')
      AND (SELECT count(*) FROM t) >= 0 FOR UPDATE
 ), job AS (
