@@ -65,7 +65,8 @@ def build(facts: Facts) -> Snapshot:
         last_poll=datetime.fromtimestamp(last_poll, UTC) if last_poll else None,
         dispatcher_ok=dispatcher.state is State.UP and beat_age < DISPATCHER_BEAT_LIMIT_S,
         dispatcher_crash_loop=dispatcher.deaths.crash_loop(facts.now),
-        children=tuple(_child(child, facts.now) for child in [dispatcher, *printers]),
+        # A tuple made of a generator would leave memory behind each time, see kps.database.connection.
+        children=tuple([_child(child, facts.now) for child in [dispatcher, *printers]]),
         printers=tuple(_printers(facts)),
         queue=clerk.counts,
         tickets_processed=printed,

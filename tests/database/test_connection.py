@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import socket
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -48,6 +49,17 @@ def test_a_wrong_password_is_named_and_not_shown() -> None:
         settings = DatabaseSettings(server.host, server.port, "postgres", server.user, "wrong-one", "disable")
         text = sentence(settings)
     assert text == f"database at {settings.host}:{settings.port} refuses user {settings.user}: wrong password"
+
+
+def test_reading_rows_leaves_no_memory_behind(access: Database) -> None:
+    def read(times: int) -> None:
+        for _ in range(times):
+            access.run(WHO, given=1)
+
+    read(20)
+    before = sys.getallocatedblocks()
+    read(500)
+    assert sys.getallocatedblocks() - before < 250
 
 
 def test_a_port_where_nobody_listens_is_named(pos_database: Target) -> None:
