@@ -12,7 +12,7 @@ import random
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from kps.core.health import QueueView
@@ -32,18 +32,24 @@ from kps.supervisor.resolver import Resolver
 
 LEASE_TTL_S = 6.0
 RENEW_EVERY_S = 1.5
-ROWS_EVERY_S = 2.0
-DEVICES_EVERY_S = 2.0
+"""Between renewals, which show all devices as well."""
 BORROWED_EVERY_S = 0.5
-"""The same while somebody has a device of ours for a probe: its tickets wait for it."""
+"""The same while somebody has a device for a probe: its tickets wait for it."""
+LAPSED_AFTER_S = 0.02
+"""So long after the end of another owner's lease it is looked at again: if it has not been renewed, it may be taken."""
+HURRY_S = 0.1
+"""Shortest pause between two renewals: leases that end one after the other are taken together."""
+ROWS_EVERY_S = 2.0
 COUNTS_EVERY_S = 5.0
 ORPHANS_EVERY_S = 5.0
 SWEEP_EVERY_S = 600.0
 INTROSPECT_EVERY_S = 60.0
 YIELD_AWAY_S = 60.0
+TOGETHER_S = 0.1
+"""What is due so soon is done now: each time that we wake up costs more than most statements."""
 SLOW_CALL_S = 4.0
 """Limit of calls that may be slow: one of them between two renewals must not cost the leases."""
-_CONNECT_AGAIN = Backoff(first=0.1, cap=3.0)
+_CONNECT_AGAIN = Backoff(first=0.1, cap=0.5)
 
 log = logging.getLogger("kps.supervisor")
 
@@ -73,6 +79,8 @@ class LeaseTaken:
     abilities: Abilities
     contested: bool
     """Its last owner vanished and may still hold the device."""
+    trusted_until: float
+    """BOOTTIME until which the lease is surely ours, if it is not renewed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +193,8 @@ class Clerk:
         self.trouble: str = "not connected yet"
         """A sentence for people; '' while the database works."""
         self.devices: tuple[Row, ...] = ()
-        self.unproven: tuple[Row, ...] = ()
+        self.unproven: tuple[tuple[int, list[str]], ...] = ()
+        """Tickets of which a copy may lie at a printer, and the keys of those, newest first."""
         self.totals: dict[int, tuple[int, int]] = {}
         """Printer row id -> (total_prints, failed_prints)."""
         self.counts = QueueView()
@@ -295,7 +304,7 @@ class Clerk:
 
     def _take_inbox(self, timeout: float) -> None:
         try:
-            self._chores.append(self._inbox.get(timeout=min(timeout, 0.5)) if timeout > 0 else self._inbox.get_nowait())
+            self._chores.append(self._inbox.get(timeout=timeout) if timeout > 0 else self._inbox.get_nowait())
             while True:
                 self._chores.append(self._inbox.get_nowait())
         except queue.Empty:
@@ -320,7 +329,7 @@ class Clerk:
             self._database.run(queue.sql.expire_owner, owner=self._dead_owner)
             self._dead_owner = ""
         now = monotonic()
-        self._due = dict.fromkeys(("renew", "rows", "devices", "counts", "orphans", "sweep"), now)
+        self._due = dict.fromkeys(("renew", "rows", "counts", "orphans", "sweep"), now)
         self._due["introspect"] = now + INTROSPECT_EVERY_S
         # Known only now, and told at once: what fails before is done again as a whole, what fails later is due again.
         self._queue, self.schema = queue, schema
@@ -349,26 +358,28 @@ class Clerk:
         if not self._database.connected:
             self._database.connect()
         # The leases first: no other chore, slow or failing, may cost them.
-        self._when_due("renew", RENEW_EVERY_S, self._renew)
+        self._keep_leases()
         while self._chores:
             self._do(self._chores[0])
             self._chores.popleft()
-            self._when_due("renew", RENEW_EVERY_S, self._renew)
+            self._keep_leases()
         self._when_due("rows", ROWS_EVERY_S, self._read_rows)
-        self._when_due("devices", DEVICES_EVERY_S, self._read_devices)
-        if any(row.borrowed for row in self.devices):
-            self._due["devices"] = min(self._due["devices"], monotonic() + BORROWED_EVERY_S)
         self._when_due("counts", COUNTS_EVERY_S, self._count)
         self._when_due("orphans", min(ORPHANS_EVERY_S, self._settings.reclaim_s / 2), self._reclaim)
         self._when_due("sweep", SWEEP_EVERY_S, self._sweep)
         self._when_due("introspect", INTROSPECT_EVERY_S, self._look_at_schema)
 
-    def _when_due(self, name: str, every_s: float, chore: Callable[[], None]) -> None:
-        if monotonic() < self._due[name]:
+    def _keep_leases(self) -> None:
+        if monotonic() < self._due["renew"]:
             return
-        if name != "renew":
-            # Set before: a chore that fails is not tried again at once, in the way of the others.
-            self._due[name] = monotonic() + every_s
+        self._renew()
+        self._due["renew"] = monotonic() + renew_in(self.devices, self._wanted().keys() - self.unwanted, self._owner)
+
+    def _when_due(self, name: str, every_s: float, chore: Callable[[], None]) -> None:
+        if monotonic() + TOGETHER_S < self._due[name]:
+            return
+        # Set before: a chore that fails is not tried again at once, in the way of the others.
+        self._due[name] = monotonic() + every_s
         chore()
         self._due[name] = monotonic() + every_s
 
@@ -418,10 +429,14 @@ class Clerk:
         self._post(Released(release.key, release.generation, rows[0].epoch if rows else None, count))
 
     def _renew(self) -> None:
-        """Keep the leases of the printers that are well; trust counts from before the question."""
+        """Keep the leases of the printers that are well, and look at all devices.
+
+        Trust counts from before the question.
+        """
         well = dict(self.well)
+        shown = {row.key for row in self._rows or () if row.key} | well.keys()
         asked_at = boottime()
-        rows = self._database.run(
+        devices = self._database.run(
             self._known.sql.renew,
             me=self._owner,
             instance=self._settings.instance_name,
@@ -429,15 +444,33 @@ class Clerk:
             keys=list(well),
             epochs=[one.epoch for one in well.values()],
             ttl=LEASE_TTL_S,
+            shown=sorted(shown),
             limit=LEASE_TTL_S / 2,
         )
-        for row in rows:
-            key = PrinterKey(row.printer_key)
-            now = self.well.get(key)
-            if now is not None and now.epoch == row.epoch:
+        kept = [row for row in devices if row.kept is not None]
+        for row in kept:
+            now = self.well.get(PrinterKey(row.printer_key))
+            if now is not None and now.epoch == row.kept:
                 now.orders[Order.TRUST_UNTIL] = asked_at + LEASE_TTL_S
-        if len(rows) < len(well):
+        self._note(tuple(devices))
+        away = {row.printer_key for row in devices if row.live or row.borrowed}
+        if len(kept) < len(well) or self._wanted().keys() - self.unwanted - away:
             self._acquire()
+
+    def _note(self, devices: tuple[Row, ...]) -> None:
+        """What the devices are like now, and what that means for ours."""
+        news = _faces(devices) != _faces(self.devices)
+        self.devices = devices
+        if news:
+            self._wake()
+        for row in devices:
+            key = PrinterKey(row.printer_key)
+            if key in self.well and row.live and row.owner != self._owner:
+                self._post(LeaseLost(key))
+            if row.borrowed and row.live and row.owner == self._owner:
+                self._post(Borrowed(key, row.borrowed_by))
+        if any(row.overlong for row in devices):
+            self._database.run(self._known.sql.cut_loans)
 
     def _read_rows(self) -> None:
         self.rows_read = False
@@ -460,6 +493,7 @@ class Clerk:
             self._rows = rows
             self._post(RowsRead(rows, addresses))
             self._acquire()
+            self._due["renew"] = 0.0  # which shows their devices
 
     def _wanted(self) -> dict[PrinterKey, str]:
         """Devices that this instance serves, with the name of their first row."""
@@ -469,21 +503,6 @@ class Clerk:
             if row.active and not row.fault and covers(settings.stations, settings.brands, row):
                 wanted.setdefault(row.key, row.name)
         return wanted
-
-    def _read_devices(self) -> None:
-        keys = sorted({row.key for row in self._rows or () if row.key})
-        self.devices = tuple(self._database.run(self._known.sql.printers, keys=keys))
-        if any(row.overlong for row in self.devices):
-            self._database.run(self._known.sql.cut_loans)
-        for row in self.devices:
-            key = PrinterKey(row.printer_key)
-            if key in self.well and row.live and row.owner != self._owner:
-                self._post(LeaseLost(key))
-            if row.borrowed and row.live and row.owner == self._owner:
-                self._post(Borrowed(key, row.borrowed_by))
-        away = {row.printer_key for row in self.devices if row.live or row.borrowed}
-        if any(key not in away for key in self._wanted() if key not in self.unwanted):
-            self._acquire()
 
     def _acquire(self) -> None:
         """Take what nobody owns; our own lapsed leases too, under a new epoch that carries what is held."""
@@ -509,17 +528,22 @@ class Clerk:
                 well.orders[Order.TRUST_UNTIL] = asked_at + LEASE_TTL_S
             level = ProofLevel(row.proof_level) if row.proof_level else None
             abilities = Abilities(level, row.pushes, row.clears, row.firmware)
-            self._post(LeaseTaken(key, row.epoch, row.answers, abilities, row.contested))
+            self._post(
+                LeaseTaken(key, row.epoch, row.answers, abilities, row.contested, trusted_until=asked_at + LEASE_TTL_S)
+            )
 
     def _count(self) -> None:
         row = self._database.run(self._known.sql.counts, limit=SLOW_CALL_S)[0]
         self.counts = QueueView(row.new, row.printing, row.failed_today, row.printed_today, row.oldest_new_age_s)
+        self.unproven = tuple((ticket, keys) for ticket, keys in row.unproven)
         self.counts_at = monotonic()
-        self.unproven = tuple(self._database.run(self._known.sql.unproven, limit=SLOW_CALL_S))
 
     def _reclaim(self) -> None:
         """Adopt `printing` tickets that nobody has accounted for during RECLAIM_SECONDS."""
         now = monotonic()
+        if now - self.counts_at < TOGETHER_S and not self.counts.printing:
+            self._orphans = {}
+            return
         seen = {(row.id, row.token) for row in self._database.run(self._known.sql.orphans, limit=SLOW_CALL_S)}
         self._orphans = {one: self._orphans.get(one, now) for one in seen}
         due = [one for one, since in self._orphans.items() if now - since >= self._settings.reclaim_s]
@@ -553,6 +577,30 @@ class Clerk:
             self._queue = Queue(self._database, schema, self._owner, self._settings.instance_name)
             self._database.close()
             self._post(SchemaKnown(schema))
+
+
+def renew_in(devices: Iterable[Row], wanted: Collection[PrinterKey], me: str) -> float:
+    """Seconds until leases and devices must be looked at again: if the lease of another owner ends, we are there.
+
+    `devices` as the renewal has just shown them; of those that are not `wanted` the lease does not matter to us.
+    """
+    devices = list(devices)
+    if any(row.borrowed for row in devices):
+        return BORROWED_EVERY_S
+    pause_s = RENEW_EVERY_S
+    for row in devices:
+        if row.live and row.owner != me and row.printer_key in wanted:
+            pause_s = min(pause_s, LAPSED_AFTER_S - row.lapsed_s)
+    return max(HURRY_S, pause_s)
+
+
+def _faces(devices: Iterable[Row]) -> list[tuple[object, ...]]:
+    """What people see of devices, but for how long ago it was."""
+    return [
+        (row.printer_key, row.owner, row.live, row.state, row.state_text, row.paper, row.cover_open, row.cutter_ok,
+         row.proof, row.demoted_text)
+        for row in devices
+    ]  # fmt: skip
 
 
 def wakeup_pipe() -> tuple[int, int]:

@@ -353,6 +353,8 @@ class Supervisor:
             )
             child.name = f"printer-{config.name}"
             child.state = State.WAITING
+            # Not only with the next renewal: its tickets wait.
+            child.orders[Order.TRUST_UNTIL] = taken.trusted_until
             self._printers[taken.key] = Printer(config, child, taken.epoch)
             return
         printer.lease_lost = False

@@ -192,7 +192,7 @@ def _word(known: bool | None, yes: str, no: str) -> str:
 
 
 def _may_have_printed(row: PrinterRow, facts: Facts) -> tuple[int, ...]:
-    return tuple(job.ticket_id for job in facts.clerk.unproven if row.key in job.maybe_keys)
+    return tuple(ticket for ticket, keys in facts.clerk.unproven if row.key in keys)
 
 
 def _state(device: Row | None) -> DeviceState | None:

@@ -54,9 +54,9 @@ class Instance:
         """Renew every lease that we think we have; answers the keys that were renewed."""
         rows = self.database.run(
             self.queue.sql.renew, me=self.me, instance=self.name, host="here", ttl=ttl_s,
-            keys=list(self.epochs), epochs=list(self.epochs.values()),
+            keys=list(self.epochs), epochs=list(self.epochs.values()), shown=list(self.epochs),
         )  # fmt: skip
-        return {row.printer_key for row in rows}
+        return {row.printer_key for row in rows if row.kept is not None}
 
     def release_dead(self, row: PrinterRow, blamed: int = 0) -> Row | None:
         """The process of this printer has been reaped."""

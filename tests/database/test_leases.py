@@ -95,6 +95,20 @@ def test_a_renewal_under_an_old_epoch_renews_nothing(house: House, one: Instance
     assert kitchen.key not in one.renew()
 
 
+def test_a_renewal_shows_every_device_whoever_has_it_and_says_which_leases_it_kept(
+    house: House, one: Instance, two: Instance
+) -> None:
+    ours, theirs = house.row("kitchen-1"), house.row("kitchen-2")
+    house.let_lease_end(theirs)
+    two.acquire(theirs)
+    rows = one.database.run(
+        one.queue.sql.renew, me=one.me, instance=one.name, host="here", ttl=60.0, shown=[ours.key, theirs.key],
+        keys=list(one.epochs), epochs=list(one.epochs.values()),
+    )  # fmt: skip
+    found = {row.printer_key: (row.owner, row.live, row.kept) for row in rows}
+    assert found == {ours.key: (one.me, True, one.epochs[ours.key]), theirs.key: (two.me, True, None)}
+
+
 def test_a_lease_is_not_ended_while_something_is_held_under_it(house: House, one: Instance, two: Instance) -> None:
     kitchen, backup = house.row("kitchen-1"), house.row("kitchen-2")
     claimed = one.claim(house.pos.ticket(), kitchen)

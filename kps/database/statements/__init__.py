@@ -59,7 +59,6 @@ class Statements:
     came_back: Statement
     recent_id: Statement
     torn: Statement
-    unproven: Statement
     health: Statement
     prune_health: Statement
     counts: Statement
@@ -115,7 +114,6 @@ def statements(schema: PosSchema) -> Statements:
         came_back=printing.came_back(schema),
         recent_id=printing.RECENT_ID,
         torn=printing.TORN,
-        unproven=keeping.UNPROVEN,
         health=printing.health(schema),
         prune_health=printing.prune_health(schema),
         counts=keeping.counts(),

@@ -76,40 +76,65 @@ def acquire(schema: PosSchema) -> Statement:
     )
 
 
+LOAN_S = 30.0
+"""A loan that is not renewed for so long is over."""
+LOAN_MOST_S = 120.0
+"""A loan that seems to last for longer was given before the clock went back."""
+
+
+_DEVICE = f"""p.printer_key, p.owner::text AS owner, p.owner_name, p.epoch,
+       CASE WHEN p.borrowed_until > clock_timestamp() THEN 'held'
+            -- nobody has taken it back yet, so what was wrong before the probe is not known to be so any more
+            WHEN p.expires_at <= clock_timestamp() AND p.borrowed_until >= p.expires_at AND isfinite(p.borrowed_until)
+              THEN 'starting' ELSE p.state END AS state,
+       p.state_since,
+       CASE WHEN p.borrowed_until > clock_timestamp() THEN 'borrowed for a probe by ' || p.borrowed_by
+            ELSE p.state_text END AS state_text,
+       p.borrowed_until > clock_timestamp() AS borrowed, p.borrowed_by,
+       p.borrowed_until > clock_timestamp() + interval '{LOAN_MOST_S:g} seconds' AS overlong, p.held_by, p.paper,
+       p.response_ms, p.checked_at,
+       coalesce(p.proof_level, CASE WHEN p.answers THEN 'realtime' ELSE 'none' END) AS proof, p.answers,
+       p.proof_level, p.cover_open, p.cutter_ok, p.demoted_text, p.expires_at > clock_timestamp() AS live,
+       -- a borrowed device has had no owner on purpose: whoever may take it back gets as long as after a lease
+       CASE WHEN isfinite(greatest(p.expires_at, p.borrowed_until))
+            THEN extract(epoch FROM clock_timestamp() - greatest(p.expires_at, p.borrowed_until))::float8 ELSE 1e9 END
+         AS lapsed_s,
+       extract(epoch FROM clock_timestamp() - p.state_since)::float8 AS state_age_s"""
+"""What is known about device p, whoever owns it. `overlong`: its loan is to be cut."""
+
+
 RENEW = Statement(
     "renew",
-    """WITH here AS (
-  INSERT INTO kps.instance AS i (owner, name, host) VALUES ({me:uuid}, {instance:text}, {host:text})
+    f"""WITH here AS (
+  INSERT INTO kps.instance AS i (owner, name, host) VALUES ({{me:uuid}}, {{instance:text}}, {{host:text}})
   ON CONFLICT (owner) DO UPDATE SET seen_at = clock_timestamp() RETURNING 1
 ), cut AS (
   -- The clock has gone back since these were given: whoever lives renews in time, whoever does not may be followed.
   UPDATE kps.printer p
-     SET expires_at = clock_timestamp() + CASE WHEN p.owner IS NULL THEN 0 ELSE {ttl:float8} END * interval '1 second'
+     SET expires_at = clock_timestamp() + CASE WHEN p.owner IS NULL THEN 0 ELSE {{ttl:float8}} END * interval '1 second'
    WHERE p.printer_key IN (
-     SELECT o.printer_key FROM kps.printer o WHERE o.owner IS DISTINCT FROM {me:uuid}
+     SELECT o.printer_key FROM kps.printer o WHERE o.owner IS DISTINCT FROM {{me:uuid}}
         AND o.expires_at > clock_timestamp() + CASE WHEN o.owner IS NULL THEN 0 ELSE 120 END * interval '1 second'
       ORDER BY o.printer_key FOR NO KEY UPDATE SKIP LOCKED)
   RETURNING 1
 ), mine AS MATERIALIZED (
   SELECT p.printer_key, p.epoch FROM kps.printer p
-    JOIN unnest({keys:text[]}, {epochs:bigint[]}) AS m(printer_key, epoch) USING (printer_key)
-   WHERE p.epoch = m.epoch AND p.owner = {me:uuid} AND p.expires_at > clock_timestamp()
+    JOIN unnest({{keys:text[]}}, {{epochs:bigint[]}}) AS m(printer_key, epoch) USING (printer_key)
+   WHERE p.epoch = m.epoch AND p.owner = {{me:uuid}} AND p.expires_at > clock_timestamp()
    ORDER BY p.printer_key FOR NO KEY UPDATE OF p
+), kept AS (
+  UPDATE kps.printer p SET expires_at = clock_timestamp() + {{ttl:float8}} * interval '1 second'
+    FROM mine WHERE p.printer_key = mine.printer_key AND p.epoch = mine.epoch AND (SELECT count(*) FROM here) >= 0
+  RETURNING p.printer_key, p.epoch
 )
-UPDATE kps.printer p SET expires_at = clock_timestamp() + {ttl:float8} * interval '1 second'
-  FROM mine WHERE p.printer_key = mine.printer_key AND p.epoch = mine.epoch AND (SELECT count(*) FROM here) >= 0
-RETURNING p.printer_key, p.epoch""",
+SELECT {_DEVICE}, kept.epoch AS kept
+  FROM kps.printer p LEFT JOIN kept ON kept.printer_key = p.printer_key WHERE p.printer_key = ANY ({{shown:text[]}})""",
 )
-"""Keep the leases of the printers whose process is well, and say that this instance lives.
+"""Keep the leases of the printers whose process is well, say that this instance lives, and look at all devices.
 
-An ended lease stays ended. A lease of somebody else that seems to last for minutes is cut to its length.
+An ended lease stays ended. A lease of somebody else that seems to last for minutes is cut to its length. The devices
+are shown as they were right before; `kept` is the epoch of a lease that was renewed just now.
 """
-
-
-LOAN_S = 30.0
-"""A loan that is not renewed for so long is over."""
-LOAN_MOST_S = 120.0
-"""A loan that seems to last for longer was given before the clock went back."""
 
 
 CUT_LOANS = Statement(
@@ -304,44 +329,15 @@ def rows(schema: PosSchema) -> Statement:
     )
 
 
-PRINTERS = Statement(
-    "printers",
-    """SELECT printer_key, owner::text AS owner, owner_name, epoch,
-       CASE WHEN borrowed_until > clock_timestamp() THEN 'held'
-            -- nobody has taken it back yet, so what was wrong before the probe is not known to be so any more
-            WHEN expires_at <= clock_timestamp() AND borrowed_until >= expires_at AND isfinite(borrowed_until)
-              THEN 'starting' ELSE state END AS state,
-       state_since,
-       CASE WHEN borrowed_until > clock_timestamp() THEN 'borrowed for a probe by ' || borrowed_by
-            ELSE state_text END AS state_text,
-       borrowed_until > clock_timestamp() AS borrowed, borrowed_by,
-       {overlong} AS overlong, held_by, paper, response_ms,
-       checked_at, coalesce(proof_level, CASE WHEN answers THEN 'realtime' ELSE 'none' END) AS proof, answers,
-       proof_level, cover_open, cutter_ok, demoted_text, expires_at > clock_timestamp() AS live,
-       -- a borrowed device has had no owner on purpose: whoever may take it back gets as long as after a lease
-       CASE WHEN isfinite(greatest(expires_at, borrowed_until))
-            THEN extract(epoch FROM clock_timestamp() - greatest(expires_at, borrowed_until))::float8 ELSE 1e9 END
-         AS lapsed_s,
-       extract(epoch FROM clock_timestamp() - state_since)::float8 AS state_age_s
-  FROM kps.printer WHERE printer_key = ANY ({keys:text[]})""".replace(
-        "{overlong}", f"borrowed_until > clock_timestamp() + interval '{LOAN_MOST_S:g} seconds'"
-    ),
-)
-"""What is known about devices, whoever owns them. `overlong`: loans are to be cut."""
-
-
-UNPROVEN = Statement(
-    "unproven",
-    """SELECT ticket_id, maybe_keys FROM kps.job
- WHERE (maybe_keys <> '{}' OR moved_keys <> '{}') AND maybe_keys <> '{}'
-   AND greatest(claimed_at, finished_at) > clock_timestamp() - interval '1 day'
- ORDER BY ticket_id DESC LIMIT 200""",
-)
-"""Tickets of the last day of which a copy may lie at a printer, newest first."""
+PRINTERS = Statement("printers", f"SELECT {_DEVICE} FROM kps.printer p WHERE p.printer_key = ANY ({{keys:text[]}})")
+"""What is known about devices, whoever owns them."""
 
 
 def counts() -> Statement:
-    """The queue in numbers, for /health and /metrics; `today` is the database's day."""
+    """The queue in numbers, for /health and /metrics; `today` is the database's day.
+
+    `unproven`: tickets of the last day of which a copy may lie at a printer, with the keys of those, newest first.
+    """
     return Statement(
         "counts",
         f"""SELECT count(*) FILTER (WHERE t.status = 'new') AS new, count(*) FILTER (WHERE t.status = 'printing')
@@ -351,6 +347,11 @@ def counts() -> Statement:
        (SELECT count(*) FROM kps.job j WHERE j.state = 'printed'
            AND j.finished_at >= (SELECT date_trunc('day', clock_timestamp()))) AS printed_today,
        coalesce(extract(epoch FROM clock_timestamp() - min(t.created_at) FILTER (WHERE t.status = 'new')),
-         0)::float8 AS oldest_new_age_s
+         0)::float8 AS oldest_new_age_s,
+       (SELECT coalesce(json_agg(json_build_array(u.ticket_id, u.maybe_keys) ORDER BY u.ticket_id DESC), '[]')
+          FROM (SELECT j.ticket_id, j.maybe_keys FROM kps.job j
+           WHERE (j.maybe_keys <> '{{}}' OR j.moved_keys <> '{{}}') AND j.maybe_keys <> '{{}}'
+             AND greatest(j.claimed_at, j.finished_at) > clock_timestamp() - interval '1 day'
+           ORDER BY j.ticket_id DESC LIMIT 200) u) AS unproven
   FROM {TICKET} t WHERE t.status IN ('new', 'printing')""",
     )
