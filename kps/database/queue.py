@@ -53,6 +53,15 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
+class SlipsMade:
+    """What a look for events has come to."""
+
+    count: int
+    any_open: bool
+    """Whether there are slips to be told, these or earlier ones."""
+
+
+@dataclass(frozen=True, slots=True)
 class WaitingSlip:
     """A slip that nobody prints now."""
 
@@ -205,8 +214,8 @@ class Queue:
         stations: frozenset[str] | None,
         own_stations: frozenset[str] = frozenset(),
         own_brands: frozenset[str] = frozenset(),
-    ) -> int:
-        """Make a slip of each event that a station must know of; returns how many.
+    ) -> SlipsMade:
+        """Make a slip of each event that a station must know of.
 
         Changes older than `minutes`, and of other stations than these (None = all), are not told. An instance that is
         limited to some stations or brands (empty = not) leaves the others' alone.
@@ -216,7 +225,7 @@ class Queue:
             self.sql.make_slips, minutes=minutes, limited=limited, stations=sorted(stations or ()),
             own_stations=sorted(own_stations), own_brands=sorted(own_brands),
         )[0]  # fmt: skip
-        return int(row.made)
+        return SlipsMade(int(row.made), bool(row.made or row.waiting))
 
     def look_slips(self) -> list[WaitingSlip]:
         """Slips that nobody prints now, oldest first."""

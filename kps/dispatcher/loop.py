@@ -44,13 +44,16 @@ OUTAGE_S = 60.0
 GRACE_LOOK_S = 0.1
 RESCUE_EVERY_S = 5.0
 DEVICES_EVERY_S = 1.0
+"""Age of what is known about devices, at most, when something is decided with it. Their changes are notified."""
+SIGHT_EVERY_S = 5.0
+"""Between two looks at the leases that live: after a leap of the database's clock we know how long ago that was."""
 SLIPS_EVERY_S = 2.0
 """Between looks for what stations must be told."""
 SLIPS_AGAIN_S = 30.0
 """The same after an error of the database that concerns slips alone."""
 RETRY_DATABASE_S = (0.05, 0.1, 0.25, 0.5, 1.0)
-NOTHING_TO_DO_S = 0.5
-"""Longest wait of the loop: the control pipe is in it too, and the heart beats."""
+NOTHING_TO_DO_S = 2.0
+"""Longest wait of the loop: whatever happens ends it, and the heart beats."""
 
 FOREVER = float("inf")
 
@@ -77,6 +80,7 @@ class Dispatcher:
         self._rows: list[PrinterRow] = []
         self._arriving_rows: list[PrinterRow] = []
         self._rows_known = False
+        self._sight_due = 0.0
         self._devices: dict[PrinterKey, DeviceState] = {}
         self._devices_due = 0.0
         self._lived_at: dict[PrinterKey, float] = {}
@@ -247,7 +251,8 @@ class Dispatcher:
     def _work(self, polled: bool) -> float | None:
         """One look and what follows from it; returns seconds until the next look, None = when somebody calls."""
         self._reconcile()
-        self._know_devices()
+        if monotonic() >= self._sight_due:
+            self._know_devices()
         if self._first_look:
             self._fail_stale()
             self._first_look = False
@@ -256,6 +261,8 @@ class Dispatcher:
         tickets = [ticket for ticket in self._queue.look(self._depth()) if self._is_ours(ticket)]
         self._slot.set(Cell.LAST_POLL, time.time())
         self._forget_all_but(tickets)
+        if tickets:
+            self._know_devices()
         again = self._act_on(tickets, polled)
         if monotonic() >= self._slips_due:
             self._tell_stations(self._make_slips)
@@ -289,6 +296,7 @@ class Dispatcher:
         keys = {row.key for row in self._rows if row.key}
         self._devices = {key: self._as_we_saw_it(state) for key, (state, _, _) in self._queue.devices(keys).items()}
         self._devices_due = monotonic() + DEVICES_EVERY_S
+        self._sight_due = monotonic() + SIGHT_EVERY_S
 
     def _as_we_saw_it(self, state: DeviceState) -> DeviceState:
         """A lease that we saw alive has ended no longer ago than that, whatever the database's clock has done."""
@@ -431,15 +439,20 @@ class Dispatcher:
             own_stations=settings.stations,
             own_brands=settings.brands,
         )
-        self._slot.add(Cell.SLIPS_MADE, made)
-        self._hand_out_all()
+        self._slot.add(Cell.SLIPS_MADE, made.count)
+        self._slips_wait = False
+        if made.any_open:
+            self._hand_out_all()
 
     def _hand_out_all(self) -> None:
         """Give the open slips to their printers. One that found no room goes before the next ticket.
 
         A printer that is busy all the time must not keep a VOID from its cooks.
         """
-        waiting = [self._hand_out(slip) for slip in self._queue.look_slips()]
+        slips = self._queue.look_slips()
+        if slips:
+            self._know_devices()
+        waiting = [self._hand_out(slip) for slip in slips]
         self._slips_wait = any(waiting)
 
     def _hand_out(self, slip: WaitingSlip) -> bool:
@@ -514,9 +527,12 @@ class Dispatcher:
         self._rescue_due = monotonic() + RESCUE_EVERY_S
         if not self._settings.rescue_minutes:
             return
+        failed = self._queue.rescuable(self._settings.rescue_minutes)
+        if failed:
+            self._know_devices()
         found = [
             (ticket, token)
-            for ticket, token, station, brand in self._queue.rescuable(self._settings.rescue_minutes)
+            for ticket, token, station, brand in failed
             if self._may_rescue(route(self._rows, station, brand))
         ]
         if not found:

@@ -21,8 +21,8 @@ MINUTES = 45.0
 
 
 def make(one: Instance, minutes: float = MINUTES, stations: frozenset[str] | None = None) -> int:
-    """Look for what has happened."""
-    return one.queue.make_slips(minutes=minutes, stations=stations)
+    """Look for what has happened; answers how many slips that has made."""
+    return one.queue.make_slips(minutes=minutes, stations=stations).count
 
 
 def take(house: House, one: Instance, on: str = "kitchen-1") -> tuple[WaitingSlip, Token, SlipSending]:
@@ -81,6 +81,21 @@ def test_an_item_that_is_voided_after_its_print_is_told_once(house: House, one: 
     )  # fmt: skip
     assert one.queue.look_slips() == []
     assert make(one) == 0
+
+
+def test_slips_are_asked_for_as_long_as_one_is_open(house: House, one: Instance) -> None:
+    def look() -> tuple[int, bool]:
+        found = one.queue.make_slips(minutes=MINUTES, stations=None)
+        return found.count, found.any_open
+
+    _, items = order(house, one)
+    assert look() == (0, False)
+    house.pos.void_item(items[0])
+    assert look() == (1, True)
+    slip, token, _ = take(house, one)
+    assert look() == (0, True)
+    one.queue.settle_slip(slip.id, token, PROVEN, delay_s=1.0)
+    assert look() == (0, False)
 
 
 def test_items_voided_together_are_on_one_slip(house: House, one: Instance) -> None:
@@ -166,7 +181,7 @@ def test_an_instance_tells_only_what_it_serves(
 ) -> None:
     _, (soto,) = order(house, one)
     house.pos.void_item(soto)
-    assert one.queue.make_slips(minutes=MINUTES, stations=None, **own) == made
+    assert one.queue.make_slips(minutes=MINUTES, stations=None, **own).count == made
     assert make(one) == 1 - made, "the others tell it"
 
 

@@ -33,6 +33,8 @@ def _left_at(when: str) -> str:
 def make(schema: PosSchema) -> Statement:
     """Look for events that stations must know of, and make a slip of each; returns how many were made.
 
+    `waiting`: whether any slip is not told yet, be it one that was made earlier.
+
     A change of an item is judged by the bill that it belongs to now. Which bill and table it had is remembered with
     the item: merging bills only changes that. Rows that the POS has deleted, and paid bills, tell nothing.
     """
@@ -157,7 +159,8 @@ def make(schema: PosSchema) -> Statement:
   ON CONFLICT (dedupe_key) DO NOTHING
   RETURNING id
 )
-SELECT (SELECT count(*) FROM changes) + (SELECT count(*) FROM outages) + (SELECT count(*) FROM caught_up) AS made""",
+SELECT (SELECT count(*) FROM changes) + (SELECT count(*) FROM outages) + (SELECT count(*) FROM caught_up) AS made,
+       EXISTS (SELECT 1 FROM kps.slip s WHERE s.state IN ('new', 'claimed', 'sending')) AS waiting""",
     )
 
 
