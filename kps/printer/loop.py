@@ -48,6 +48,8 @@ LEASE_NEED_S = 2.0
 """A ticket is promised only if the lease is ours for at least this much longer."""
 TRUST_MARGIN_S = 0.25
 BEAT_S = 0.5
+IDLE_BEAT_S = 2.0
+"""The same while there is nothing to do and nothing amiss: whatever happens wakes the loop."""
 LAST_WORDS_S = 8.0
 """How long an outcome is kept for the database after the supervisor has gone."""
 _SETTLE_AGAIN = Backoff(first=0.05, cap=1.0)
@@ -565,7 +567,10 @@ class PrinterProcess:
 
     def _trusted(self) -> bool:
         """Whether the lease is surely ours now."""
-        return self._gone_at is None and boottime() < self._orders[Order.TRUST_UNTIL] - TRUST_MARGIN_S
+        return self._trusted_for_s() > 0
+
+    def _trusted_for_s(self) -> float:
+        return 0.0 if self._gone_at is not None else self._orders[Order.TRUST_UNTIL] - TRUST_MARGIN_S - boottime()
 
     def _pulse(self) -> None:
         self._slot.beat()
@@ -582,9 +587,15 @@ class PrinterProcess:
         self._slot.set(Cell.RECONNECTS, self._watch.device.reconnects)
         self._slot.set(Cell.DATABASE_ERRORS, self._database.errors)
 
+    def _beat_s(self) -> float:
+        """Longest wait; when trust in the lease ends, the socket is let go at once."""
+        trusted_s = self._trusted_for_s()
+        amiss = self._claims or self._result is not None or not self._database.connected
+        return BEAT_S if amiss or trusted_s <= 0 else min(IDLE_BEAT_S, trusted_s)
+
     def _wait(self) -> None:
         now = monotonic()
-        timeout = BEAT_S
+        timeout = self._beat_s()
         if self._result is not None:
             timeout = min(timeout, self._settle_due - now)
         elif not self._claims:

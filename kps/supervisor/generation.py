@@ -46,7 +46,7 @@ class RunDir:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock_fd: int | None = None
-        self._written = ""
+        self._written: tuple[str, list[int]] | None = None
 
     def take(self) -> Left:
         """Lock the folder and read what the last generation left. Raises AlreadyRunning or RunDirUnusable."""
@@ -79,9 +79,10 @@ class RunDir:
 
     def write(self, owner: str, pids: list[int]) -> None:
         """Replace children.json; a fault is logged, it costs only the sweep of a successor."""
-        text = json.dumps({"owner": owner, "children": [[pid, start] for pid in pids if (start := start_time(pid))]})
-        if text == self._written:
+        # Written after every burial, so a pid that is used again has been missing in between.
+        if self._written == (owner, pids):
             return
+        text = json.dumps({"owner": owner, "children": [[pid, start] for pid in pids if (start := start_time(pid))]})
         fresh = self._path / "children.json.new"
         try:
             fresh.write_text(text, encoding="utf-8")
@@ -89,7 +90,7 @@ class RunDir:
         except OSError as error:
             log.warning("children file cannot be written", extra={"path": str(self._path), "cause": error.strerror})
             return
-        self._written = text
+        self._written = owner, pids
 
     def leave(self) -> None:
         """A clean end leaves nothing behind."""

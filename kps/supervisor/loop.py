@@ -49,8 +49,11 @@ from kps.supervisor.generation import RunDir
 from kps.supervisor.snapshot import Facts, build
 
 TICK_S = 0.5
+"""Longest wait while something must be done in time: children end, or we do."""
+IDLE_TICK_S = 1.0
+"""The same otherwise. Whatever happens to a child, and whatever the clerk learns, wakes the loop at once."""
 LATE_S = 1.0
-"""A turn that came later than this gives no hang verdicts: the host stood still, not the children."""
+"""A turn that came so much later than it should gives no hang verdicts: the host stood still, not the children."""
 BOOT_TOGETHER = 8
 """Printer processes that start at the same time: more would only make each of them miss its boot limit."""
 SNAPSHOT_EVERY_S = 0.25
@@ -115,6 +118,7 @@ class Supervisor:
         self._beats_count_from = monotonic()
         self._started = monotonic()
         self._snapshot_due = 0.0
+        self._snapshot_owed = False
         self._doubt_due = 0.0
         self._lag_s = 0.0
         self._draining_since: float | None = None
@@ -146,10 +150,11 @@ class Supervisor:
         return self._exit_code
 
     def _turn(self) -> None:
-        self._wait()
+        due = self._last + self._tick_s()
+        self._wait(due)
         now = monotonic()
-        self._lag_s = now - self._last
-        late = self._lag_s > LATE_S + TICK_S
+        self._lag_s = max(0.0, now - due)
+        late = self._lag_s > LATE_S
         self._last = self.tick = now
         if late:
             self._beats_count_from = now
@@ -185,15 +190,22 @@ class Supervisor:
             self._exit_code = EXIT_ESCALATED
             self.stop()
 
-    def _wait(self) -> None:
+    def _tick_s(self) -> float:
+        hurry = self._draining_since is not None or any(child.aborted_at is not None for child in self._all())
+        return TICK_S if hurry else IDLE_TICK_S
+
+    def _wait(self, due: float) -> None:
+        """Until something happens, or it is time for something."""
         sources: list[object] = [self._reader]
-        due = self._last + TICK_S
+        if self._snapshot_owed:
+            due = min(due, self._snapshot_due)
+        full = self._booting() >= BOOT_TOGETHER  # the first that is up wakes us
         for child in self._all():
             if child.control is not None:
                 sources.append(child.control)
             if child.process is not None:
                 sources.append(child.process.sentinel)
-            elif child.state is State.WAITING and self._may_start(child):
+            elif self._may_start(child) and not (full and child.kind == "printer"):
                 due = min(due, child.restart_at)
         wait(sources, max(0.0, due - monotonic()))  # type: ignore[arg-type]
         with contextlib.suppress(BlockingIOError):
@@ -570,7 +582,7 @@ class Supervisor:
             return
         if self._may_start(self._dispatcher) and now >= self._dispatcher.restart_at:
             self._dispatcher.start(self._context, self._settings, self._schema, self.owner, ())
-        booting = sum(printer.child.state is State.STARTING for printer in self._printers.values())
+        booting = self._booting()
         for printer in self._printers.values():
             if booting >= BOOT_TOGETHER:
                 break
@@ -578,6 +590,9 @@ class Supervisor:
                 booting += 1
                 epoch = printer.epoch if printer.epoch is not None else -1
                 printer.child.start(self._context, self._settings, self._schema, self.owner, (printer.config, epoch))
+
+    def _booting(self) -> int:
+        return sum(printer.child.state is State.STARTING for printer in self._printers.values())
 
     def _connect_pairs(self) -> None:
         """A new mailbox for every pair of a dispatcher and a printer incarnation."""
@@ -715,7 +730,8 @@ class Supervisor:
     # -- views -----------------------------------------------------------------------------------------------------
 
     def _publish(self, now: float) -> None:
-        if now >= self._snapshot_due:
+        self._snapshot_owed = now < self._snapshot_due
+        if not self._snapshot_owed:
             self.snapshot = build(self._facts())
             self._snapshot_due = now + SNAPSHOT_EVERY_S
 
