@@ -11,14 +11,12 @@ RUN python3 -m venv /opt/build \
 COPY pyproject.toml setup.cfg README.md ./
 COPY kps ./kps
 # From here on nothing comes from the network. The second venv is the one that runs: no pip, no setuptools.
-# python-escpos unpickles its cache of printer profiles: it is filled here, by root, and nobody may write it later.
+# What runs keeps python-escpos's format commands: a version of it that writes others ends here.
 RUN /opt/build/bin/pip wheel --no-cache-dir --no-index --no-deps --no-build-isolation --wheel-dir /wheels . \
     && python3 -m venv --without-pip /opt/kps \
     && /opt/build/bin/pip --python /opt/kps/bin/python install --no-cache-dir --no-index --find-links /wheels kps \
     && /opt/kps/bin/python -m compileall -q -f --invalidation-mode unchecked-hash /opt/kps/lib \
-    && mkdir /opt/escpos \
-    && ESCPOS_CAPABILITIES_PICKLE_DIR=/opt/escpos /opt/kps/bin/python -c "import escpos.printer" \
-    && chmod -R a=rX /opt/escpos
+    && /opt/kps/bin/python -m kps.paper.escpos_commands
 
 
 FROM ${BASE}
@@ -32,14 +30,12 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 
 COPY --from=build /opt/kps /opt/kps
-COPY --from=build /opt/escpos /opt/escpos
 COPY supervisord.conf /app/supervisord.conf
 RUN install -d -o 10001 -g 10001 -m 0700 /run/kps /var/log/kps
 
 ENV PATH="/opt/kps/bin:${PATH}" \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    ESCPOS_CAPABILITIES_PICKLE_DIR=/opt/escpos \
     KPS_RUN_DIR=/run/kps \
     RUN_DIR=/run/kps \
     LOG_DIR=/var/log/kps

@@ -191,8 +191,6 @@ class _Demo:
                 "INSTANCE_NAME": "demo",
                 "LOG_DIR": logs,
                 "RUN_DIR": self._folder / "run",
-                # Else python-escpos leaves its cache in the temporary folder.
-                "ESCPOS_CAPABILITIES_PICKLE_DIR": self._folder,
             },
             self._folder / "service.out",
         )

@@ -1,23 +1,16 @@
-"""Document -> ESC/POS bytes of one ticket: formats by python-escpos, text by our own code pages, pictures in strips."""
+"""Document -> ESC/POS bytes of one ticket: kept format commands, text by our own code pages, pictures in strips."""
 
 from __future__ import annotations
 
-import logging
-import os
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from kps.core.document import Align, Document, Line, Size, Unrenderable
 from kps.core.tickets import PaperFormat, Reason
+from kps.paper.commands import ALIGN, BOLD, CUT, INVERSE, SIZE, feed
 from kps.paper.layout import NativeLine, Picture, RasterLine, Sheet, lay_out
 from kps.paper.profiles import CodePage, Profile
 from kps.paper.raster import without_hidden_commands
-
-if TYPE_CHECKING:
-    from escpos.printer import Dummy
 
 _INITIALIZE: Final = b"\x1b@"
 _KANJI_OFF: Final = b"\x1c."
@@ -30,7 +23,6 @@ _STRIP_BYTES: Final = 72 * 128
 """Of a paper of 576 dots. A strip of a wider one has fewer rows, so that as many NULs complete it."""
 _EMPHASIZED, _TALL, _WIDE = 0x08, 0x10, 0x20
 """Bits of ESC ! n."""
-_CACHE_SETTING: Final = "ESCPOS_CAPABILITIES_PICKLE_DIR"
 
 
 def render(
@@ -55,7 +47,7 @@ def encode(sheet: Sheet, *, after_reset: bytes = b"") -> bytes:
     ink = _Ink(profile)
     out = bytearray(_INITIALIZE + (_KANJI_OFF if profile.kanji_off else b"") + after_reset)
     out += profile.beep if sheet.beep else b""
-    out += _feed(sheet.feed_before)
+    out += feed(sheet.feed_before)
     for row in sheet.rows:
         match row:
             case NativeLine(line):
@@ -63,12 +55,12 @@ def encode(sheet: Sheet, *, after_reset: bytes = b"") -> bytes:
             case RasterLine(line, picture):
                 out += ink.align(line)
                 out += b"".join(_strips(picture))
-    out += _feed(sheet.feed_lines) + (_cut() if sheet.cut else b"")
+    out += feed(sheet.feed_lines) + (CUT if sheet.cut else b"")
     return _without_real_time(bytes(out))
 
 
 def warm_up() -> None:
-    """Import python-escpos and fill the tables now, so that the first ticket does not wait for them (0.2 s)."""
+    """Read the profiles and fill the tables now, so that the first ticket does not wait for them (10 ms)."""
     render(Document((Line("–", Size.DOUBLE, bold=True),), feed_lines=1, cut=True), PaperFormat(48, 80))
 
 
@@ -91,7 +83,7 @@ class _Ink:
     def align(self, line: Line) -> bytes:
         """The command that brings the next text or picture to its side."""
         before, self._side = self._side, line.align
-        return _align(line.align) if line.align is not before else b""
+        return ALIGN[line.align] if line.align is not before else b""
 
     def encode(self, text: str) -> bytes:
         """Bytes of a text whose characters are all encodable: one page for the line if there is one."""
@@ -128,9 +120,9 @@ def _code(char: str, page: CodePage) -> int:
 def _look_change(before: Line, line: Line) -> bytes:
     return b"".join(
         (
-            _size(line.size) if line.size is not before.size else b"",
-            _bold(line.bold) if line.bold is not before.bold else b"",
-            _inverse(line.inverse) if line.inverse is not before.inverse else b"",
+            SIZE[line.size] if line.size is not before.size else b"",
+            BOLD[line.bold] if line.bold is not before.bold else b"",
+            INVERSE[line.inverse] if line.inverse is not before.inverse else b"",
         )
     )
 
@@ -159,108 +151,3 @@ def _without_real_time(ticket: bytes) -> bytes:
         if pattern in ticket:
             raise Unrenderable(Reason.UNRENDERABLE, f"the ticket would hold the real-time command {pattern.hex(' ')}")
     return ticket
-
-
-@cache
-def _size(size: Size) -> bytes:
-    command = _blank()
-    command.set(custom_size=True, width=size.width, height=size.height)
-    return _output(command)
-
-
-@cache
-def _bold(on: bool) -> bytes:
-    command = _blank()
-    command.set(bold=on)
-    return _output(command)
-
-
-@cache
-def _inverse(on: bool) -> bytes:
-    command = _blank()
-    command.set(invert=on)
-    return _output(command)
-
-
-@cache
-def _align(align: Align) -> bytes:
-    command = _blank()
-    command.set(align=align.value)
-    return _output(command)
-
-
-@cache
-def _feed(lines: int) -> bytes:
-    command = _blank()
-    if lines:
-        command.print_and_feed(lines)
-    return _output(command)
-
-
-@cache
-def _cut() -> bytes:
-    """Cut after feeding to the cutter: GS V 66 0, which needs no guess at how far that is."""
-    command = _blank()
-    command.cut(feed=False)
-    return _output(command)
-
-
-def _blank() -> Dummy:
-    return _dummy_class()(profile="default")
-
-
-def _output(command: Dummy) -> bytes:
-    return bytes(command.output)
-
-
-@cache
-def _dummy_class() -> type[Dummy]:
-    """python-escpos's byte collector, imported so that nothing of the import stays behind.
-
-    The import (3.1) makes a temporary folder that it never removes, and calls `logging.basicConfig()`. Its cache
-    of printer profiles may also be stale and read-only, which would fail the import: then it goes without.
-    """
-    with _unchanged_logging(), _private_temporary_folder() as folder:
-        try:
-            from escpos.printer import Dummy
-        except OSError:
-            with _cache_in(folder):
-                from escpos.printer import Dummy
-    collector: type[Dummy] = Dummy
-    return collector
-
-
-@contextmanager
-def _unchanged_logging() -> Iterator[None]:
-    root = logging.getLogger()
-    before = list(root.handlers)
-    try:
-        yield
-    finally:
-        for handler in [handler for handler in root.handlers if handler not in before]:
-            root.removeHandler(handler)
-            handler.close()
-
-
-@contextmanager
-def _private_temporary_folder() -> Iterator[str]:
-    before = tempfile.tempdir
-    with tempfile.TemporaryDirectory(prefix="kps-") as folder:
-        tempfile.tempdir = folder
-        try:
-            yield folder
-        finally:
-            tempfile.tempdir = before
-
-
-@contextmanager
-def _cache_in(folder: str) -> Iterator[None]:
-    before = os.environ.get(_CACHE_SETTING)
-    os.environ[_CACHE_SETTING] = folder
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_CACHE_SETTING]
-        else:
-            os.environ[_CACHE_SETTING] = before

@@ -76,10 +76,10 @@ def run(root: Path, shop: Shop) -> None:
     port = free_port()
     environment = {
         "PATH": "/opt/kps/bin:/usr/bin:/bin", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1",
-        "ESCPOS_CAPABILITIES_PICKLE_DIR": "/opt/escpos", "KPS_RUN_DIR": "/run/kps", "RUN_DIR": "/run/kps",
-        "LOG_DIR": "/var/log/kps", "DB_HOST": "127.0.0.1", "DB_PORT": str(shop.server.port), "DB_NAME": "pos",
-        "DB_USER": shop.server.user, "DB_PASSWORD": shop.server.password, "HEALTH_CHECK_HOST": "127.0.0.1",
-        "HEALTH_CHECK_PORT": str(port), "POS_WIDGET_PORT": "0",
+        "KPS_RUN_DIR": "/run/kps", "RUN_DIR": "/run/kps", "LOG_DIR": "/var/log/kps", "DB_HOST": "127.0.0.1",
+        "DB_PORT": str(shop.server.port), "DB_NAME": "pos", "DB_USER": shop.server.user,
+        "DB_PASSWORD": shop.server.password, "HEALTH_CHECK_HOST": "127.0.0.1", "HEALTH_CHECK_PORT": str(port),
+        "POS_WIDGET_PORT": "0",
     }  # fmt: skip
     chroot, nsenter, unshare = (str(shutil.which(tool)) for tool in ("chroot", "nsenter", "unshare"))
     command = [unshare, "--pid", "--fork", "--mount", f"--mount-proc={root}/proc", chroot, f"--userspec={USER}:{USER}"]
