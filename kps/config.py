@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from kps.core.proof import Abilities
 from kps.core.settings import DatabaseSettings, PrinterDownPolicy, Settings
@@ -96,10 +95,10 @@ Names = Annotated[frozenset[str] | str, BeforeValidator(_names)]
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 
 
-class Environment(BaseSettings):
+class Environment(BaseModel):
     """Every variable that KPS reads, with its default and limits."""
 
-    model_config = SettingsConfigDict(env_prefix="", case_sensitive=False, extra="ignore", env_ignore_empty=True)
+    model_config = ConfigDict(validate_default=True)
 
     db_host: str = Field("edge_db", min_length=1, description="host of the POS's PostgreSQL")
     db_port: int = Field(5432, ge=1, le=65535, description="its port")
@@ -175,18 +174,6 @@ class Environment(BaseSettings):
     void_slips: Annotated[frozenset[str] | str | None, BeforeValidator(_slip_stations)] = Field(
         "on", validate_default=True, description="on, off, or the stations (comma separated) that get such slips"
     )
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what `load` hands over counts: it has trimmed the values and left out the empty ones."""
-        return (init_settings,)
 
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import faulthandler
-import hashlib
 import json
 import logging
 import os
@@ -18,8 +17,6 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, BinaryIO, Literal
-
-from pythonjsonlogger.json import JsonFormatter
 
 FileFormat = Literal["text", "json"]
 
@@ -102,6 +99,9 @@ def slug(name: str) -> str:
     kept = kept.strip("-.").encode()[:90].decode("utf-8", "ignore")
     if kept and kept == name:
         return kept
+    # Rare, and 0.5 MB in each process: it links OpenSSL.
+    import hashlib
+
     mark = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:6]
     return f"{kept}-{mark}" if kept else mark
 
@@ -156,25 +156,29 @@ class _TextFormatter(logging.Formatter):
         return line + "".join("\n  " + part for part in _traceback(self, record).splitlines())
 
 
-class _JsonFormatter(JsonFormatter):
+class _JsonFormatter(logging.Formatter):
     """The same fields as one JSON object per line."""
 
     def __init__(self, identity: _Identity) -> None:
-        super().__init__(json_ensure_ascii=False, json_default=str)
+        super().__init__()
+        # Only where it is wanted: text is the default, and each process would pay for it.
+        from pythonjsonlogger.json import JsonFormatter
+
         self._identity = identity
+        self._line_of = JsonFormatter(json_ensure_ascii=False, json_default=str).serialize_log_record
 
     def format(self, record: logging.LogRecord) -> str:
         head = self._head(record)
         fields = head | _extra(record) | _error(record) | head
         if traceback := _traceback(self, record):
             fields["traceback"] = traceback
-        return self.serialize_log_record(fields)
+        return self._line_of(fields)
 
     def short(self, record: logging.LogRecord) -> str:
         """What remains of a record that is too long for stdout: still a whole JSON object."""
         fields = self._head(record) | {name: value for name, value in _extra(record).items() if name in FIRST_FIELDS}
         shortened = {name: value[:200] if isinstance(value, str) else value for name, value in fields.items()}
-        return self.serialize_log_record(shortened | {"cut": True})
+        return self._line_of(shortened | {"cut": True})
 
     def _head(self, record: logging.LogRecord) -> dict[str, Any]:
         who = self._identity

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import re
 import select
+import sys
 import time
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
+
+if "ssl" not in sys.modules:
+    # psycopg2 only looks whether Python's OpenSSL is there, 0.8 MB of each process; libpq brings and sets up its own.
+    sys.modules["ssl"] = None  # type: ignore[assignment]
+    import psycopg2
+
+    del sys.modules["ssl"]
 
 import psycopg2
 import psycopg2.extensions

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from gettext import GNUTranslations
 from io import BytesIO
 from pathlib import Path
 from typing import Final
-
-import polib
 
 SOURCE: Final = "en"
 """The language of the code: it needs no catalogue."""
@@ -42,5 +39,10 @@ def translator(language: str, folder: Path = FOLDER) -> Callable[[str], str]:
         raise UnknownLanguage(language, known)
     if name == SOURCE:
         return str
+    # A kitchen that reads English saves its processes the memory.
+    from gettext import GNUTranslations
+
+    import polib
+
     catalogue = polib.pofile(str(folder / f"{name}.po"), encoding="utf-8")
     return GNUTranslations(BytesIO(catalogue.to_binary())).gettext
