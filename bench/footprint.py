@@ -26,6 +26,7 @@ import psycopg2
 from bench.figures import Figure, Met, Report, Table, at_most
 from bench.report import show
 from bench.shop import Instance, Shop, open_shop, percentile
+from bench.start import compile_all
 from kps.demo.virtual_printer import VirtualPrinter
 
 IDLE_PRINTERS = 8
@@ -42,9 +43,11 @@ PRINTER_STEPS = {
     "a bare interpreter": "pass",
     "multiprocessing and psycopg2": "import multiprocessing.spawn, multiprocessing.connection, psycopg2",
     "kps.printer.loop": "import kps.supervisor.entries, kps.printer.loop",
-    "python-escpos and its profiles": "from kps.paper.escpos import warm_up; warm_up()",
+    "its printers' profiles": "from kps.paper.escpos import warm_up; warm_up()",
+    "Pillow and a drawn line": "from kps.core.document import Document, Line; from kps.core.tickets import PaperFormat;"
+    " from kps.paper.escpos import render; render(Document((Line('宫保鸡丁'),), 0, True), PaperFormat(48, 80))",
 }
-"""What a printer process loads before it is up, one after the other."""
+"""What a printer process loads, one after the other; the last when it must draw for the first time."""
 MB = 1024.0
 """Of the kernel's kB."""
 
@@ -249,6 +252,7 @@ class Memory:
 def measure(quick: bool) -> Report:
     """Idle with eight printers, then memory with twenty."""
     seconds = 10.0 if quick else 90.0
+    compile_all()
     with contextlib.ExitStack() as stack:
         shop = stack.enter_context(open_shop([f"p{number}" for number in range(IDLE_PRINTERS)]))
         loop = stack.enter_context(polling_loop(shop))

@@ -136,6 +136,11 @@ class Supervisor:
         """Something short that the main loop does each turn: watching the HTTP threads, say."""
         self._servants.append(turn)
 
+    @property
+    def all_up(self) -> bool:
+        """Whether there are printers, and every child is up: nothing waits for our processor time any more."""
+        return bool(self._printers) and all(child.state is State.UP for child in self._all())
+
     # -- the loop --------------------------------------------------------------------------------------------------
 
     def run(self, dead_owner: str = "") -> int:

@@ -13,15 +13,11 @@ from kps import logs
 from kps.config import EXIT_BAD_CONFIGURATION, BadConfiguration, load
 from kps.core.settings import Settings
 from kps.process.child import name_process
-from kps.process.clocks import monotonic
+from kps.supervisor.doors import Doors
 from kps.supervisor.generation import AlreadyRunning, RunDir, RunDirUnusable, sweep
 from kps.supervisor.loop import EXIT_STOPPED, Supervisor
-from kps.web.app import health_app, widget_app
-from kps.web.server import CannotListen, HttpServer
 
 EXIT_BUG = 1
-PORT_PATIENCE_S = 10.0
-"""A port that the last generation has not let go of yet may be free in a moment."""
 
 log = logging.getLogger("kps.supervisor")
 
@@ -62,29 +58,14 @@ def _serve(settings: Settings, handle: logs.LogHandle, stacks: Path | None) -> i
         return EXIT_BAD_CONFIGURATION
     supervisor = Supervisor(settings, run_dir, handle, stacks)
     supervisor.install_signals()
-    health = HttpServer(
-        health_app(supervisor.fresh_snapshot, token=settings.http_token),
-        settings.health_host,
-        settings.health_port,
-        "health",
-    )
-    bound = _bind_patiently(health, supervisor)
-    if bound is not None:
-        if bound:
-            log.critical("cannot start", extra={"cause": bound})
+    doors = Doors(settings, supervisor)
+    closed = doors.open()
+    if closed is not None:
+        if closed:
+            log.critical("cannot start", extra={"cause": closed})
         run_dir.leave()
-        return EXIT_BAD_CONFIGURATION if bound else EXIT_STOPPED
-    servers = [health]
-    if settings.widget_port:
-        widget = HttpServer(widget_app(supervisor.fresh_snapshot), settings.health_host, settings.widget_port, "widget")
-        try:
-            widget.bind()
-            servers.append(widget)
-        except CannotListen as taken:
-            log.warning("port taken", extra={"port": settings.widget_port, "cause": str(taken)})
-    for server in servers:
-        server.start()
-        supervisor.add_servant(_Watch(server))
+        return EXIT_BAD_CONFIGURATION if closed else EXIT_STOPPED
+    supervisor.add_servant(doors)
     log.info(
         "started", extra={"instance": settings.instance_name, "port": settings.health_port, "owner": supervisor.owner}
     )
@@ -92,41 +73,4 @@ def _serve(settings: Settings, handle: logs.LogHandle, stacks: Path | None) -> i
     try:
         return supervisor.run(left.owner if gone else "")
     finally:
-        for server in servers:
-            server.stop()
-
-
-def _bind_patiently(server: HttpServer, supervisor: Supervisor) -> str | None:
-    """None once bound; a sentence if the port stays taken; '' if we were told to stop meanwhile."""
-    end = monotonic() + PORT_PATIENCE_S
-    while True:
-        try:
-            server.bind()
-        except CannotListen as taken:
-            if monotonic() >= end:
-                return str(taken)
-        else:
-            return None
-        if supervisor.told_to_stop(within_s=0.25):
-            return ""
-
-
-class _Watch:
-    """Closes overdue HTTP connections, and starts a server again whose thread has ended."""
-
-    def __init__(self, server: HttpServer) -> None:
-        self._server = server
-        self._due = 0.0
-
-    def __call__(self) -> None:
-        if monotonic() < self._due:
-            return
-        self._due = monotonic() + 1.0
-        if not self._server.alive:
-            log.error("http server died", extra={"server": self._server.name})
-            with contextlib.suppress(CannotListen):
-                self._server.stop()
-                self._server.bind()
-                self._server.start()
-            return
-        self._server.sweep()
+        doors.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import socket
 import threading
@@ -14,18 +13,14 @@ from typing import TYPE_CHECKING, Any
 from waitress.server import create_server
 from waitress.wasyncore import close_all
 
+from kps.web.ports import CannotListen, PortTaken, listen
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
+__all__ = ["CannotListen", "HttpServer", "Limits", "PortTaken"]
+
 log = logging.getLogger(__name__)
-
-
-class CannotListen(Exception):
-    """The port cannot be opened: the address is not ours, or we have no right to it."""
-
-
-class PortTaken(CannotListen):
-    """Another program listens on this port; it may let go of it soon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +48,22 @@ class HttpServer:
     """
 
     def __init__(
-        self, app: WSGIApplication, host: str, port: int, name: str = "http", *, limits: Limits | None = None
+        self,
+        app: WSGIApplication,
+        host: str,
+        port: int,
+        name: str = "http",
+        *,
+        limits: Limits | None = None,
+        listener: socket.socket | None = None,
     ) -> None:
+        """`listener`: the port as somebody has opened it already; the server's own from the first `bind` on."""
         self._app = app
         self._host = host
         self._wanted_port = port
         self.name = name
         self._limits = limits or Limits()
+        self._listener = listener
         self._server: Any = None
         self._thread: threading.Thread | None = None
 
@@ -75,7 +79,7 @@ class HttpServer:
 
     def bind(self) -> None:
         """Open the port. Raises PortTaken if somebody else has it, CannotListen for every other cause."""
-        listener = self._listen()
+        listener, self._listener = self._listener or listen(self._host, self._wanted_port), None
         self._server = create_server(
             self._app,
             sockets=[listener],
@@ -124,16 +128,6 @@ class HttpServer:
         server.task_dispatcher.shutdown(timeout=2)
         close_all(held, ignore_all=True)
         self._thread = None
-
-    def _listen(self) -> socket.socket:
-        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        try:
-            return socket.create_server(
-                (self._host, self._wanted_port), family=family, backlog=128, dualstack_ipv6=self._host == "::"
-            )
-        except OSError as error:
-            kind = PortTaken if error.errno == errno.EADDRINUSE else CannotListen
-            raise kind(f"cannot listen on {self._host}:{self._wanted_port}: {error.strerror}") from error
 
     def _overdue(self) -> Iterator[Any]:
         now = time.time()  # waitress stamps its channels with the wall clock
