@@ -2,14 +2,13 @@
 
     .venv/bin/python -m bench [--quick] [MODULE ...]
 
-Each benchmark runs in a process of its own: none inherits another's memory, and one that fails stops no other.
+Each benchmark runs in a process of its own: none inherits another's memory, and one that fails stops no other. The
+quick run is one process, because most of a minute would be gone with starting shops: bench.quick says what it shares.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
-import os
 import pickle
 import signal
 import subprocess
@@ -20,8 +19,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from bench.figures import Report
-from bench.report import Failed, line, machine, write
+from bench.beside import end, last_words
+from bench.figures import Failed, Findings, Report
+from bench.others import Others
+from bench.report import lines, machine, missing, notes_of, write
+from bench.shop import ending_with_us
 
 SECTIONS = {
     "latency": "At once",
@@ -30,17 +32,19 @@ SECTIONS = {
     "real_speed": "At the printers' own speed",
     "many": "Many printers",
     "faults": "Faults",
-    "start": "Start and takeover",
+    "start": "Start",
     "footprint": "Footprint",
     "growth": "How cost grows",
 }
-"""The modules that measure, in the order of a run, with their titles on the page."""
+"""The modules that measure, with their titles, in the order of the page."""
+FULL_RUN = ("latency", "burst", "paper", "real_speed", "many", "footprint", "start", "growth")
+"""The processes of a full run. The faults are measured beside the idle service of `footprint`."""
 DOCS = Path(__file__).parent.parent / "docs"
 CAPACITY = Path(__file__).with_name("capacity.md")
-QUICK_LIMIT_S, FULL_LIMIT_S = 60.0, 400.0
-"""What a single benchmark may take."""
-END_LIMIT_S = 45.0
-"""For an interrupted one to end what it has started."""
+NOTES = Path(__file__).with_name("notes.md")
+QUICK_LIMIT_S, FULL_LIMIT_S = 150.0, 400.0
+"""What one process may take."""
+LOOK_EVERY_S = 0.1
 
 
 class Interrupted(Exception):
@@ -50,26 +54,27 @@ class Interrupted(Exception):
 def main(arguments: Sequence[str]) -> int:
     """The command line; 0 = every benchmark came to its end, whether its goals are met or not."""
     chosen = _parse(arguments)
-    if chosen.alone:
-        return _measure_alone(chosen.modules[0], chosen.quick, Path(chosen.alone))
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)
+    notes = notes_of(NOTES.read_text("utf-8"))
     print(f"{machine()}{', quick' if chosen.quick else ''}", flush=True)
     found: dict[str, Report | Failed] = {}
-    taken: list[str] = []
-    begin = time.monotonic()
+    begin, others, taken = time.monotonic(), Others(), list[str]()
     try:
-        for module in chosen.modules or SECTIONS:
+        for unit in chosen.modules or (["quick"] if chosen.quick else FULL_RUN):
             begun = time.monotonic()
-            found[module] = _measure(module, chosen.quick)
-            _tell(module, found[module])
-            taken.append(f"{module} {time.monotonic() - begun:.0f}")
+            for module, report in _measure(unit, chosen):
+                found[module] = report
+                _tell(module, report)
+            taken.append(f"{unit} {time.monotonic() - begun:.0f}")
     except Interrupted:
         print("interrupted")
         return 130
-    print(f"{time.monotonic() - begin:.0f} s: {', '.join(taken)}")
+    if not chosen.modules and (gaps := missing(found)):
+        print(lines(gaps))
+    print(f"{time.monotonic() - begin:.0f} s{'' if chosen.quick else ': ' + ', '.join(taken)}; {others.words()}")
     if not chosen.quick and not chosen.modules:
-        write(DOCS, found, SECTIONS, CAPACITY.read_text("utf-8"))
+        write(DOCS, found, SECTIONS, notes, CAPACITY.read_text("utf-8"), others.words())
         print(f"written: {DOCS / 'benchmarks.md'}")
     return int(any(isinstance(one, Failed) for one in found.values()))
 
@@ -77,7 +82,6 @@ def main(arguments: Sequence[str]) -> int:
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer samples, under a minute in all; writes no page")
-    parser.add_argument("--alone", default="", help=argparse.SUPPRESS)
     parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"only these of {', '.join(SECTIONS)}")
     chosen = parser.parse_args(arguments)
     unknown = set(chosen.modules) - set(SECTIONS)
@@ -93,51 +97,47 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _tell(module: str, found: Report | Failed) -> None:
     if isinstance(found, Failed):
         print(f"short {module}: did not end well: {found.why}", flush=True)
-        return
-    for figure in found.figures:
-        print(line(figure), flush=True)
+    elif found.figures:
+        print(lines(found.figures), flush=True)
 
 
 # A benchmark in a process of its own.
 
 
-def _measure(module: str, quick: bool) -> Report | Failed:
-    """Run one; its last words are the reason if it fails. Raises Interrupted once it has ended."""
+def _measure(unit: str, chosen: argparse.Namespace) -> Findings:
+    """Run one, and say what it finds as it finds it. Raises Interrupted once it has ended."""
+    limit_s = QUICK_LIMIT_S if chosen.quick else FULL_LIMIT_S
+    options = ["--quick"] * chosen.quick + ["--only"] * bool(chosen.modules)
     with tempfile.TemporaryDirectory(prefix="kps-bench-report-") as folder:
-        place, said = Path(folder) / "report", Path(folder) / "said"
-        command = [sys.executable, "-m", "bench", "--alone", str(place), *(["--quick"] * quick), module]
+        places, said = Path(folder) / "found", Path(folder) / "said"
+        places.mkdir()
+        command = [*ending_with_us(), sys.executable, "-m", "bench.alone", str(places), unit, *options]
         with said.open("wb") as out:
             process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
-            try:
-                process.wait(QUICK_LIMIT_S if quick else FULL_LIMIT_S)
-            except subprocess.TimeoutExpired:
-                _end(process)
-                return Failed(f"not done after {QUICK_LIMIT_S if quick else FULL_LIMIT_S:g} s")
-            except Interrupted:
-                _end(process)
-                raise
-        if process.returncode != 0:
-            words = said.read_text("utf-8", "replace").strip().splitlines()
-            sys.stderr.write("".join(f"  | {word}\n" for word in words[-25:]))
-            return Failed(words[-1] if words else f"exit code {process.returncode}")
-        report: Report = pickle.loads(place.read_bytes())
-        return report
+        try:
+            yield from _as_they_come(process, places, time.monotonic() + limit_s)
+        finally:
+            late = process.poll() is None
+            if late:
+                end(process)
+        if late:
+            yield unit, Failed(f"not done after {limit_s:g} s")
+        elif process.returncode:
+            yield unit, Failed(last_words(said, process.returncode))
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Let it end what it has started, as Ctrl-C would; if it does not, the kernel does."""
-    process.send_signal(signal.SIGINT)
-    try:
-        process.wait(END_LIMIT_S)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _measure_alone(module: str, quick: bool, place: Path) -> int:
-    report = importlib.import_module(f"bench.{module}").measure(quick)
-    place.write_bytes(pickle.dumps(report))
-    return 0
+def _as_they_come(process: subprocess.Popen[bytes], places: Path, until: float) -> Findings:
+    """What it writes, until it has ended or it is too late."""
+    told = 0
+    while True:
+        ended = process.poll() is not None
+        for place in sorted(places.glob("*.found"))[told:]:
+            told += 1
+            finding: tuple[str, Report | Failed] = pickle.loads(place.read_bytes())
+            yield finding
+        if ended or time.monotonic() > until:
+            return
+        time.sleep(LOOK_EVERY_S)
 
 
 if __name__ == "__main__":

@@ -15,29 +15,39 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import psycopg2
 
 from bench import cups
 from bench.ceiling import STATIONS, asked_rate, plain_rate, wait_cut
-from bench.figures import Figure, Met, Report, Table, at_least
+from bench.figures import Figure, Met, Report, Table, at_least, told
+from bench.goals import Goal
 from bench.latency import usual_design
 from bench.rig import Printers, Seen, add_printers, order_sql, pattern, proven, unfinished, unproven, used
 from bench.shop import Shop, open_shop, percentile, service, wait_until
 
-TICKETS = 1000
-TICKETS_QUICK = 200
-PEERS_QUICK = 80
-"""For CUPS and for the loop, which are slow; enough for a rate."""
-BURSTS = 3
-SLOW_TICKETS = 12
-"""For the loop that rests between tickets: more would only take longer."""
 LIMIT_S = 120.0
 LOOK_EVERY_S = 0.05
 STRETCH = 400
-WHAT = "burst over 4 printers, each ticket proven and settled"
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How many papers: of a burst of KPS, how many bursts, of CUPS, one at a time of CUPS, of each loop."""
+
+    tickets: int
+    bursts: int
+    cups: int
+    cups_alone: int
+    fast_loop: int
+    slow_loop: int
+    """The loop that rests between tickets: more would only take longer."""
+
+
+FULL = Size(1000, 3, 1000, 200, 1000, 12)
+QUICK = Size(200, 1, 80, 0, 0, 0)
 
 
 class NotProven(Exception):
@@ -67,29 +77,36 @@ class Peers:
     asked: float
     cups: float | None
     cups_missing: str
+    """Why not, in words."""
     cups_first_byte_ms: tuple[float, ...]
-    fast_loop: float
+    fast_loop: float | None
     slow_loop: float | None
 
 
 def measure(quick: bool) -> Report:
     """KPS first, then the peers, each alone on the machine."""
-    count = TICKETS_QUICK if quick else TICKETS
+    size = QUICK if quick else FULL
     with open_shop([]) as shop, Printers(STATIONS, processes=len(STATIONS)) as printers:
         add_printers(shop, printers, STATIONS)
         with service(shop, len(STATIONS), PROOF_LEVELS=proven(STATIONS)):
-            bursts = []
-            for _ in range(1 + (1 if quick else BURSTS)):
-                bursts.append(_burst(shop, printers, count))
-                # The tables are empty at first, and the plans made then would be a new shop's of its first minute.
-                _settle_down(shop)
-            del bursts[0]
-        peers = _peers(shop, printers, _papers(bursts[-1].seen), quick)
-    return _report(sorted(bursts, key=lambda burst: burst.rate), peers, count)
+            bursts = measure_ours(shop, printers, size)
+        peers = measure_peers(shop, printers, bursts[-1], size)
+    return report(bursts, peers, size)
+
+
+def measure_ours(shop: Shop, printers: Printers, size: Size) -> list[Burst]:
+    """KPS at work, the first time not counted. Raises NotProven."""
+    bursts = []
+    for _ in range(1 + size.bursts):
+        bursts.append(_burst(shop, printers, size.tickets))
+        # The tables are empty at first, and the plans made then would be a new shop's of its first minute.
+        _settle_down(shop)
+    return bursts[1:]
 
 
 def _burst(shop: Shop, printers: Printers, count: int) -> Burst:
     """KPS at work. Raises NotProven."""
+    printers.take()
     before, printers_before = used(shop), printers.cpu_s()
     first, committed = _commit(shop, count)
     wait_until(lambda: unfinished(shop) == 0, LIMIT_S, "the burst is settled", every_s=LOOK_EVERY_S)
@@ -142,26 +159,29 @@ def _papers(seen: Sequence[Seen]) -> dict[str, list[bytes]]:
     return dict(found)
 
 
-def _peers(shop: Shop, printers: Printers, papers: Mapping[str, Sequence[bytes]], quick: bool) -> Peers:
-    count = PEERS_QUICK if quick else sum(map(len, papers.values()))
-    fewer = {name: own[: count // len(papers)] for name, own in papers.items()}
+def measure_peers(shop: Shop, printers: Printers, ours: Burst, size: Size) -> Peers:
+    """The others with the same papers, one after the other; the service must be down."""
+    papers = _papers(ours.seen)
     plain, asked = plain_rate(printers, papers), asked_rate(printers, papers)
     spooled: float | None = None
     missing, first_byte = "", list[float]()
     try:
-        with cups.cups(printers) as spooler:
-            spooled = cups.rate(spooler, printers, fewer)
-            few = papers[STATIONS[0]][: 20 if quick else 200]
-            first_byte = cups.one_by_one(spooler, printers, STATIONS[0], few)
+        with cups.cups(printers, STATIONS) as spooler:
+            spooled = cups.rate(
+                spooler, printers, {name: own[: size.cups // len(papers)] for name, own in papers.items()}
+            )
+            first_byte = cups.one_by_one(spooler, printers, STATIONS[0], papers[STATIONS[0]][: size.cups_alone])
     except cups.CupsMissing as why:
         missing = str(why)
-    fast = _loop_rate(shop, printers, count, every_s=0.1, pause_s=0.0)
-    slow = None if quick else _loop_rate(shop, printers, SLOW_TICKETS, every_s=2.0, pause_s=0.5)
+    fast = _loop_rate(shop, printers, size.fast_loop, every_s=0.1, pause_s=0.0)
+    slow = _loop_rate(shop, printers, size.slow_loop, every_s=2.0, pause_s=0.5)
     return Peers(plain, asked, spooled, missing, tuple(first_byte), fast, slow)
 
 
-def _loop_rate(shop: Shop, printers: Printers, count: int, every_s: float, pause_s: float) -> float:
-    """Tickets a second of the usual design, from the commit to the last one's mark."""
+def _loop_rate(shop: Shop, printers: Printers, count: int, every_s: float, pause_s: float) -> float | None:
+    """Tickets a second of the usual design, from the commit to the last one's mark; None if no ticket is wanted."""
+    if not count:
+        return None
     printers.take()
     with usual_design(shop.server, "pos", every_s, pause_s):
         first, committed = _commit(shop, count)
@@ -173,34 +193,34 @@ def _loop_rate(shop: Shop, printers: Printers, count: int, every_s: float, pause
     return count / float(last[0]["at"] - committed)
 
 
-def _report(bursts: Sequence[Burst], peers: Peers, count: int) -> Report:
+def report(bursts: Sequence[Burst], peers: Peers, size: Size) -> Report:
+    """The figures of the middle burst, and a table with the peers."""
+    bursts = sorted(bursts, key=lambda burst: burst.rate)
     ours = bursts[len(bursts) // 2]
-    samples = count * len(bursts)
+    samples = size.tickets * len(bursts)
     spent = ours.service_ms + ours.database_ms + ours.printers_ms
     cores = len(os.sched_getaffinity(0))
     where = (
-        f"processor time for a ticket: service {ours.service_ms:.1f} ms, database {ours.database_ms:.1f} ms,"
-        f" printers {ours.printers_ms:.1f} ms: {cores} cores have that for {cores * 1000 / spent:.0f} tickets/s;"
-        f" the stretch goal is {STRETCH}"
+        f"{size.tickets} tickets; processor time for each: service {ours.service_ms:.1f} ms, database"
+        f" {ours.database_ms:.1f} ms, printers {ours.printers_ms:.1f} ms: {cores} cores have that for"
+        f" {cores * 1000 / spent:.0f} tickets/s; the stretch goal is {STRETCH}"
     )
-    rate = at_least(f"{WHAT} ({count} tickets)", ">= 250 tickets/s", ours.rate, 250.0, "tickets/s", samples, where)
-    ceiling = ours.rate / peers.plain
+    ceiling = f"{ours.rate / peers.plain:.2f} x"
     figures = (
-        replace(rate, figure=f"{ours.rate:.0f} tickets/s; {ceiling:.2f} x (d)"),
+        at_least(Goal.BURST, ours.rate, 250.0, "tickets/s", samples, where, f"{ceiling} (d)"),
         _against_cups(ours, peers, samples),
-        Figure(
-            "burst against the ceiling (d), python-escpos without database or proof", "", f"{ceiling:.2f} x", Met.NONE,
-            samples, f"{ours.rate / peers.asked:.2f} x what the printers do if each paper is asked for",
+        told(
+            Goal.BURST_AGAINST_CEILING, ceiling, Met.NONE, samples,
+            f"{ours.rate / peers.asked:.2f} x what the printers do if each paper is asked for",
         ),
     )  # fmt: skip
     return Report(figures, (_table(bursts, peers),))
 
 
 def _against_cups(ours: Burst, peers: Peers, samples: int) -> Figure:
-    what, goal = "burst against CUPS raw queues (c)", ">= 2 x"
     if peers.cups is None:
-        return Figure(what, goal, "not measured", Met.NONE, 0, peers.cups_missing)
-    return at_least(what, goal, ours.rate / peers.cups, 2.0, "x", samples)
+        return told(Goal.BURST_AGAINST_CUPS, f"not measured: {peers.cups_missing}", Met.NONE)
+    return at_least(Goal.BURST_AGAINST_CUPS, ours.rate / peers.cups, 2.0, "x", samples)
 
 
 def _table(bursts: Sequence[Burst], peers: Peers) -> Table:

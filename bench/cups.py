@@ -24,7 +24,7 @@ from pathlib import Path
 
 from bench.ceiling import STATIONS, ordinary, wait_cut
 from bench.rig import Printers
-from bench.shop import percentile, wait_until
+from bench.shop import ending_with_us, percentile, wait_until
 
 SYSTEM_PATH = f"/usr/sbin:/usr/bin:/sbin:/bin:{os.defpath}"
 BACKEND = Path("/usr/lib/cups/backend/socket")
@@ -96,8 +96,8 @@ class Cups:
 
 
 @contextlib.contextmanager
-def cups(printers: Printers) -> Iterator[Cups]:
-    """A cupsd with its queues. Raises CupsMissing."""
+def cups(printers: Printers, names: Sequence[str]) -> Iterator[Cups]:
+    """A cupsd with a queue for each of these printers. Raises CupsMissing."""
     program = _find("cupsd")
     _find("lpadmin")
     _find("lp")
@@ -107,27 +107,20 @@ def cups(printers: Printers) -> Iterator[Cups]:
         folder, port = Path(name), _free_port()
         _write_settings(folder, port)
         with _scheduler(program, folder, port):
-            for printer, (host, its_port) in printers.addresses.items():
+            for printer in names:
+                host, its_port = printers.addresses[printer]
                 uri = f"socket://{host}:{its_port}/?waiteof=false&snmp=false"
                 _run(
-                    "lpadmin",
-                    "-h",
-                    f"127.0.0.1:{port}",
-                    "-p",
-                    printer,
-                    "-v",
-                    uri,
-                    "-E",
-                    "-o",
-                    "printer-is-shared=false",
-                )
+                    "lpadmin", "-h", f"127.0.0.1:{port}", "-p", printer, "-v", uri, "-E",
+                    "-o", "printer-is-shared=false",
+                )  # fmt: skip
             yield Cups(port, folder)
 
 
 def _find(program: str) -> str:
     found = shutil.which(program, path=SYSTEM_PATH)
     if found is None:
-        raise CupsMissing(f"{program} is not installed (Debian: apt install cups)")
+        raise CupsMissing(f"{program} is not installed (Debian: apt install cups cups-client)")
     return found
 
 
@@ -147,7 +140,15 @@ def _write_settings(folder: Path, port: int) -> None:
 
 @contextlib.contextmanager
 def _scheduler(program: str, folder: Path, port: int) -> Iterator[None]:
-    command = [program, "-c", str(folder / "cupsd.conf"), "-s", str(folder / "cups-files.conf"), "-f"]
+    command = [
+        *ending_with_us(),
+        program,
+        "-c",
+        str(folder / "cupsd.conf"),
+        "-s",
+        str(folder / "cups-files.conf"),
+        "-f",
+    ]
     with (folder / "cupsd.out").open("wb") as out:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
     try:
@@ -214,7 +215,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--papers", type=int, default=200)
     papers = ordinary(parser.parse_args().papers)
-    with Printers(STATIONS, processes=len(STATIONS)) as printers, cups(printers) as spooler:
+    with Printers(STATIONS, processes=len(STATIONS)) as printers, cups(printers, STATIONS) as spooler:
         print(f"CUPS, raw queues    {rate(spooler, printers, papers):7.0f} papers/s")
         alone = one_by_one(spooler, printers, STATIONS[0], papers[STATIONS[0]])
         print(f"lp to first byte    {percentile(alone, 0.5):7.1f} ms p50 {percentile(alone, 0.99):7.1f} ms p99")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+
+from bench.goals import Goal
 
 
 class Met(Enum):
@@ -27,7 +30,7 @@ class Figure:
     met: Met
     samples: int = 0
     note: str = ""
-    """Where the time goes, and what was tried, if the goal is missed."""
+    """What stands behind the figure: where the time goes, its parts, what is different in the quick run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +52,38 @@ class Report:
     tables: tuple[Table, ...] = ()
 
 
-def at_most(what: str, goal: str, value: float, limit: float, unit: str, samples: int, note: str = "") -> Figure:
-    """A figure that must not be above its limit."""
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A benchmark that came to no end; `why` is its last line."""
+
+    why: str
+
+
+Findings = Iterator[tuple[str, Report | Failed]]
+"""What a run finds, piece by piece: the benchmark's name and its report."""
+
+
+def told(goal: Goal, figure: str, met: Met, samples: int = 0, note: str = "") -> Figure:
+    """A figure in words of its own."""
+    return Figure(goal.what, goal.words, figure, met, samples, note)
+
+
+def at_most(
+    goal: Goal, value: float, limit: float, unit: str, samples: int, note: str = "", beside: str = ""
+) -> Figure:
+    """A figure that must not be above its limit; `beside` is what the peers do."""
     met = Met.OK if value <= limit else Met.SHORT
-    return Figure(what, goal, f"{value:.3g} {unit}", met, samples, note)
+    return told(goal, _in_words(value, unit, beside), met, samples, note)
 
 
-def at_least(what: str, goal: str, value: float, limit: float, unit: str, samples: int, note: str = "") -> Figure:
-    """A figure that must not be below its limit."""
+def at_least(
+    goal: Goal, value: float, limit: float, unit: str, samples: int, note: str = "", beside: str = ""
+) -> Figure:
+    """A figure that must not be below its limit; `beside` is what the peers do."""
     met = Met.OK if value >= limit else Met.SHORT
-    return Figure(what, goal, f"{value:.3g} {unit}", met, samples, note)
+    return told(goal, _in_words(value, unit, beside), met, samples, note)
+
+
+def _in_words(value: float, unit: str, beside: str) -> str:
+    number = f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{number} {unit}" + (f"; {beside}" if beside else "")

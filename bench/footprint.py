@@ -1,6 +1,6 @@
 """What KPS takes while nothing happens: processor, statements, memory and its growth, for 8 printers and for 20.
 
-    .venv/bin/python -m bench.footprint [--quick]
+    .venv/bin/python -m bench.footprint [--quick] [--minutes 10]
 
 Processor time is that of every thread of the family (/proc/PID/task/*/schedstat, nanoseconds). Statements are the lines
 that the server writes with log_statement = 'all', BEGIN and COMMIT among them; transactions are the difference of
@@ -20,12 +20,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 
-from bench.figures import Figure, Met, Report, Table, at_most
+from bench.beside import Faults
+from bench.figures import Figure, Findings, Met, Report, Table, at_most, told
+from bench.goals import Goal
 from bench.report import show
-from bench.shop import Instance, Shop, open_shop, percentile
+from bench.rig import unfinished
+from bench.shop import Instance, Shop, open_shop, percentile, wait_until
 from bench.start import compile_all
 from kps.demo.virtual_printer import VirtualPrinter
 
@@ -33,7 +37,7 @@ IDLE_PRINTERS = 8
 MANY_PRINTERS = 20
 DRAWN = ("宫保鸡丁", "ผัดกะเพราหมู", "김치찌개", "شاي بالنعناع")
 """Names that no code page has: the printer's process loads fonts and draws."""
-SETTLE_S = 3.0
+SETTLE_S = 2.0
 """After the last ticket, before the idle time begins."""
 LOOK_EVERY_S = 1.0
 TELLING_S = 60.0
@@ -144,7 +148,14 @@ def statements_logged(shop: Shop) -> Iterator[StatementLog]:
             cursor.execute("ALTER SYSTEM SET log_statement = 'all'")
             cursor.execute("ALTER SYSTEM SET log_line_prefix = '[%d] '")
             cursor.execute("SELECT pg_reload_conf()")
-    yield StatementLog(shop)
+    try:
+        yield StatementLog(shop)
+    finally:
+        with contextlib.closing(psycopg2.connect(shop.server.dsn())) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute("ALTER SYSTEM RESET log_statement")
+                cursor.execute("SELECT pg_reload_conf()")
 
 
 def transactions(shop: Shop, database: str) -> int:
@@ -155,13 +166,12 @@ def transactions(shop: Shop, database: str) -> int:
         return int(row[0])
 
 
-def idle(shop: Shop, log: StatementLog, families: dict[str, Instance], seconds: float) -> dict[str, Idle]:
-    """Nothing happens for so long: what each family, by its database's name, takes meanwhile."""
+def idle(shop: Shop, log: StatementLog, families: dict[str, Instance], still: Callable[[], bool]) -> dict[str, Idle]:
+    """Nothing happens as long as `still` says: what each family, by its database's name, takes meanwhile."""
     log.begin()
-    began = time.monotonic()
     before = {name: transactions(shop, name) for name in families}
     looks: dict[str, list[Look]] = {name: [look(family)] for name, family in families.items()}
-    while time.monotonic() - began < seconds:
+    while still():
         time.sleep(LOOK_EVERY_S)
         for name, family in families.items():
             looks[name].append(look(family))
@@ -209,19 +219,16 @@ def pss_mb(instance: Instance) -> float:
 
 
 def print_everywhere(shop: Shop, dishes: Sequence[str] = ("Nasi Goreng",)) -> None:
-    """A ticket with these dishes through every printer."""
-    known = {station: len(printer.papers) for station, printer in shop.printers.items()}
-    for station in shop.printers:
-        shop.pos.ticket(station, [(dish, 1) for dish in dishes], table="7")
-    for station, printer in shop.printers.items():
-        printer.wait_paper(known[station] + 1, 30.0)
+    """A ticket with these dishes through every printer; each is the only one of its station."""
+    for row in shop.pos.rows("SELECT station_code FROM kitchen_stationprinter ORDER BY id"):
+        shop.pos.ticket(row["station_code"], [(dish, 1) for dish in dishes], table="7")
+    wait_until(lambda: unfinished(shop) == 0, 60.0, "every ticket is printed", every_s=0.02)
 
 
-def more_printers(shop: Shop, stack: contextlib.ExitStack, count: int) -> None:
-    """Printers up to this many; the running service finds them."""
-    for number in range(len(shop.printers), count):
-        name = f"p{number}"
-        shop.printers[name] = printer = stack.enter_context(VirtualPrinter(name=name))
+def more_printers(shop: Shop, stack: contextlib.ExitStack, names: Sequence[str], **device: Any) -> None:
+    """Further printers; the running service finds them. `device` is what VirtualPrinter takes."""
+    for name in names:
+        shop.printers[name] = printer = stack.enter_context(VirtualPrinter(name=name, **device))
         shop.pos.add_printer(printer.host, printer.port, name, 1, name, timeout_seconds=5)
 
 
@@ -251,40 +258,82 @@ class Memory:
 
 def measure(quick: bool) -> Report:
     """Idle with eight printers, then memory with twenty."""
-    seconds = 10.0 if quick else 90.0
+    return measure_while(_for(10.0 if quick else 90.0))
+
+
+def findings() -> Findings:
+    """The same; it idles as long as the faults take, which are measured beside it."""
+    with Faults(quick=False, take_overs=True) as faults:
+        faults.wait_open()
+        yield "footprint", measure_while(faults.running, faults.begin)
+        yield "faults", faults.report()
+
+
+def _for(seconds: float) -> Callable[[], bool]:
+    """Whether it is not yet so long since the first call."""
+    ends: list[float] = []
+
+    def still() -> bool:
+        ends[:] = ends or [time.monotonic() + seconds]
+        return time.monotonic() < ends[0]
+
+    return still
+
+
+def measure_while(still: Callable[[], bool], begin: Callable[[], None] | None = None) -> Report:
+    """On a shop of its own, idle as long as `still` says; `begin` is called before that."""
     compile_all()
     with contextlib.ExitStack() as stack:
         shop = stack.enter_context(open_shop([f"p{number}" for number in range(IDLE_PRINTERS)]))
         loop = stack.enter_context(polling_loop(shop))
         instance = stack.enter_context(Instance(shop))
         instance.wait_ready(IDLE_PRINTERS)
-        fresh = pss_mb(instance)
-        print_everywhere(shop)
-        printed = pss_mb(instance)
-        shop.pos.close()
-        log = stack.enter_context(statements_logged(shop))
+        more = [f"p{number}" for number in range(IDLE_PRINTERS, MANY_PRINTERS)]
+        return measure_on(shop, instance, loop, still, begin, lambda: more_printers(shop, stack, more))
+
+
+def measure_on(
+    shop: Shop,
+    instance: Instance,
+    loop: Instance,
+    still: Callable[[], bool],
+    begin: Callable[[], None] | None,
+    grow: Callable[[], None],
+    steps_too: bool = True,
+) -> Report:
+    """The same on a service that is ready, beside a loop; `grow` adds printers up to MANY_PRINTERS.
+
+    `steps_too`: also what a printer process loads, which no goal asks for.
+    """
+    fresh = pss_mb(instance)
+    print_everywhere(shop)
+    printed = pss_mb(instance)
+    shop.pos.close()
+    with statements_logged(shop) as log:
+        if begin is not None:
+            begin()
         time.sleep(SETTLE_S)
         cpu = by_process(instance, lambda pid: cpu_seconds([pid]))
-        quiet = idle(shop, log, {"pos": instance, "peer": loop}, seconds)
+        quiet = idle(shop, log, {"pos": instance, "peer": loop}, still)
         cpu_after = by_process(instance, lambda pid: cpu_seconds([pid]))
         asked = log.lines("pos")
-        shares = {kind: (sum(cpu_after[kind]) - sum(cpu[kind])) / seconds for kind in cpu}
-        print_everywhere(shop, DRAWN)
-        drawn = pss_mb(instance)
-        by_kind = by_process(instance, lambda pid: memory_kb(pid) / MB)
-        peer_mb = pss_mb(loop)
-        more_printers(shop, stack, MANY_PRINTERS)
-        instance.wait_ready(MANY_PRINTERS)
-        many = pss_mb(instance)
-        print_everywhere(shop)
-        many_printed = pss_mb(instance)
-        print_everywhere(shop, DRAWN)
-        memory = Memory(fresh, printed, drawn, many, many_printed, pss_mb(instance))
-    steps = printer_steps()
+    shares = {kind: (sum(cpu_after[kind]) - sum(cpu[kind])) / quiet["pos"].seconds for kind in cpu}
+    print_everywhere(shop, DRAWN)
+    drawn = pss_mb(instance)
+    by_kind = by_process(instance, lambda pid: memory_kb(pid) / MB)
+    peer_mb = pss_mb(loop)
+    grow()
+    instance.wait_ready(MANY_PRINTERS)
+    many = pss_mb(instance)
+    print_everywhere(shop)
+    many_printed = pss_mb(instance)
+    print_everywhere(shop, DRAWN)
+    memory = Memory(fresh, printed, drawn, many, many_printed, pss_mb(instance))
+    steps = printer_steps() if steps_too else {}
     figures = [*_idle_figures(quiet["pos"], quiet["peer"], shares), *_memory_figures(memory, peer_mb, by_kind, steps)]
-    return Report(
-        tuple(figures), (_statement_table(asked, seconds), _memory_table(memory, by_kind), _steps_table(steps))
-    )
+    statements = _statement_table(asked, quiet["pos"].seconds)
+    more = (_steps_table(steps),) if steps else ()
+    return Report(tuple(figures), (statements, _memory_table(memory, by_kind), *more))
 
 
 def _idle_figures(ours: Idle, peer: Idle, shares: dict[str, float]) -> list[Figure]:
@@ -294,14 +343,14 @@ def _idle_figures(ours: Idle, peer: Idle, shares: dict[str, float]) -> list[Figu
     if ours.seconds < TELLING_S:
         grows = Met.NONE
     return [
-        at_most("idle, 8 printers: share of one core", "<= 1 %", ours.core_share * 100, 1.0, "%", looks,
-                f"{cpu_note}; a loop that polls each 2 s: {peer.core_share * 100:.2f} %"),
-        at_most("idle, 8 printers: statements", "<= 4/s", ours.statements, 4.0, "/s", looks,
+        at_most(Goal.IDLE_CPU, ours.core_share * 100, 1.0, "%", looks, cpu_note,
+                f"a loop that polls each 2 s: {peer.core_share * 100:.2f} %"),
+        at_most(Goal.IDLE_STATEMENTS, ours.statements, 4.0, "/s", looks,
                 f"by the server's log over {ours.seconds:.0f} s, BEGIN and COMMIT among them; {ours.transactions:.2f}"
-                f" transactions/s; a loop that polls each 2 s: {peer.statements:.2f}/s"),
-        Figure("idle, 8 printers: growth of memory in an hour", "none",
-               f"{ours.growth_mb_h:+.1f} MB +- {2 * ours.growth_error_mb_h:.1f}", grows, looks,
-               f"slope of {ours.seconds:.0f} s, twice its standard error; {ours.grown_kb:+d} kB in that time"),
+                " transactions/s", f"a loop that polls each 2 s: {peer.statements:.2f}/s"),
+        told(Goal.IDLE_GROWTH, f"{ours.growth_mb_h:+.1f} MB +- {2 * ours.growth_error_mb_h:.1f}", grows, looks,
+             f"slope of {ours.seconds:.0f} s, twice its standard error; {ours.grown_kb:+d} kB in that time; a longer"
+             " look: `python -m bench.footprint --minutes 10`"),
     ]  # fmt: skip
 
 
@@ -310,13 +359,15 @@ def _memory_figures(
 ) -> list[Figure]:
     limit = 70.0 + 20.0 * IDLE_PRINTERS
     kinds = ", ".join(f"{kind} {percentile(found, 0.5):.1f}" for kind, found in by_kind.items() if found)
-    loaded = ", then ".join(f"{name} {mb:.1f}" for name, mb in steps.items())
+    loads = ", then ".join(f"{name} {mb:.1f}" for name, mb in steps.items())
+    loaded = f"; a printer process's own memory: {loads} MB" if loads else ""
+    beside = f"{{:.0f}} x a polling loop ({peer_mb:.0f} MB)"
     return [
-        at_most("memory (PSS), 8 printers, each has printed and drawn", f"<= 70 + 20 MB per printer = {limit:.0f} MB",
-                memory.drawn, limit, "MB", 1,
-                f"median per process: {kinds} MB; a polling loop: {peer_mb:.0f} MB, 1/{memory.drawn / peer_mb:.0f}"),
-        at_most("memory (PSS), 20 printers, each has printed and drawn", "<= 450 MB", memory.many_drawn, 450.0, "MB",
-                1, f"{memory.many:.0f} MB before the first ticket; a printer process's own memory: {loaded} MB"),
+        at_most(Goal.MEMORY_8, memory.drawn, limit, "MB", 1, f"median per process: {kinds} MB",
+                beside.format(memory.drawn / peer_mb)),
+        at_most(Goal.MEMORY_20, memory.many_drawn, 450.0, "MB", 1,
+                f"{memory.many:.0f} MB before the first ticket{loaded}",
+                beside.format(memory.many_drawn / peer_mb)),
     ]  # fmt: skip
 
 
@@ -351,7 +402,9 @@ def main() -> None:
     """Print the report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
-    show(measure(parser.parse_args().quick))
+    parser.add_argument("--minutes", type=float, help="idle so long, for the growth of memory")
+    chosen = parser.parse_args()
+    show(measure(chosen.quick) if chosen.minutes is None else measure_while(_for(60 * chosen.minutes)))
 
 
 if __name__ == "__main__":

@@ -15,25 +15,23 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import psycopg2
 
 from bench.figures import Figure, Report, Table, at_least, at_most
-from bench.shop import Shop, open_shop, percentile, service, wait_until
+from bench.goals import Goal
+from bench.shop import Shop, ending_with_us, open_shop, percentile, service, wait_until
 from kps.demo.orders import PosWriter
 from kps.demo.postgres import EmbeddedPostgres
 from kps.demo.virtual_printer import VirtualPrinter
 
-STATION = "kitchen"
+STATION = "counter"
 PROFILE = "epson-t20iii"
 PROOF = "process_id+pushes+clears"
 ITEMS = (("Nasi Goreng", 2), ("Es Teh", 1))
-WARM_UP = 30
-FIRST_BYTE = "commit to first byte, idle"
-SETTLED = "commit to proof settled, idle"
 REST_S = (0.02, 0.06)
 """Between two tickets of ours, at random; between two of a loop's it is up to the loop's period."""
 LIMIT_S = 15.0
@@ -65,31 +63,53 @@ class Times:
 
 
 @dataclass(frozen=True, slots=True)
+class Ours:
+    """What KPS takes, and where it goes, in words."""
+
+    times: Times
+    steps: str
+
+
+@dataclass(frozen=True, slots=True)
 class Lane:
-    """A till, a database and a printer of their own."""
+    """A till and a printer of their own."""
 
     database: str
+    station: str
     pos: PosWriter
     printer: VirtualPrinter
 
 
-def measure(quick: bool) -> Report:
-    """KPS first, then the loops, each alone on the machine.
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How many samples, and in how many shops of its own each loop takes its own: it mostly waits."""
 
-    A loop has several shops of its own at the same time: it mostly waits, and 200 samples come sooner.
-    """
-    samples = {FAST: 30 if quick else 200, SLOW: 10 if quick else 200}
-    side_by_side = {FAST: 2, SLOW: 5 if quick else 10}
-    with open_shop([STATION], profile=PROFILE) as shop, contextlib.ExitStack() as stack:
-        # Before KPS has put its own tables and its trigger into the database that they are copies of.
-        lanes = {loop: stack.enter_context(_lanes(shop, loop, count)) for loop, count in side_by_side.items()}
+    ours: int
+    warm_up: int
+    peers: Mapping[Loop, int]
+    lanes: Mapping[Loop, int]
+
+
+FULL = Size(400, 30, {FAST: 200, SLOW: 200}, {FAST: 2, SLOW: 20})
+QUICK = Size(50, 10, {FAST: 30, SLOW: 10}, {FAST: 2, SLOW: 10})
+
+
+def measure(quick: bool) -> Report:
+    """KPS first, then each loop alone on the machine."""
+    size = QUICK if quick else FULL
+    with open_shop([STATION], profile=PROFILE) as shop, loop_lanes(shop, size) as lanes:
         with service(shop, PROOF_LEVELS=f"{STATION}={PROOF}"):
-            lane = Lane("pos", shop.pos, shop.printers[STATION])
-            _one_by_one(shop.server, lane, 10 if quick else WARM_UP, REST_S)
-            ours = _one_by_one(shop.server, lane, 50 if quick else 400, REST_S)
-            steps = _steps(shop, ours)
-        peers = {loop: _usual(shop.server, loop, lanes[loop], samples[loop]) for loop in samples}
-    return _report(ours, peers, steps)
+            ours = measure_ours(shop, size)
+        peers = {loop: measure_loop(shop.server, loop, lanes[loop], size.peers[loop]) for loop in lanes}
+    return report(ours, peers)
+
+
+def measure_ours(shop: Shop, size: Size) -> Ours:
+    """KPS at work on the shop's own printer of this station."""
+    lane = Lane("pos", STATION, shop.pos, shop.printers[STATION])
+    _one_by_one(shop.server, lane, size.warm_up, REST_S)
+    times = _one_by_one(shop.server, lane, size.ours, REST_S)
+    return Ours(times, _steps(shop, times))
 
 
 def _one_by_one(
@@ -100,7 +120,7 @@ def _one_by_one(
     stopping: threading.Event | None = None,
 ) -> Times:
     """One ticket at a time, after a random rest: the system is idle, and in no step with whoever polls."""
-    chance = random.Random(lane.database)
+    chance = random.Random(lane.station)
     times = Times([], [], [])
     with contextlib.closing(psycopg2.connect(server.dsn(lane.database))) as looker:
         looker.autocommit = True
@@ -109,7 +129,7 @@ def _one_by_one(
                 break
             time.sleep(chance.uniform(*rest_s))  # the pause of the load
             papers = len(lane.printer.papers)
-            ticket = lane.pos.ticket(STATION, ITEMS, table="7")
+            ticket = lane.pos.ticket(lane.station, ITEMS, table="7")
             committed = time.monotonic()
             times.commits.append((ticket, time.time()))
             paper = lane.printer.wait_paper(papers + 1, LIMIT_S)
@@ -150,12 +170,19 @@ def _steps(shop: Shop, ours: Times) -> str:
     )
 
 
-def _usual(server: EmbeddedPostgres, loop: Loop, lanes: Sequence[Lane], samples: int) -> Times:
+def measure_loops(server: EmbeddedPostgres, lanes: Mapping[Loop, Sequence[Lane]], size: Size) -> dict[Loop, Times]:
+    """All loops at the same time: what they wait is much more than what they do."""
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        running = {loop: pool.submit(measure_loop, server, loop, own, size.peers[loop]) for loop, own in lanes.items()}
+        return {loop: one.result() for loop, one in running.items()}
+
+
+def measure_loop(server: EmbeddedPostgres, loop: Loop, lanes: Sequence[Lane], samples: int) -> Times:
     """The usual design at work in every lane at once; their samples together."""
     stopping = threading.Event()
     with contextlib.ExitStack() as stack:
         for lane in lanes:
-            stack.enter_context(usual_design(server, lane.database, loop.every_s, loop.pause_s))
+            stack.enter_context(usual_design(server, lane.database, loop.every_s, loop.pause_s, lane.station))
         with ThreadPoolExecutor(len(lanes)) as pool:
             try:
                 running = [
@@ -169,47 +196,56 @@ def _usual(server: EmbeddedPostgres, loop: Loop, lanes: Sequence[Lane], samples:
 
 
 @contextlib.contextmanager
-def usual_design(server: EmbeddedPostgres, database: str, every_s: float, pause_s: float) -> Iterator[None]:
+def usual_design(
+    server: EmbeddedPostgres, database: str, every_s: float, pause_s: float, station: str = ""
+) -> Iterator[None]:
     """bench.naive in a process of its own: at work when entered, gone when left."""
     settings = {
         "DB_HOST": server.host, "DB_PORT": server.port, "DB_NAME": database, "DB_USER": server.user,
         "DB_PASSWORD": server.password, "DB_SSLMODE": "disable", "POLL_INTERVAL": every_s, "TICKET_PAUSE": pause_s,
+        "STATION": station,
     }  # fmt: skip
     env = dict(os.environ) | {name: str(value) for name, value in settings.items()}
     with contextlib.closing(psycopg2.connect(server.dsn(database))) as looker:
         looker.autocommit = True
-        process = subprocess.Popen([sys.executable, "-m", "bench.naive"], env=env, start_new_session=True)
+        command = [*ending_with_us(), sys.executable, "-m", "bench.naive"]
+        process = subprocess.Popen(command, env=env, start_new_session=True)
         try:
-            wait_until(lambda: _has_looked(looker), LIMIT_S, "the usual design is at work")
+            wait_until(lambda: _has_looked(looker, f"naive {station}".strip()), LIMIT_S, "the usual design is at work")
             yield
         finally:
             process.kill()
             process.wait()
 
 
-def _has_looked(looker: psycopg2.extensions.connection) -> bool:
+def _has_looked(looker: psycopg2.extensions.connection, name: str) -> bool:
     with looker.cursor() as cursor:
         cursor.execute(
-            "SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'naive'"
-            " AND state = 'idle' AND query LIKE '%FOR UPDATE SKIP LOCKED%'"
+            "SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = %s"
+            " AND state = 'idle' AND query LIKE '%%FOR UPDATE SKIP LOCKED%%'",
+            [name],
         )
         return cursor.rowcount > 0
 
 
 @contextlib.contextmanager
-def _lanes(shop: Shop, loop: Loop, count: int) -> Iterator[list[Lane]]:
-    """Copies of the shop's database, each with a printer in the place of the shop's."""
+def loop_lanes(shop: Shop, size: Size) -> Iterator[dict[Loop, list[Lane]]]:
+    """Stations of the loops' own in a copy of the shop's database: KPS shall see nothing of it.
+
+    To be made before KPS has put its tables and its trigger into the shop's database.
+    """
     shop.pos.close()  # a database that somebody uses cannot be copied
+    _copy(shop.server, "loops")
     with contextlib.ExitStack() as stack:
-        lanes = []
-        for number in range(count):
-            database = f"every_{loop.every_s * 1000:.0f}_{number}"
-            _copy(shop.server, database)
-            printer = stack.enter_context(VirtualPrinter(name=STATION, profile=PROFILE))
-            pos = stack.enter_context(PosWriter(shop.server.dsn(database)))
-            pos.execute("UPDATE kitchen_stationprinter SET printer_port = %s", [printer.port])
-            lanes.append(Lane(database, pos, printer))
-        yield lanes
+        yield {loop: [_lane(shop, stack, loop, number) for number in range(n)] for loop, n in size.lanes.items()}
+
+
+def _lane(shop: Shop, stack: contextlib.ExitStack, loop: Loop, number: int) -> Lane:
+    station = f"every {loop.every_s * 1000:.0f} {number}"
+    printer = stack.enter_context(VirtualPrinter(name=station, profile=PROFILE))
+    pos = stack.enter_context(PosWriter(shop.server.dsn("loops")))
+    pos.add_printer(printer.host, printer.port, station, 1, station)
+    return Lane("loops", station, pos, printer)
 
 
 def _copy(server: EmbeddedPostgres, database: str) -> None:
@@ -219,32 +255,34 @@ def _copy(server: EmbeddedPostgres, database: str) -> None:
             cursor.execute(f"CREATE DATABASE {database} TEMPLATE pos")
 
 
-def _report(ours: Times, peers: dict[Loop, Times], steps: str) -> Report:
-    return Report(_figures(ours, peers, steps), (_table(ours, peers),))
+def report(ours: Ours, peers: Mapping[Loop, Times]) -> Report:
+    """The figures, and a table with the peers."""
+    return Report(_figures(ours, peers), (_table(ours.times, peers),))
 
 
-def _figures(ours: Times, peers: dict[Loop, Times], steps: str) -> tuple[Figure, ...]:
-    n, middle = len(ours.first_byte), percentile(ours.first_byte, 0.5)
-    slow, fast = (percentile(peers[loop].first_byte, 0.5) / middle for loop in (SLOW, FAST))
-    beside = f"; (a) x {slow:.0f}, (b) x {fast:.0f}"
-    settled = percentile(ours.settled, 0.5)
-    slow_settled, fast_settled = (percentile(peers[loop].settled, 0.5) / settled for loop in (SLOW, FAST))
+def _figures(ours: Ours, peers: Mapping[Loop, Times]) -> tuple[Figure, ...]:
+    n, middle, settled = len(ours.times.first_byte), _p50(ours.times.first_byte), _p50(ours.times.settled)
+    worst, slow = percentile(ours.times.first_byte, 0.99), peers[SLOW].first_byte
+    p99s = {loop: percentile(times.first_byte, 0.99) / worst for loop, times in peers.items()}
+    first_byte = {loop: _p50(times.first_byte) / middle for loop, times in peers.items()}
+    marked = {loop: _p50(times.settled) / settled for loop, times in peers.items()}
     return (
-        _beside(at_most(f"{FIRST_BYTE}, p50", "<= 4 ms", middle, 4.0, "ms", n, steps), beside),
-        at_most(f"{FIRST_BYTE}, p99", "<= 15 ms", percentile(ours.first_byte, 0.99), 15.0, "ms", n),
-        at_least("times faster than polling every 2 s, p50", ">= 200", slow, 200.0, "x", len(peers[SLOW].first_byte)),
-        _beside(
-            at_most(f"{SETTLED}, p50", "<= 8 ms", settled, 8.0, "ms", n),
-            f"; (a) x {slow_settled:.0f}, (b) x {fast_settled:.0f}, without any proof",
-        ),
+        at_most(Goal.FIRST_BYTE_P50, middle, 4.0, "ms", n, ours.steps, _beside(first_byte)),
+        at_most(Goal.FIRST_BYTE_P99, worst, 15.0, "ms", n, beside=_beside(p99s)),
+        at_least(Goal.FASTER_THAN_POLLING, first_byte[SLOW], 200.0, "x", len(slow)),
+        at_most(Goal.SETTLED, settled, 8.0, "ms", n, beside=f"{_beside(marked)}, without any proof"),
     )
 
 
-def _beside(figure: Figure, peers: str) -> Figure:
-    return replace(figure, figure=figure.figure + peers)
+def _beside(times: Mapping[Loop, float]) -> str:
+    return f"(a) takes {times[SLOW]:.0f} times as long, (b) {times[FAST]:.0f} times"
 
 
-def _table(ours: Times, peers: dict[Loop, Times]) -> Table:
+def _p50(values: list[float]) -> float:
+    return percentile(values, 0.5)
+
+
+def _table(ours: Times, peers: Mapping[Loop, Times]) -> Table:
     middle, settled = percentile(ours.first_byte, 0.5), percentile(ours.settled, 0.5)
     rows = [_row("KPS, first byte", ours.first_byte, middle), _row("KPS, proof settled", ours.settled, settled)]
     for loop, times in peers.items():

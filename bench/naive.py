@@ -2,7 +2,8 @@
 
     DB_HOST=... DB_PORT=... DB_NAME=... DB_USER=... DB_PASSWORD=... python -m bench.naive
 
-POLL_INTERVAL (2) and TICKET_PAUSE (0) are the seconds between two looks, and between two tickets of one look.
+POLL_INTERVAL (2) and TICKET_PAUSE (0) are the seconds between two looks, and between two tickets of one look. With
+STATION it takes the tickets of one station only.
 It is no straw man: it claims with FOR UPDATE SKIP LOCKED, tries the backup printer, tries three times, takes back what
 has been `printing` for too long, and outlives its database. What it lacks is what KPS is about.
 """
@@ -27,7 +28,8 @@ RECONNECT_AFTER_S = 0.5
 
 CLAIM = """
 WITH pick AS (
-  SELECT id FROM kitchen_kitchenticket WHERE status = 'new' ORDER BY id LIMIT %(at_once)s FOR UPDATE SKIP LOCKED
+  SELECT id FROM kitchen_kitchenticket WHERE status = 'new' AND (%(station)s = '' OR printer_target = %(station)s)
+   ORDER BY id LIMIT %(at_once)s FOR UPDATE SKIP LOCKED
 )
 UPDATE kitchen_kitchenticket t
    SET status = 'printing', print_attempts = t.print_attempts + 1,
@@ -66,8 +68,9 @@ class Ticket:
 class NaiveLoop:
     """Looks every `every_s` seconds, from now until told to stop, and rests `pause_s` between two tickets."""
 
-    def __init__(self, dsn: str, every_s: float = 2.0, pause_s: float = 0.0) -> None:
+    def __init__(self, dsn: str, every_s: float = 2.0, pause_s: float = 0.0, station: str = "") -> None:
         self._dsn = dsn
+        self._station = station
         self._every_s = every_s
         self._pause_s = pause_s
         self._connection: Connection | None = None
@@ -92,7 +95,7 @@ class NaiveLoop:
 
     def _turn(self, stopping: threading.Event) -> None:
         self._run(RECLAIM, seconds=RECLAIM_AFTER_S)
-        for place, row in enumerate(sorted(self._run(CLAIM, at_once=AT_ONCE))):
+        for place, row in enumerate(sorted(self._run(CLAIM, at_once=AT_ONCE, station=self._station))):
             if place and self._pause_s:
                 stopping.wait(self._pause_s)  # whoever stops it does not wait for the rests
             self._print(Ticket(*row))
@@ -107,7 +110,8 @@ class NaiveLoop:
 
     def _run(self, statement: str, **values: object) -> list[Any]:
         if self._connection is None:
-            self._connection = psycopg2.connect(self._dsn, connect_timeout=2, application_name="naive")
+            name = f"naive {self._station}".strip()
+            self._connection = psycopg2.connect(self._dsn, connect_timeout=2, application_name=name)
             self._connection.autocommit = True
         with self._connection.cursor() as cursor:
             cursor.execute(statement, values)
@@ -132,7 +136,7 @@ def main() -> None:
         password=env["DB_PASSWORD"], sslmode=env.get("DB_SSLMODE", "prefer"),
     )  # fmt: skip
     every_s, pause_s = float(env.get("POLL_INTERVAL", "2")), float(env.get("TICKET_PAUSE", "0"))
-    NaiveLoop(dsn, every_s, pause_s).run(threading.Event())
+    NaiveLoop(dsn, every_s, pause_s, env.get("STATION", "")).run(threading.Event())
 
 
 if __name__ == "__main__":

@@ -3,43 +3,56 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from bench.figures import Figure, Met, Report, Table
+from bench.figures import Failed, Figure, Met, Report, Table, told
+from bench.goals import Goal
 from bench.plot import DrawnReport, svg
 from kps.demo.postgres import EmbeddedPostgres
 
+PEERS = """\
+The peers, measured in the same run: **(a)** the usual design, `bench/naive.py`: one loop that polls every 2 s, takes up
+to ten tickets, connects, sends, closes, marks, and rests 0.5 s between two; **(b)** the same every 100 ms without a
+rest; **(c)** CUPS with raw socket queues, from `lp` to the cut, which knows no database; **(d)** python-escpos'
+`Network` in a plain loop without a database, the ceiling of its transport. p50 is the middle one of n samples, p99 what
+one in a hundred is above."""
 PICTURES = "benchmarks"
 """Folder of the pictures, beside the page."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A benchmark that came to no end; `why` is its last line."""
-
-    why: str
 
 
 Found = Mapping[str, Report | Failed]
 """By module, in the order of the run."""
 
 
-def line(figure: Figure) -> str:
-    """One line for a terminal."""
-    goal = f" (goal {figure.goal})" if figure.goal else ""
-    samples = f", n = {figure.samples}" if figure.samples else ""
-    note = f"; {figure.note}" if figure.note else ""
-    return f"{figure.met.value:6}{figure.what}: {figure.figure}{goal}{samples}{note}"
+def lines(figures: Sequence[Figure]) -> str:
+    """A line for each: met or not, what, figure, goal, samples; below one that is short what is behind it."""
+    rows = []
+    for figure in figures:
+        samples = f", n = {figure.samples}" if figure.samples else ""
+        goal = f" (goal {figure.goal}{samples})" if figure.goal else f" ({samples[2:]})" if samples else ""
+        rows.append(f"{figure.met.value:6}{figure.what}: {figure.figure}{goal}")
+        if figure.met is Met.SHORT and figure.note:
+            rows.append(f"      | {figure.note}")
+    return "\n".join(rows)
 
 
 def show(report: Report) -> None:
-    """Print a report: its figures, then its tables."""
+    """Print a report: its figures with all that is known of them, then its tables."""
     for figure in report.figures:
-        print(line(figure))
+        print(lines([figure]))
+        if figure.met is not Met.SHORT and figure.note:
+            print(f"      | {figure.note}")
     for table in report.tables:
         print("\n" + _plain(table))
+
+
+def missing(found: Found) -> list[Figure]:
+    """A figure for each goal that was not measured: none is missing without a word."""
+    have = {figure.what for report in found.values() if isinstance(report, Report) for figure in report.figures}
+    why = "; ".join(f"{name} did not end well: {one.why}" for name, one in found.items() if isinstance(one, Failed))
+    words = f"not measured: {why}" if why else "not measured"
+    return [told(goal, words, Met.SHORT) for goal in Goal if goal.what not in have]
 
 
 def machine() -> str:
@@ -47,7 +60,24 @@ def machine() -> str:
     return f"{len(os.sched_getaffinity(0))} cores, PostgreSQL {EmbeddedPostgres().version}"
 
 
-def write(folder: Path, found: Found, sections: Mapping[str, str], capacity: str) -> None:
+Notes = Mapping[str, str]
+"""What was tried, by the words of the goal that is missed."""
+
+
+def notes_of(text: str) -> Notes:
+    """The sections of bench/notes.md. Raises ValueError if a heading is no goal's words."""
+    found: dict[str, str] = {}
+    for section in text.split("\n## ")[1:]:
+        heading, _, body = section.partition("\n")
+        if heading not in {goal.what for goal in Goal}:
+            raise ValueError(f"bench/notes.md: no goal is called {heading!r}")
+        found[heading] = body.strip()
+    return found
+
+
+def write(
+    folder: Path, found: Found, sections: Mapping[str, str], notes: Notes, capacity: str, neighbours: str
+) -> None:
     """Write the page and its pictures. `sections` are the modules' titles, `capacity` is the text at the end."""
     pictures = folder / PICTURES
     pictures.mkdir(exist_ok=True)
@@ -55,43 +85,56 @@ def write(folder: Path, found: Found, sections: Mapping[str, str], capacity: str
         if isinstance(report, DrawnReport):
             for picture in report.pictures:
                 (pictures / f"{picture.name}.svg").write_text(svg(picture), "utf-8")
-    (folder / "benchmarks.md").write_text(page(found, sections, capacity), "utf-8")
+    (folder / "benchmarks.md").write_text(page(found, sections, notes, capacity, neighbours), "utf-8")
 
 
-def page(found: Found, sections: Mapping[str, str], capacity: str) -> str:
+def page(found: Found, sections: Mapping[str, str], notes: Notes, capacity: str, neighbours: str) -> str:
     """The text of docs/benchmarks.md."""
     parts = [
         "# Benchmarks",
-        f"Written by `make bench` on a machine with {machine()}. Database, printers, tills and service share its "
-        "cores; PostgreSQL writes durably (fsync on); the printers are virtual ones on loopback; peers are measured in "
-        "the same run. `make bench-quick` prints the same figures from fewer samples.",
+        f"Written by `make bench` on a machine with {machine()}; {neighbours}. Database, printers, tills and service "
+        "share its cores; PostgreSQL writes durably (fsync on); the printers are virtual ones on loopback. "
+        "`make bench-quick` prints the same goals from fewer samples in a minute.",
+        PEERS,
         "## Goals",
         _markdown(_goals(found)),
+        *_missed(found, notes),
     ]
-    parts += _missed(found)
-    for module, report in found.items():
+    for module, title in sections.items():
+        report = found.get(module)
         if isinstance(report, Report):
-            parts += _section(sections[module], report)
+            parts += _section(title, report)
     return "\n\n".join([*parts, capacity.strip()]) + "\n"
 
 
 def _goals(found: Found) -> Table:
+    """In the order of the goals; what has none is in the sections."""
+    figures = {
+        figure.what: figure for report in found.values() if isinstance(report, Report) for figure in report.figures
+    }
+    figures |= {figure.what: figure for figure in missing(found)}
     rows = []
-    for module, report in found.items():
-        if isinstance(report, Failed):
-            rows.append((module, "", f"did not end well: {report.why}", Met.SHORT.value, ""))
-            continue
-        for figure in report.figures:
-            samples = str(figure.samples) if figure.samples else ""
-            rows.append((figure.what, figure.goal, figure.figure, figure.met.value, samples))
+    for goal in Goal:
+        figure = figures[goal.what]
+        samples = str(figure.samples) if figure.samples else ""
+        met = f"**{figure.met.value}**" if figure.met is Met.SHORT else figure.met.value
+        rows.append((figure.what, figure.goal, figure.figure, met, samples))
     return Table("", ("what", "goal", "figure", "", "n"), tuple(rows))
 
 
-def _missed(found: Found) -> list[str]:
+def _missed(found: Found, notes: Notes) -> list[str]:
     """Where a goal is missed: where the time goes, and what was tried."""
     figures = [figure for report in found.values() if isinstance(report, Report) for figure in report.figures]
-    notes = [f"- {figure.what}: {figure.note}" for figure in figures if figure.met is Met.SHORT and figure.note]
-    return ["### Where a goal is missed", "\n".join(notes)] if notes else []
+    parts = []
+    for figure in figures:
+        if figure.met is Met.SHORT:
+            words = [f"**{figure.what}: {figure.figure}** (goal {figure.goal}).", _sentence(figure.note)]
+            parts.append(" ".join(filter(None, [*words, notes.get(figure.what, "")])))
+    return ["## Where a goal is missed", *parts] if parts else []
+
+
+def _sentence(note: str) -> str:
+    return f"{note[0].upper()}{note[1:]}." if note else ""
 
 
 def _section(title: str, report: Report) -> list[str]:
@@ -101,12 +144,19 @@ def _section(title: str, report: Report) -> list[str]:
             parts += [f"![{picture.title}]({PICTURES}/{picture.name}.svg)", picture.text]
     for table in report.tables:
         parts += [f"### {table.title}", table.text, _markdown(table)]
-    notes = [
-        f"- {figure.what}: {figure.note}" for figure in report.figures if figure.note and figure.met is not Met.SHORT
-    ]
-    parts.append("\n".join(notes))
+    parts.append("\n".join(_remarks(report.figures)))
     filled = [part for part in parts if part]
     return [f"## {title}", *filled] if filled else []
+
+
+def _remarks(figures: Sequence[Figure]) -> Iterator[str]:
+    """What stands behind figures that are not short, and figures that have no goal."""
+    goals = {goal.what for goal in Goal}
+    for figure in figures:
+        alone = f"{figure.what}: {figure.figure}" if figure.what not in goals else figure.what
+        if figure.met is not Met.SHORT and (figure.note or figure.what not in goals):
+            yield f"- {alone}" + (f": {figure.note}" if figure.note and figure.what in goals else
+                                  f" ({figure.note})" if figure.note else "")  # fmt: skip
 
 
 def _markdown(table: Table) -> str:

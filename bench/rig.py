@@ -391,6 +391,11 @@ def unfinished(shop: Shop) -> int:
     return int(rows[0]["n"])
 
 
+def last_ticket(shop: Shop) -> int:
+    """The id of the newest ticket."""
+    return int(shop.pos.rows(f"SELECT max(id) AS id FROM {TICKET}")[0]["id"])
+
+
 def unproven(shop: Shop, first: int) -> int:
     """Tickets from this id on that have no proof by their own number."""
     rows = shop.pos.rows(

@@ -66,7 +66,7 @@ def service(shop: Shop, printers: int | None = None, **settings: object) -> Iter
     env = environment(shop, port, **settings)
     with (shop.folder / "service.log").open("ab") as out:
         process = subprocess.Popen(
-            [*_ending_with_us(), *SERVICE], env=env, stdout=out, stderr=out, start_new_session=True
+            [*ending_with_us(), *SERVICE], env=env, stdout=out, stderr=out, start_new_session=True
         )
     try:
         wanted = len(shop.printers) if printers is None else printers
@@ -121,7 +121,7 @@ class Instance:
         with self.output.open("ab") as out:
             began = time.monotonic()
             self._process = subprocess.Popen(
-                [*_ending_with_us(), *self._command],
+                [*ending_with_us(), *self._command],
                 env=self.env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
             )  # fmt: skip
         return began
@@ -180,7 +180,7 @@ class Instance:
         self.kill_all()
 
 
-def _ending_with_us() -> list[str]:
+def ending_with_us() -> list[str]:
     """What stands before a command so that it is told to end when we are gone, killed for instance (Linux)."""
     return [sys.executable, "-I", "-S", str(postgres_child.__file__), str(os.getpid()), "-1", "-1"]
 

@@ -20,12 +20,15 @@ from pathlib import Path
 
 import kps
 from bench.faults import paper_of
-from bench.figures import Report, Table, at_most
+from bench.figures import Figure, Report, Table, at_most
+from bench.goals import Goal
 from bench.report import show
+from bench.rig import unfinished
 from bench.shop import Instance, Shop, open_shop, percentile, wait_until
 
 STATIONS = ["hot", "cold", "grill", "bar"]
 LIMIT_S = 30.0
+STARTS = 8
 PARTS = {
     "supervisor": "import kps.supervisor.main",
     "HTTP of the supervisor, once the children are up": "import kps.web.app, kps.web.server",
@@ -53,24 +56,24 @@ def starts(shop: Shop, count: int) -> list[Start]:
     """
     found = []
     for number in range(count + 1):
-        station = STATIONS[number % len(STATIONS)]
-        printer = shop.printers[station]
-        known = len(printer.papers)
-        ticket = shop.pos.ticket(station, [("Nasi Goreng", 1)], table="7")
         instance = Instance(shop)
         try:
-            found.append(_start(shop, instance, ticket, station, known))
+            found.append(start(shop, instance, STATIONS[number % len(STATIONS)]))
         finally:
             instance.end()
     return found[1:] or found
 
 
-def _start(shop: Shop, instance: Instance, ticket: int, station: str, known: int) -> Start:
+def start(shop: Shop, instance: Instance, station: str) -> Start:
+    """Start it while a ticket waits for this station; it goes on running."""
+    printer = shop.printers[station]
+    known = len(printer.papers)
+    ticket = shop.pos.ticket(station, [("Nasi Goreng", 1)], table="7")
     began = instance.start()
     wait_until(lambda: _claimed(shop, ticket), LIMIT_S, "the first ticket is claimed")
     claimed = time.monotonic() - began
-    first_byte = paper_of(shop.printers[station], ticket, known).t_first_byte - began
-    instance.wait_ready(len(STATIONS))
+    first_byte = paper_of(printer, ticket, known).t_first_byte - began
+    instance.wait_ready(len(shop.printers))
     return Start(claimed, first_byte, time.monotonic() - began)
 
 
@@ -83,12 +86,13 @@ def naive_starts(shop: Shop, count: int) -> list[float]:
     """Seconds until the usual design, one process, has claimed a ticket that waits."""
     found = []
     for _ in range(count):
-        ticket = shop.pos.ticket(STATIONS[0], [("Nasi Goreng", 1)], table="7")
+        ticket = shop.pos.ticket(next(iter(shop.printers)), [("Nasi Goreng", 1)], table="7")
         loop = Instance(shop, "naive", (sys.executable, "-m", "bench.naive"))
         try:
             began = loop.start()
             wait_until(lambda ticket=ticket: _claimed(shop, ticket), LIMIT_S, "the loop has claimed")  # type: ignore[misc]
             found.append(time.monotonic() - began)
+            wait_until(lambda: unfinished(shop) == 0, LIMIT_S, "the loop has printed")
         finally:
             loop.end()
     return found
@@ -143,8 +147,8 @@ def _seconds(name: str, found: Sequence[float]) -> tuple[str, ...]:
 
 def measure(quick: bool) -> Report:
     """Starts, and where their time goes."""
-    count = 0 if quick else 10
     compile_all()
+    count = 0 if quick else STARTS
     with open_shop(STATIONS) as shop:
         found = starts(shop, count)
         peer = naive_starts(shop, max(1, count))
@@ -157,12 +161,17 @@ def measure(quick: bool) -> Report:
     )
     text = "The compiled modules are there, the tables too" + ("; schema kps is not." if quick else ", and schema kps.")
     work = Table("Exec to work, 4 printers", ("seconds until", "least", "p50", "worst", "n"), rows, text)
-    imports = _import_table(1 if quick else 9)
-    ratio = percentile(claimed, 0.5) / percentile(peer, 0.5)
-    kinds = ", ".join(f"{kind} {ms} ms" for kind, ms, _ in imports.rows)
-    note = f"worst; p50 is {ratio:.0f} times that of a polling loop of one process; processor time per process: {kinds}"
-    return Report((at_most("exec to first claim, 4 printers", "<= 2 s", max(claimed), 2.0, "s", len(found), note),),
-                  (work, imports))  # fmt: skip
+    imports = _import_table(1 if quick else 5)
+    kinds = "processor time per process: " + ", ".join(f"{kind} {ms} ms" for kind, ms, _ in imports.rows)
+    return Report((figure(found, peer, kinds),), (work, imports))
+
+
+def figure(found: Sequence[Start], peer: Sequence[float], note: str = "") -> Figure:
+    """The worst start against the goal, beside those of a polling loop."""
+    claimed = [one.claimed for one in found]
+    ratio = percentile(claimed, 0.5) / percentile(list(peer), 0.5)
+    beside = f"{ratio:.0f} x a polling loop of one process"
+    return at_most(Goal.START, max(claimed), 2.0, "s", len(found), "; ".join(filter(None, ("worst", note))), beside)
 
 
 def main() -> None:

@@ -1,0 +1,39 @@
+"""One benchmark, as the process that bench.__main__ runs it in: what it finds goes into numbered files of a folder.
+
+python -m bench.alone FOLDER UNIT [--quick] [--only]
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import pickle
+from pathlib import Path
+
+from bench.figures import Findings
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("unit")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", action="store_true", help="nothing that another unit of a whole run would measure")
+    chosen = parser.parse_args()
+    for number, finding in enumerate(_findings(chosen.unit, chosen.quick, chosen.only)):
+        unfinished = chosen.folder / "unfinished"
+        unfinished.write_bytes(pickle.dumps(finding))
+        unfinished.rename(chosen.folder / f"{number:02}.found")
+
+
+def _findings(unit: str, quick: bool, only: bool) -> Findings:
+    module = importlib.import_module(f"bench.{unit}")
+    if hasattr(module, "findings") and not only:
+        yield from module.findings()
+    else:
+        yield unit, module.measure(quick)
+
+
+if __name__ == "__main__":
+    main()

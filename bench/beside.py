@@ -1,0 +1,91 @@
+"""The faults, in a process of their own beside a service that idles: both mostly wait.
+
+The idle service takes a hundredth of a core, which no fault can feel; and its own processor time and memory are read
+from its own processes, whatever else goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import BinaryIO
+
+from bench.figures import Failed, Report
+from bench.shop import ending_with_us
+
+OPEN = b"open\n"
+END_LIMIT_S = 45.0
+"""For an interrupted one to end what it has started."""
+
+
+class Faults:
+    """`bench.faults` with its shop opened ahead; it begins when told. A context manager."""
+
+    def __init__(self, *, quick: bool, take_overs: bool) -> None:
+        self._options = ["--quick"] * quick + ["--no-take-over"] * (not take_overs)
+
+    def __enter__(self) -> Faults:
+        self._folder = tempfile.TemporaryDirectory(prefix="kps-bench-faults-")
+        self._place, self._said = Path(self._folder.name) / "report", Path(self._folder.name) / "said"
+        command = [sys.executable, "-m", "bench.faults", "--beside", str(self._place), *self._options]
+        with self._said.open("wb") as said:
+            self._process = subprocess.Popen(
+                [*ending_with_us(), *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said,
+                start_new_session=True,
+            )  # fmt: skip
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.running():
+            end(self._process)
+        self._pipe(self._process.stdin).close()
+        self._pipe(self._process.stdout).close()
+        self._folder.cleanup()
+
+    def wait_open(self) -> None:
+        """Until its database and its printers are there, or it has failed."""
+        self._pipe(self._process.stdout).readline()
+
+    def begin(self) -> None:
+        """Let it start its service; if it has ended already, `report` says why."""
+        try:
+            self._pipe(self._process.stdin).write(b"go\n")
+            self._pipe(self._process.stdin).flush()
+        except BrokenPipeError:
+            self._process.wait()
+
+    def running(self) -> bool:
+        """Whether it is at work."""
+        return self._process.poll() is None
+
+    def report(self) -> Report | Failed:
+        """What it has found; it must have ended."""
+        if self._process.returncode:
+            return Failed(last_words(self._said, self._process.returncode))
+        found: Report = pickle.loads(self._place.read_bytes())
+        return found
+
+    def _pipe(self, pipe: object) -> BinaryIO:
+        return pipe  # type: ignore[return-value]
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Let it end what it has started, as Ctrl-C would; if it does not, the kernel does."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(END_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def last_words(said: Path, code: int) -> str:
+    """The last line of what a process has said; its last lines go to our standard error."""
+    words = said.read_text("utf-8", "replace").strip().splitlines()
+    sys.stderr.write("".join(f"  | {word}\n" for word in words[-25:]))
+    return words[-1] if words else f"exit code {code}"

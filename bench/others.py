@@ -1,0 +1,44 @@
+"""What other programs took of the processor meanwhile: beside a busy neighbour figures are worth less."""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from pathlib import Path
+
+TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+IDLE = (3, 4)
+"""Places of idle and iowait in the first line of /proc/stat."""
+QUIET = 0.1
+"""Less than this is not worth a word: among it are our own processes that were killed, whose time nobody inherits."""
+
+
+class Others:
+    """Counts from its making on."""
+
+    def __init__(self) -> None:
+        self._before, self._ours, self._begun = _busy_s(), _ours_s(), time.monotonic()
+
+    def share(self) -> float:
+        """Of the whole machine, 0 to 1; our own processes count once they have ended."""
+        cores = os.cpu_count() or 1
+        theirs = _busy_s() - self._before - (_ours_s() - self._ours)
+        return max(0.0, theirs / (cores * (time.monotonic() - self._begun)))
+
+    def words(self) -> str:
+        """For a reader of the figures."""
+        share = self.share()
+        if share < QUIET:
+            return "the machine did nothing else meanwhile"
+        return f"other programs took {share:.0%} of the machine meanwhile, which makes these figures worse"
+
+
+def _busy_s() -> float:
+    fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return TICK_S * sum(ticks for place, ticks in enumerate(fields) if place not in IDLE)
+
+
+def _ours_s() -> float:
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
