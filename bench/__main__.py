@@ -9,6 +9,7 @@ quick run is one process, because most of a minute would be gone with starting s
 from __future__ import annotations
 
 import argparse
+import contextlib
 import pickle
 import signal
 import subprocess
@@ -63,9 +64,10 @@ def main(arguments: Sequence[str]) -> int:
     try:
         for unit in chosen.modules or (["quick"] if chosen.quick else FULL_RUN):
             begun = time.monotonic()
-            for module, report in _measure(unit, chosen):
-                found[module] = report
-                _tell(module, report)
+            with contextlib.closing(_measure(unit, chosen)) as findings:
+                for module, report in findings:
+                    found[module] = report
+                    _tell(module, report)
             taken.append(f"{unit} {time.monotonic() - begun:.0f}")
     except Interrupted:
         print("interrupted")

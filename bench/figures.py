@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -59,7 +59,7 @@ class Failed:
     why: str
 
 
-Findings = Iterator[tuple[str, Report | Failed]]
+Findings = Generator[tuple[str, Report | Failed], None, None]
 """What a run finds, piece by piece: the benchmark's name and its report."""
 
 

@@ -95,12 +95,12 @@ QUICK = Size(50, 10, {FAST: 30, SLOW: 10}, {FAST: 2, SLOW: 10})
 
 
 def measure(quick: bool) -> Report:
-    """KPS first, then each loop alone on the machine."""
+    """KPS first, then the loops."""
     size = QUICK if quick else FULL
     with open_shop([STATION], profile=PROFILE) as shop, loop_lanes(shop, size) as lanes:
         with service(shop, PROOF_LEVELS=f"{STATION}={PROOF}"):
             ours = measure_ours(shop, size)
-        peers = {loop: measure_loop(shop.server, loop, lanes[loop], size.peers[loop]) for loop in lanes}
+        peers = measure_loops(shop.server, lanes, size)
     return report(ours, peers)
 
 
@@ -173,11 +173,11 @@ def _steps(shop: Shop, ours: Times) -> str:
 def measure_loops(server: EmbeddedPostgres, lanes: Mapping[Loop, Sequence[Lane]], size: Size) -> dict[Loop, Times]:
     """All loops at the same time: what they wait is much more than what they do."""
     with ThreadPoolExecutor(len(lanes)) as pool:
-        running = {loop: pool.submit(measure_loop, server, loop, own, size.peers[loop]) for loop, own in lanes.items()}
+        running = {loop: pool.submit(_measure_loop, server, loop, own, size.peers[loop]) for loop, own in lanes.items()}
         return {loop: one.result() for loop, one in running.items()}
 
 
-def measure_loop(server: EmbeddedPostgres, loop: Loop, lanes: Sequence[Lane], samples: int) -> Times:
+def _measure_loop(server: EmbeddedPostgres, loop: Loop, lanes: Sequence[Lane], samples: int) -> Times:
     """The usual design at work in every lane at once; their samples together."""
     stopping = threading.Event()
     with contextlib.ExitStack() as stack:

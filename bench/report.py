@@ -119,7 +119,7 @@ def _goals(found: Found) -> Table:
         samples = str(figure.samples) if figure.samples else ""
         met = f"**{figure.met.value}**" if figure.met is Met.SHORT else figure.met.value
         rows.append((figure.what, figure.goal, figure.figure, met, samples))
-    return Table("", ("what", "goal", "figure", "", "n"), tuple(rows))
+    return Table("", ("what", "goal", "figure", "met", "n"), tuple(rows))
 
 
 def _missed(found: Found, notes: Notes) -> list[str]:
