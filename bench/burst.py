@@ -246,7 +246,7 @@ def _table(bursts: Sequence[Burst], peers: Peers) -> Table:
         )
     return Table(
         "A burst over four instant printers",
-        ("", "proof", "papers/s", "KPS is x times"),
+        ("", "proof", "papers/s", "KPS does x times as many"),
         tuple((name, proof, _number(rate), _times(ours.rate, rate)) for name, proof, rate in rows),
         text,
     )

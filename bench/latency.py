@@ -290,7 +290,7 @@ def _table(ours: Times, peers: Mapping[Loop, Times]) -> Table:
         rows.append(_row(f"{loop.name}, marked printed", times.settled, settled))
     return Table(
         "One ticket on an idle system, from commit",
-        ("", "p50 ms", "p99 ms", "x KPS", "samples"),
+        ("", "p50 ms", "p99 ms", "times KPS", "samples"),
         tuple(rows),
         "An instant virtual printer on loopback. KPS settles what the printer has proven by a process ID; the loops"
         " mark what the kernel has taken.",

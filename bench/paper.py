@@ -157,7 +157,7 @@ def timings(kinds: dict[str, Callable[[], object]], samples: int) -> dict[str, l
 
 def _figure(kind: Kind, found: dict[str, list[float]]) -> Figure:
     ours, theirs = (percentile(found[name], 0.5) for name in (kind.name, _peer_name(kind)))
-    figure = f"{ours:.2f} ms; python-escpos x {theirs / ours:.1f}"
+    figure = f"{ours:.2f} ms; python-escpos takes {theirs / ours:.1f} times as long"
     return Figure(f"{kind.name}, p50", "", figure, Met.NONE, len(found[kind.name]))
 
 
@@ -168,7 +168,7 @@ def _table(kinds: Sequence[Kind], found: dict[str, list[float]]) -> Table:
         if kind.peer is not None:
             rows.append(_row(_peer_name(kind), found[_peer_name(kind)], percentile(found[kind.name], 0.5)))
     text = "python-escpos gets the lines of the same document, and finished pictures; KPS also draws them."
-    return Table("A ticket's document to bytes", ("", "p50 ms", "p99 ms", "x KPS", "samples"), tuple(rows), text)
+    return Table("A ticket's document to bytes", ("", "p50 ms", "p99 ms", "times KPS", "samples"), tuple(rows), text)
 
 
 def _row(name: str, times: list[float], base: float | None) -> tuple[str, ...]:
