@@ -46,7 +46,7 @@ class Size:
     """The loop that rests between tickets: more would only take longer."""
 
 
-FULL = Size(1000, 3, 400, 200, 400, 12)
+FULL = Size(1000, 2, 400, 200, 400, 12)
 QUICK = Size(200, 1, 80, 0, 0, 0)
 
 

@@ -91,7 +91,7 @@ class Sizes:
 
 
 QUICK = Sizes(24, 20, 8, 1, 1, 2, 1, 1, 0)
-FULL = Sizes(240, 200, 200, 3, 4, 6, 3, 2, 12)
+FULL = Sizes(200, 200, 200, 3, 4, 6, 3, 2, 12)
 
 
 @dataclass(frozen=True, slots=True)

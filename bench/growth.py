@@ -42,7 +42,7 @@ CALM_PER_S = 20.0
 """Tickets a second while the number of printers, or of rows, grows."""
 CALM_S = 10.0
 RATE_PRINTERS = 16
-RATES = ((1.0, 12.0), (10.0, 20.0), (50.0, 5.0), (100.0, 5.0), (200.0, 4.0), (400.0, 3.0))
+RATES = ((1.0, 12.0), (10.0, 10.0), (50.0, 5.0), (100.0, 5.0), (200.0, 4.0), (400.0, 3.0))
 """Tickets a second, and for how long."""
 P99_SAMPLES = 200
 """With fewer the p99 is the worst one or two, and is not judged."""

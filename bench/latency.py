@@ -90,7 +90,7 @@ class Size:
     lanes: Mapping[Loop, int]
 
 
-FULL = Size(400, 30, {FAST: 200, SLOW: 200}, {FAST: 2, SLOW: 20})
+FULL = Size(300, 30, {FAST: 200, SLOW: 200}, {FAST: 2, SLOW: 20})
 QUICK = Size(50, 10, {FAST: 30, SLOW: 10}, {FAST: 2, SLOW: 10})
 
 

@@ -80,7 +80,7 @@ def _table(size: Size, shown: Outcome) -> Table:
             _row("commit to `printed`, ms", shown.settled_ms),
             _row("tickets not done", [float(depth) for depth in shown.depth]),
         ),
-        f"A shop with a past of {HISTORY:,} tickets. Processor time for each new one: {each(shown.cost.service):.1f} ms "
+        f"A shop with {HISTORY:,} tickets of the past. Processor time for a new one: {each(shown.cost.service):.1f} ms "
         f"in the service, {each(shown.cost.database):.1f} ms in its backends. The printers and the tills run on the "
         "same cores.",
     )

@@ -28,7 +28,7 @@ from bench.shop import Instance, Shop, open_shop, percentile, wait_until
 
 STATIONS = ["hot", "cold", "grill", "bar"]
 LIMIT_S = 30.0
-STARTS = 8
+STARTS = 6
 PARTS = {
     "supervisor": "import kps.supervisor.main",
     "HTTP of the supervisor, once the children are up": "import kps.web.app, kps.web.server",
