@@ -23,14 +23,13 @@ import psycopg2
 
 from bench.figures import Figure, Report, Table, at_least, at_most
 from bench.goals import Goal
+from bench.rig import PROFILE, PROOF
 from bench.shop import Shop, ending_with_us, open_shop, percentile, service, wait_until
 from kps.demo.orders import PosWriter
 from kps.demo.postgres import EmbeddedPostgres
 from kps.demo.virtual_printer import VirtualPrinter
 
 STATION = "counter"
-PROFILE = "epson-t20iii"
-PROOF = "process_id+pushes+clears"
 ITEMS = (("Nasi Goreng", 2), ("Es Teh", 1))
 REST_S = (0.02, 0.06)
 """Between two tickets of ours, at random; between two of a loop's it is up to the loop's period."""

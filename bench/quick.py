@@ -19,7 +19,7 @@ from bench.beside import Faults
 from bench.ceiling import STATIONS as BURST_STATIONS
 from bench.figures import Findings, Report
 from bench.load import press
-from bench.rig import Printers, Tills, add_printers, pattern, proven
+from bench.rig import PROFILE, Printers, Tills, add_printers, pattern, proven
 from bench.shop import SERVICE, Instance, Shop, open_shop
 
 OWN = [latency.STATION, "p02", "p03", "p04", "p05", "p06", "p07", "p08"]
@@ -35,14 +35,14 @@ ONLY = "UPDATE kitchen_stationprinter SET is_active = false WHERE station_code <
 def findings() -> Findings:
     """One report after the other."""
     with Faults(quick=True, take_overs=False) as beside, contextlib.ExitStack() as stack:
-        shop = stack.enter_context(open_shop(OWN[:AT_START], profile=latency.PROFILE))
+        shop = stack.enter_context(open_shop(OWN[:AT_START], profile=PROFILE))
         lanes = stack.enter_context(latency.loop_lanes(shop, latency.QUICK))
         beside.wait_open()
         others = start.naive_starts(shop, 1)
         loop = stack.enter_context(footprint.polling_loop(shop))
         instance = stack.enter_context(_service(shop, "kps"))
         yield "start", Report((start.figure([start.start(shop, instance, OWN[0])], others),))
-        footprint.more_printers(shop, stack, OWN[AT_START:], profile=latency.PROFILE)
+        footprint.more_printers(shop, stack, OWN[AT_START:], profile=PROFILE)
         instance.wait_ready(len(OWN))
         ours = latency.measure_ours(shop, latency.QUICK)
         rig = stack.enter_context(Printers(RIG, processes=len(BURST_STATIONS)))
@@ -82,7 +82,7 @@ def _loads(shop: Shop, rig: Printers, tills: Tills, instance: Instance) -> Findi
 @contextlib.contextmanager
 def _service(shop: Shop, name: str) -> Iterator[Instance]:
     """An instance that is not started yet; it is ended."""
-    levels = f"{latency.STATION}={latency.PROOF},{proven([*RIG, *REAL])}"
+    levels = proven([latency.STATION, *RIG, *REAL])
     instance = Instance(shop, name, SERVICE, PROOF_LEVELS=levels)
     try:
         yield instance

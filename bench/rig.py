@@ -28,6 +28,8 @@ from kps.demo.virtual_printer import VirtualPrinter
 BILL, BILL_ITEM, TICKET_ITEM = "pos_bill", "pos_billitem", "kitchen_kitchenticketitem"
 PROFILE = "epson-t20iii"
 """All that a printer can answer, the process ID among it."""
+PROOF = "process_id+pushes+clears"
+"""What a probe finds of it, as PROOF_LEVELS says it."""
 ANSWER_LIMIT_S = 30.0
 START_LIMIT_S = 30.0
 TILLS = 4
@@ -382,7 +384,7 @@ def ready(shop: Shop) -> int:
 
 def proven(names: Sequence[str]) -> str:
     """PROOF_LEVELS: every printer says the ticket's own number."""
-    return ",".join(f"{name}=process_id" for name in names)
+    return ",".join(f"{name}={PROOF}" for name in names)
 
 
 def unfinished(shop: Shop) -> int:
