@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import math
 import os
 import select
 import socket
@@ -32,6 +33,9 @@ CLOSE_LIMIT_S = 1.0
 
 _BLOCK_LIMIT_S = 1.0
 """A reply that is unfinished for so long is noise."""
+
+_IDLE_KEEPALIVE = (5, 2, 3)
+"""Seconds until the first question, between two, and how many without an answer end the connection."""
 
 _WOULD_BLOCK = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR)
 
@@ -166,6 +170,17 @@ class Link:
         (last_ack_ms,) = struct.unpack_from("=I", info, 56)
         return Vitals(retransmits=info[2], unacked=unacked, last_ack_s=last_ack_ms / 1000)
 
+    def expect_life(self, limit_s: float | None) -> None:
+        """From now on the connection breaks when the peer's host is silent for `limit_s` and 1 s; None = as when idle.
+
+        The kernel asks it each second, without a byte of data: a printer that lives acknowledges, whatever state it is
+        in. Only while nothing else is on its way.
+        """
+        if limit_s is None:
+            _set_keepalive(self._socket, *_IDLE_KEEPALIVE)
+        else:
+            _set_keepalive(self._socket, 1, 1, max(1, math.ceil(limit_s)))
+
     def close(self, pulse: Callable[[], None]) -> None:
         """Orderly: say that we are done, listen to the printer's end for 1 s at most, so that nothing is reset."""
         until = time.monotonic() + CLOSE_LIMIT_S
@@ -215,10 +230,14 @@ def _set_options(sock: socket.socket) -> None:
     # Keepalive notices a host that died while idle. With data on its way it rests, and a short TCP_USER_TIMEOUT would
     # kill living printers that are out of paper: the deadlines in flight are our own.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    _set_keepalive(sock, *_IDLE_KEEPALIVE)
+
+
+def _set_keepalive(sock: socket.socket, idle_s: int, every_s: int, times: int) -> None:
     if sys.platform == "linux":
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 2)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, times)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, every_s)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle_s)
 
 
 def _connect(sock: socket.socket, where: tuple[str, int], limit_s: float, pulse: Callable[[], None]) -> None:

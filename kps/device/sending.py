@@ -66,6 +66,7 @@ class Sending:
         self._proof = proof
         self._begun = False
         self._told = False
+        self._watching = False
         self._wait_for_queue_s = _FIRST_LOOK_S
         self._mark = (0, 0, 0)
         self._moved_at = time.monotonic()
@@ -91,6 +92,8 @@ class Sending:
             self._look_what_the_printer_had(lost)
             if self._proof.step is not Step.DONE:
                 return self._proof.given_up(Reason.CONNECTION_LOST)
+        if self._watching:
+            self._link.expect_life(None)
         return self._proof.proven()
 
     def _turn(self) -> Reason | None:
@@ -164,10 +167,17 @@ class Sending:
             return self._ask()
         if now >= self._look_at:
             self._look_at = now + pause_s
+            self._watch_closely()
             if self._proof.look():
                 self._looked_at = now
             return None
         return self._link.wait(self._look_at - now, also=self._consent.wake() if self._told else None)
+
+    def _watch_closely(self) -> None:
+        """A host that dies with everything acknowledged leaves nothing on its way that would tell."""
+        if not self._watching:
+            self._watching = True
+            self._link.expect_life(self._timeout_s)
 
     def _lose_patience(self) -> Reason | None:
         """Whether the standstill is long enough to give the ticket up, and why."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from multiprocessing.connection import wait
 
@@ -30,6 +30,7 @@ from kps.database.listen import Listener
 from kps.database.queue import Claimed, Queue, WaitingSlip
 from kps.database.statements import CHANNEL_PRINTER
 from kps.dispatcher.mailboxes import Mailbox
+from kps.dispatcher.slip_maker import SlipMaker
 from kps.process.channels import PeerGone
 from kps.process.child import ChildTools
 from kps.process.clocks import monotonic
@@ -49,6 +50,8 @@ SIGHT_EVERY_S = 5.0
 """Between two looks at the leases that live: after a leap of the database's clock we know how long ago that was."""
 SLIPS_EVERY_S = 2.0
 """Between looks for what stations must be told."""
+SLIPS_SHARE = 0.05
+"""How much of the time may be spent looking for that: where it takes long, it is looked less often."""
 SLIPS_AGAIN_S = 30.0
 """The same after an error of the database that concerns slips alone."""
 RETRY_DATABASE_S = (0.05, 0.1, 0.25, 0.5, 1.0)
@@ -87,10 +90,14 @@ class Dispatcher:
         self._unwhole: dict[TicketId, _Growing] = {}
         self._backlog: list[Waiting] = []
         """What the last look found beyond the room there was; whatever else happens makes it void."""
+        self._saw_all = False
+        """Whether the last look reached the end of the backlog."""
         self._gained: set[PrinterKey] = set()
         self._look_due = 0.0
         self._rescue_due = 0.0
+        self._maker = SlipMaker(start.settings, start.schema, start.owner, f"{start.name}-slips")
         self._slips_due = 0.0
+        self._making_due = 0.0
         self._slips_wait = False
         self._rounds_due = FOREVER
         self._rounds_known = False
@@ -119,6 +126,7 @@ class Dispatcher:
         self._read_control()
         self._read_mailboxes()
         self._hear()
+        self._hear_of_slips()
         if monotonic() >= self._rounds_due:
             self._rounds_due = FOREVER
             self._rounds_known = False
@@ -171,8 +179,10 @@ class Dispatcher:
     def _read_mailboxes(self) -> None:
         for box in list(self._mailboxes.values()):
             try:
-                if box.read():
+                if box.read() and box.reconciled:
                     self._gained.add(box.key)
+                elif box.greeted and not box.reconciled:
+                    self._look_now()
             except PeerGone:
                 # What it held is given back by the supervisor once the process has been reaped.
                 self._close_mailbox(box.key)
@@ -181,8 +191,10 @@ class Dispatcher:
         """A printer has room: the backlog that is known goes on without another look. The claim sees if it is stale."""
         gained, self._gained = self._gained, set()
         backlog, self._backlog = self._backlog, []
+        if not backlog and self._saw_all and not self._slips_wait:
+            return  # nobody waits for it: who comes is notified of, or found by the next poll
         due = min(self._look_due, self._slips_due, self._devices_due)
-        if not backlog or self._slips_wait or self._failures or monotonic() >= due:
+        if self._slips_wait or self._failures or monotonic() >= due:
             self._look_now()
             return
         try:
@@ -190,8 +202,9 @@ class Dispatcher:
         except DatabaseTrouble as trouble:
             self._failed(trouble)
             return
-        if again is not None or any(box.room > 0 for box in self._mailboxes.values() if box.key in gained):
-            self._look_now()  # there may be more than the last look went deep
+        has_room = any(box.room > 0 for box in self._mailboxes.values() if box.key in gained)
+        if again is not None or (has_room and not self._saw_all):
+            self._look_now()
 
     def _hear(self) -> None:
         if self._listener.step():
@@ -257,15 +270,19 @@ class Dispatcher:
             self._fail_stale()
             self._first_look = False
         if self._slips_wait:
-            self._tell_stations(self._hand_out_all)
-        tickets = [ticket for ticket in self._queue.look(self._depth()) if self._is_ours(ticket)]
+            self._tell_stations()
+        seen = self._queue.look(self._depth())
+        self._saw_all = len(seen) < self._depth()
+        tickets = [ticket for ticket in seen if self._is_ours(ticket)]
         self._slot.set(Cell.LAST_POLL, time.time())
         self._forget_all_but(tickets)
         if tickets:
             self._know_devices()
         again = self._act_on(tickets, polled)
         if monotonic() >= self._slips_due:
-            self._tell_stations(self._make_slips)
+            self._slips_due = monotonic() + SLIPS_EVERY_S
+            if monotonic() >= self._making_due:
+                self._maker.begin()
         if monotonic() >= self._rescue_due:
             self._rescue()
         self._know_rounds()
@@ -419,30 +436,35 @@ class Dispatcher:
 
     # -- slips -----------------------------------------------------------------------------------------------------
 
-    def _tell_stations(self, step: Callable[[], None]) -> None:
-        """Make or hand out slips. What is wrong with slips alone must not keep tickets. Raises DatabaseTrouble."""
+    def _hear_of_slips(self) -> None:
+        """Whether slips have been made, or were open before. What is wrong with slips alone must not keep tickets."""
         try:
-            step()
+            making = self._maker.take()
         except DatabaseTrouble as trouble:
-            self._slips_due, self._slips_wait = monotonic() + SLIPS_AGAIN_S, False
-            if not trouble.sqlstate:
-                raise
+            self._slips_failed(trouble)
+            return
+        if making is None:
+            return
+        self._making_due = monotonic() + making.took_s / SLIPS_SHARE
+        self._slot.add(Cell.SLIPS_MADE, making.made.count)
+        self._slips_wait = making.made.any_open
+        if self._slips_wait:
+            self._look_now()
+
+    def _slips_failed(self, trouble: DatabaseTrouble) -> None:
+        self._slips_wait = False
+        if trouble.sqlstate:
+            self._making_due = monotonic() + SLIPS_AGAIN_S
             log.error("slips cannot be made", extra={"cause": trouble.sentence})
 
-    def _make_slips(self) -> None:
-        """Make slips of what has happened since the last look, behind the tickets: they cannot wait."""
-        settings = self._settings
-        self._slips_due = monotonic() + SLIPS_EVERY_S
-        made = self._queue.make_slips(
-            minutes=settings.void_slip_minutes,
-            stations=settings.void_slip_stations,
-            own_stations=settings.stations,
-            own_brands=settings.brands,
-        )
-        self._slot.add(Cell.SLIPS_MADE, made.count)
-        self._slips_wait = False
-        if made.any_open:
+    def _tell_stations(self) -> None:
+        """Hand out what is open. Raises DatabaseTrouble, unless it concerns slips alone."""
+        try:
             self._hand_out_all()
+        except DatabaseTrouble as trouble:
+            self._slips_failed(trouble)
+            if not trouble.sqlstate:
+                raise
 
     def _hand_out_all(self) -> None:
         """Give the open slips to their printers. One that found no room goes before the next ticket.
@@ -582,6 +604,7 @@ class Dispatcher:
             due = min(self._look_due, self._rounds_due, self._slips_due)
             timeout = max(0.0, min(timeout, due - monotonic()))
         sources: list[object] = [self._control, *(box.channel for box in self._mailboxes.values())]
+        sources.append(self._maker.fileno())
         if self._listener.fileno() is not None:
             sources.append(self._listener.fileno())
         wait(sources, timeout)  # type: ignore[arg-type]

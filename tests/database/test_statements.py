@@ -23,7 +23,12 @@ def test_every_statement_can_be_prepared_on_every_age_of_schema(fixture: str, re
     database = Database(settings, "test")
     try:
         schema = introspect(database)
-        assert migrate(database, automatic=True) == ["0001_queue.sql", "0002_proof.sql", "0003_paper.sql"]
+        assert migrate(database, automatic=True) == [
+            "0001_queue.sql",
+            "0002_proof.sql",
+            "0003_paper.sql",
+            "0004_hot_tables.sql",
+        ]
         install_trigger(database)
         assert introspect(database).has_trigger
         found = statements(schema)
