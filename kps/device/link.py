@@ -37,6 +37,9 @@ _BLOCK_LIMIT_S = 1.0
 _IDLE_KEEPALIVE = (5, 2, 3)
 """Seconds until the first question, between two, and how many without an answer end the connection."""
 
+_SURELY_ASKED_S = 1.5
+"""Who is asked each second has been asked once, and had half a second to answer."""
+
 _WOULD_BLOCK = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR)
 
 
@@ -65,16 +68,23 @@ class Vitals:
     """Times that the oldest unacknowledged segment was sent again; 0 after an acknowledgement of new data."""
     unacked: int
     """Segments sent and not acknowledged. A closed window holds data back, unsent: then it is 0."""
+    probes: int
+    """Questions of the kernel to an idle peer, or to one with a closed window, without an answer so far."""
     last_ack_s: float
     """Seconds since the peer was heard last."""
 
     def dead(self, silent_s: float) -> bool:
-        """Whether the peer's host has stopped answering for so long although data was sent to it.
+        """Whether the peer's host has stopped answering for so long although something was sent to it.
 
-        A living peer with a closed window acknowledges what it drops, so it is heard; its last sign is old only
-        while nothing is sent to it.
+        A living peer with a closed window acknowledges what it drops, and answers each probe, so it is heard; its last
+        sign is old only while nothing is sent to it.
         """
-        return self.retransmits > 0 and self.unacked > 0 and self.last_ack_s >= silent_s
+        asked = (self.retransmits > 0 and self.unacked > 0) or self.probes > 1
+        return asked and self.last_ack_s >= silent_s
+
+    def gone(self, silent_s: float) -> bool:
+        """The same of a peer that is asked each second (`expect_life`) and has nothing to acknowledge."""
+        return self.probes > 0 and self.last_ack_s >= max(silent_s, _SURELY_ASKED_S)
 
 
 class Link:
@@ -164,11 +174,11 @@ class Link:
             return None
         if len(info) < 60:
             return None
-        # struct tcp_info, linux/tcp.h: 8 bytes (the third is retransmits), then 32-bit words; unacked is the fifth of
-        # them, last_ack_recv (ms) the thirteenth.
+        # struct tcp_info, linux/tcp.h: 8 bytes (the third is retransmits, the fourth probes), then 32-bit words;
+        # unacked is the fifth of them, last_ack_recv (ms) the thirteenth.
         (unacked,) = struct.unpack_from("=I", info, 24)
         (last_ack_ms,) = struct.unpack_from("=I", info, 56)
-        return Vitals(retransmits=info[2], unacked=unacked, last_ack_s=last_ack_ms / 1000)
+        return Vitals(retransmits=info[2], unacked=unacked, probes=info[3], last_ack_s=last_ack_ms / 1000)
 
     def expect_life(self, limit_s: float | None) -> None:
         """From now on the connection breaks when the peer's host is silent for `limit_s` and 1 s; None = as when idle.
@@ -179,7 +189,7 @@ class Link:
         if limit_s is None:
             _set_keepalive(self._socket, *_IDLE_KEEPALIVE)
         else:
-            _set_keepalive(self._socket, 1, 1, max(1, math.ceil(limit_s)))
+            _set_keepalive(self._socket, 1, 1, math.ceil(limit_s))
 
     def close(self, pulse: Callable[[], None]) -> None:
         """Orderly: say that we are done, listen to the printer's end for 1 s at most, so that nothing is reset."""

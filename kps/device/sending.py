@@ -165,9 +165,9 @@ class Sending:
             self._look_at = now + pause_s
         if self._proof.question is not None and self._consent.may_write():
             return self._ask()
+        self._watch_closely()
         if now >= self._look_at:
             self._look_at = now + pause_s
-            self._watch_closely()
             if self._proof.look():
                 self._looked_at = now
             return None
@@ -189,8 +189,12 @@ class Sending:
             self._proof.delivered()
         if self._cleared_at is not None:
             return self._proof.complaint if now - self._cleared_at >= CLEAR_LIMIT_S else None
+        if self._watching and queued == 0 and self._host_is_gone():
+            return Reason.CONNECTION_LOST
         self._note_progress(queued, now)
         if self._held_since is not None:
+            if self._peer_is_dead():
+                return Reason.CONNECTION_LOST
             held_s = self._held_before_s + now - self._held_since
             return self._leave(queued) if held_s >= self._hold_s else None
         # What it has all of may take its time to print; what it does not take must move.
@@ -257,6 +261,10 @@ class Sending:
     def _peer_is_dead(self) -> bool:
         vitals = self._link.vitals()
         return vitals is not None and vitals.dead(self._timeout_s)
+
+    def _host_is_gone(self) -> bool:
+        vitals = self._link.vitals()
+        return vitals is not None and vitals.gone(self._timeout_s)
 
     def _tell(self) -> None:
         if not self._told:
