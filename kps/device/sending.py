@@ -107,6 +107,7 @@ class Sending:
             return self._proof.complaint
         if self._proof.contrary is not None and self._proof.telling:
             self._tell()  # before any wait: the printer's other tickets must not sit through it
+        self._watch_closely()
         match self._proof.step:
             case Step.WRITE:
                 self._write()
@@ -165,7 +166,6 @@ class Sending:
             self._look_at = now + pause_s
         if self._proof.question is not None and self._consent.may_write():
             return self._ask()
-        self._watch_closely()
         if now >= self._look_at:
             self._look_at = now + pause_s
             if self._proof.look():
@@ -175,7 +175,7 @@ class Sending:
 
     def _watch_closely(self) -> None:
         """A host that dies with everything acknowledged leaves nothing on its way that would tell."""
-        if not self._watching:
+        if not self._watching and self._proof.accepted == self._proof.total:
             self._watching = True
             self._link.expect_life(self._timeout_s)
 
