@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -215,3 +219,38 @@ def test_of_the_queues_statements_only_the_claim_is_lazy(pos_database: Target) -
     finally:
         database.close()
     assert [field.name for field in dataclasses.fields(found) if getattr(found, field.name).lazy] == ["claim"]
+
+
+def _answer_over_tls(server: EmbeddedPostgres) -> None:
+    """Give the server a certificate, and have it ask for TLS where a client wants it. Skips where it cannot."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("lacks openssl, which makes the certificate")
+    plain = Database(DatabaseSettings(server.host, server.port, "postgres", server.user, server.password), "plain")
+    data = Path(plain.query("SHOW data_directory")[0][0])
+    try:
+        plain.query("ALTER SYSTEM SET ssl = on")
+    except DatabaseTrouble as trouble:
+        pytest.skip(f"lacks TLS in this PostgreSQL: {trouble.sentence}")
+    finally:
+        plain.close()
+    key, certificate = data / "server.key", data / "server.crt"
+    command = [openssl, "req", "-new", "-x509", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    for path in (key, certificate):
+        path.chmod(0o600)
+        os.chown(path, data.stat().st_uid, data.stat().st_gid)
+    server.restart()
+
+
+def test_a_connection_is_encrypted_where_that_is_required() -> None:
+    # Python's own OpenSSL is kept out of the processes; libpq has to do without it.
+    with EmbeddedPostgres(durable=False) as server:
+        _answer_over_tls(server)
+        settings = DatabaseSettings(server.host, server.port, "postgres", server.user, server.password, "require")
+        database = Database(settings, "test")
+        try:
+            (row,) = database.query("SELECT ssl, version FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+        finally:
+            database.close()
+    assert (row.ssl, row.version[:4]) == (True, "TLSv")
