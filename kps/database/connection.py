@@ -168,6 +168,8 @@ class Database:
         self._connection: Connection | None = None
         self._prepared: set[str] = set()
         self.errors = 0
+        self.opened = 0
+        """Connections so far; each further one may be to a server that has forgotten what was lazy."""
 
     @property
     def connected(self) -> bool:
@@ -195,6 +197,7 @@ class Database:
             found = self._describe(error)
             raise DatabaseTrouble(found.sentence, found.sqlstate) from error
         self._prepared = set()
+        self.opened += 1
 
     def run(self, statement: Statement, *, limit: float = CALL_LIMIT_S, **values: Any) -> list[Row]:
         """Run a prepared statement in its own transaction and return all its rows."""

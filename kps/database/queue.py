@@ -125,6 +125,8 @@ class Queue:
         self, database: Database, schema: PosSchema, me: str, instance: str, *, day_start_minutes: int = 240
     ) -> None:
         self._day_start = day_start_minutes
+        self._skipped = 0
+        """The connection on which tokens were left out; a claim never uses another."""
         self.database = database
         self.schema = schema
         self.sql: Statements = statements(schema)
@@ -137,6 +139,11 @@ class Queue:
 
     def claim(self, wanted: Sequence[tuple[Waiting, ClaimFor, int]]) -> list[Claimed]:
         """new -> printing for tickets with their printer and its epoch; those that changed meanwhile are left out."""
+        if not self.database.connected:
+            self.database.connect()
+        if self._skipped != self.database.opened:
+            self.database.run(self.sql.skip_tokens)
+            self._skipped = self.database.opened
         rows = self.database.run(
             self.sql.claim,
             ids=[ticket.id for ticket, _, _ in wanted],

@@ -179,9 +179,11 @@ class Dispatcher:
     def _read_mailboxes(self) -> None:
         for box in list(self._mailboxes.values()):
             try:
-                if box.read() and box.reconciled:
+                if not box.read():
+                    continue
+                if box.reconciled:
                     self._gained.add(box.key)
-                elif box.greeted and not box.reconciled:
+                else:
                     self._look_now()
             except PeerGone:
                 # What it held is given back by the supervisor once the process has been reaped.
@@ -370,6 +372,9 @@ class Dispatcher:
         taken = {ticket.id for ticket, _, _ in claims}
         self._backlog = [ticket for ticket in tickets if ticket.id not in taken]
         full = self._claim(claims)
+        if full is not None:
+            # Somebody was left out, and must not be overtaken by who stands behind him.
+            self._backlog, self._saw_all = [], False
         self._end_rounds(ended)
         self._give_up(given_up)
         if in_grace:
@@ -445,7 +450,7 @@ class Dispatcher:
             return
         if making is None:
             return
-        self._making_due = monotonic() + making.took_s / SLIPS_SHARE
+        self._making_due = monotonic() + min(making.took_s / SLIPS_SHARE, SLIPS_AGAIN_S)
         self._slot.add(Cell.SLIPS_MADE, making.made.count)
         self._slips_wait = making.made.any_open
         if self._slips_wait:

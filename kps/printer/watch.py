@@ -26,6 +26,8 @@ BUSY_PATIENCE_S = 3.0
 """How long a device that we had let go of may be busy with another client before that counts as a fault."""
 CONTESTED_S = 30.0
 """How long a refused hello after a take-over counts as busy: the old owner may still hold the device."""
+FORETOLD_S = 0.1
+"""So long an answer counts that was got because a ticket was announced."""
 _ASK_AGAIN = Backoff(first=0.5, cap=5.0)
 _ASK_ALIVE_AGAIN = Backoff(first=0.5, cap=1.0)
 """Somebody loads paper or shuts the cover: that should be noticed at once."""
@@ -75,6 +77,8 @@ class DeviceWatch:
         self._prune_due = monotonic() + random.uniform(30, 300)  # noqa: S311 - spreads the load
         self._contested_until = monotonic() + CONTESTED_S if config.contested else 0.0
         self._disproof_told = ""
+        self._foretold: tuple[Ready | Unable | None, float] = (None, 0.0)
+        """What it answered when a ticket was announced, and when."""
         self._owes_news = True  # what a predecessor left there counts as well
 
     def new_epoch(self, epoch: int) -> None:
@@ -149,6 +153,9 @@ class DeviceWatch:
 
     def ask_patiently(self) -> Ready | Unable:
         """A device that we let go of may be in somebody else's hands for a moment: busy is no failed print."""
+        (foretold, asked_at), self._foretold = self._foretold, (None, 0.0)
+        if isinstance(foretold, Unable) and monotonic() - asked_at < FORETOLD_S:
+            return foretold  # the ticket came while it was asked: it need not wait for the same answer twice
         answer = self.ask()
         if self._let_go_at is None:
             return answer
@@ -220,7 +227,7 @@ class DeviceWatch:
         if monotonic() >= self.due:
             self.ask(whole=True)
         elif expected and self.device.connected:
-            self.ask()
+            self._foretold = (self.ask(), monotonic())
         self.publish_wanted()
         self._keep_health()
 

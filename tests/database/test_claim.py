@@ -269,3 +269,17 @@ def test_unsent_of_a_ticket_that_was_only_claimed_gives_it_back_too(house: House
     claimed = one.claim(ticket, house.row("kitchen-1"))
     one.queue.settle_unsent(claimed.ticket, claimed.token)
     assert (house.job(ticket)["sends"], house.status(ticket)) == (0, "new")
+
+
+def test_a_token_that_a_crash_has_taken_back_is_never_given_again(house: House, one: Instance) -> None:
+    kitchen = house.row("kitchen-1")
+    first = one.claim(house.pos.ticket(), kitchen)
+    second = one.claim(house.pos.ticket(), kitchen)
+    assert second.token - first.token < 100
+    # What a crash leaves of a sequence whose last numbers were not on disk.
+    house.pos.execute("SELECT setval('kps.token_seq', %s)", [first.token - 1])
+    one.database.close()
+
+    third = one.claim(house.pos.ticket(), kitchen)
+
+    assert third.token > second.token + 100

@@ -22,6 +22,7 @@ class Statements:
     """Every statement of the queue, by verb."""
 
     look: Statement
+    skip_tokens: Statement
     claim: Statement
     sending_first: Statement
     sending: Statement
@@ -77,6 +78,7 @@ def statements(schema: PosSchema) -> Statements:
     """All statements for this age of schema."""
     return Statements(
         look=dispatching.look(schema),
+        skip_tokens=dispatching.SKIP_TOKENS,
         claim=dispatching.claim(schema),
         sending_first=paper.sending_first(schema),
         sending=paper.sending(schema),

@@ -46,6 +46,13 @@ def look(schema: PosSchema) -> Statement:
     )
 
 
+SKIP_TOKENS = Statement("skip_tokens", "SELECT max(nextval('kps.token_seq')) AS last FROM generate_series(1, 10000)")
+"""Leave out the tokens that a crash of the server may have taken back with their lazy claims.
+
+Somebody may still hold one of them, and it must never become valid again. Its own commit is flushed.
+"""
+
+
 def claim(schema: PosSchema) -> Statement:
     """new -> printing for the tickets decided on, if printer, lease, ticket and job are still as they were seen."""
     start = log_rows(
@@ -119,7 +126,7 @@ def claim(schema: PosSchema) -> Statement:
   RETURNING t.id, t.print_attempts
 ), reset_log AS ({reset}), start_log AS ({start})
 SELECT job.printer_key, tick.id, job.token FROM tick JOIN job ON job.ticket_id = tick.id ORDER BY tick.id""",
-        # If it is undone, the ticket is `new` again and its token worthless; the promise that follows makes it last.
+        # If it is undone, the ticket is `new` again and its token worthless (SKIP_TOKENS); the promise makes it last.
         lazy=True,
     )
 
