@@ -233,8 +233,6 @@ class Sending:
         if self._held_since is None:
             self._held_since = now
             self._look_at = None
-        if self._proof.telling:
-            self._tell()
 
     def _insist(self, now: float) -> Reason | None:
         """The proof is overdue although nothing is wrong: ask once more, then take it that none will come."""
