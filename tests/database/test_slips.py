@@ -348,6 +348,14 @@ def test_a_table_that_is_taken_away_for_a_while_is_a_move_all_the_same(house: Ho
     assert (said.table, said.new_table) == ("5", "8")
 
 
+def test_a_bill_that_has_lost_its_table_is_not_written_down_at_each_look(house: House, one: Instance) -> None:
+    bill, _ = order(house, one, table="5")
+    before = house.pos.rows("SELECT xmin, moves FROM kps.printed_item")
+    house.pos.execute("UPDATE pos_bill SET table_id = NULL WHERE id = %s", [bill])
+    assert make(one) == 0
+    assert house.pos.rows("SELECT xmin, moves FROM kps.printed_item") == before
+
+
 def test_blanks_around_a_table_number_are_no_move(house: House, one: Instance) -> None:
     order(house, one, table="5")
     house.pos.execute("UPDATE tables_table SET number = ' 5 ' WHERE number = '5'")

@@ -46,7 +46,25 @@ def make(schema: PosSchema) -> Statement:
             'printer', coalesce(nullif(j.printed_on, ''), j.printer_name), 'at', j.finished_at)"""
     return Statement(
         "make_slips",
-        f"""WITH changed AS MATERIALIZED (
+        f"""WITH watched AS MATERIALIZED (
+  SELECT pi.ticket_id, pi.bill_item_id, coalesce(pi.bill_id, 0) AS bill_id, pi.table_number
+    FROM kps.printed_item pi
+   WHERE pi.told = '' AND pi.printed_at > statement_timestamp() - {{minutes:float8}} * interval '1 minute'
+     AND (NOT {{limited:boolean}} OR pi.station = ANY ({{stations:text[]}}))
+     AND (cardinality({{own_stations:text[]}}) = 0 OR pi.station = ANY ({{own_stations:text[]}}))
+     AND (cardinality({{own_brands:text[]}}) = 0 OR pi.brand IN (SELECT br.id::text FROM core_brand br
+           WHERE br.id::text = ANY ({{own_brands:text[]}}) OR lower(br.code) = ANY ({{own_brands:text[]}})))
+), suspects AS MATERIALIZED (
+  -- Thousands of papers are watched and hardly one has changed: who is still as it was needs one index each for items
+  -- and bills, and no join. Rows that are gone stay suspects, until they are too old.
+  SELECT w.ticket_id, w.bill_item_id FROM watched w
+   WHERE (w.bill_item_id, w.bill_id) NOT IN (
+           SELECT bi.id, coalesce(bi.bill_id, 0) FROM pos_billitem bi
+            WHERE bi.id = ANY (ARRAY(SELECT x.bill_item_id FROM watched x)) AND NOT bi.is_void)
+      OR (w.bill_id, w.table_number) NOT IN (
+           SELECT b.id, btrim(coalesce(tb.number, '')) FROM pos_bill b LEFT JOIN tables_table tb ON tb.id = b.table_id
+            WHERE b.id = ANY (ARRAY(SELECT DISTINCT x.bill_id FROM watched x)) AND lower(b.status) NOT IN {CANCELLED})
+), changed AS MATERIALIZED (
   SELECT pi.ticket_id, pi.bill_item_id, pi.station, pi.brand, pi.table_number AS old_table, pi.paper_table, pi.moves,
          -- a split leaves less of the item on its bill
          least(pi.quantity, bi.quantity) AS quantity, b.id = pi.bill_id AS same_bill,
@@ -56,23 +74,20 @@ def make(schema: PosSchema) -> Statement:
          CASE WHEN lower(b.status) IN {CANCELLED} THEN 'cancelled' WHEN bi.is_void THEN 'void'
               WHEN b.id = pi.bill_id AND pi.table_number <> '' AND btrim(coalesce(tb.number, '')) <> '' THEN 'moved'
               ELSE '' END AS kind
-    FROM kps.printed_item pi
+    FROM unnest(ARRAY(SELECT ticket_id FROM suspects), ARRAY(SELECT bill_item_id FROM suspects)) s (ticket, item)
+    JOIN kps.printed_item pi ON pi.ticket_id = s.ticket AND pi.bill_item_id = s.item
     JOIN kps.job j ON j.ticket_id = pi.ticket_id
     JOIN pos_billitem bi ON bi.id = pi.bill_item_id
     JOIN pos_bill b ON b.id = bi.bill_id
     LEFT JOIN tables_table tb ON tb.id = b.table_id
     LEFT JOIN core_product pr ON pr.id = bi.product_id
-   WHERE pi.told = '' AND pi.printed_at > statement_timestamp() - {{minutes:float8}} * interval '1 minute'
-     AND (NOT {{limited:boolean}} OR pi.station = ANY ({{stations:text[]}}))
-     AND (cardinality({{own_stations:text[]}}) = 0 OR pi.station = ANY ({{own_stations:text[]}}))
-     AND (cardinality({{own_brands:text[]}}) = 0 OR EXISTS (SELECT 1 FROM core_brand br
-           WHERE br.id::text = pi.brand
-             AND (br.id::text = ANY ({{own_brands:text[]}}) OR lower(br.code) = ANY ({{own_brands:text[]}}))))
+   WHERE pi.told = ''
      -- a copy that is still under way leaves the item out by itself
      AND (j.state = 'printed' OR (j.state = 'failed' AND j.sends > j.cleared))
      AND lower(b.status) NOT IN {PAID}
      AND (bi.is_void OR lower(b.status) IN {CANCELLED} OR b.id IS DISTINCT FROM pi.bill_id
-          OR btrim(coalesce(tb.number, '')) <> pi.table_number)
+          -- that it has no table any more changes nothing until it has another one
+          OR btrim(coalesce(tb.number, '')) NOT IN ('', pi.table_number))
    ORDER BY pi.ticket_id, pi.bill_item_id FOR UPDATE OF pi SKIP LOCKED
 ), remembered AS (
   UPDATE kps.printed_item pi
