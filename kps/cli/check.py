@@ -20,7 +20,7 @@ from kps.database.connection import Row
 from kps.database.migrations import applied, available
 from kps.database.queue import printer_rows
 from kps.database.schema import TICKET, PosSchema, SchemaUnusable, introspect, refuse_missing_rights
-from kps.database.statements import statements
+from kps.database.statements import Statements
 from kps.device import Device
 from kps.device.address import Unresolvable, addresses
 from kps.device.connection import Ready, Unable
@@ -169,7 +169,7 @@ def _check_trigger(
 def _check_printers(
     database: Database, settings: Settings, schema: PosSchema, findings: _Findings, *, migrated: bool
 ) -> None:
-    found = printer_rows(database.run(statements(schema).rows), {})
+    found = printer_rows(database.run(Statements(schema).rows), {})
     rows = [row for row in found if covers(settings.stations, settings.brands, row)]
     if not any(row.active and not row.fault for row in rows):
         findings.problem("printers: the POS has no active printer row that this instance could serve")
@@ -215,7 +215,7 @@ def _check_device(
 
 def _owner(database: Database, schema: PosSchema, key: PrinterKey) -> Row | None:
     """The device's row in schema kps if a running instance holds it, or a probe."""
-    rows = database.run(statements(schema).printers, keys=[key])
+    rows = database.run(Statements(schema).printers, keys=[key])
     return rows[0] if rows and (rows[0].live or rows[0].borrowed) else None
 
 

@@ -27,7 +27,7 @@ from kps.database.migrations import applied, available, migrate
 from kps.database.probes import LOAN_S, AlreadyBorrowed, Probes, shown
 from kps.database.queue import printer_rows
 from kps.database.schema import SchemaUnusable, introspect
-from kps.database.statements import statements
+from kps.database.statements import Statements
 from kps.device.address import Unresolvable, addresses
 from kps.device.probe import Card, Findings, Person, ProbeFailed, probe
 from kps.process.clocks import boottime, monotonic
@@ -345,7 +345,7 @@ def _need_tables(settings: Settings, database: Database) -> None:
 
 
 def _rows(database: Database) -> list[PrinterRow]:
-    return printer_rows(database.run(statements(introspect(database)).rows), {})
+    return printer_rows(database.run(Statements(introspect(database)).rows), {})
 
 
 def _key(settings: Settings, row: PrinterRow) -> PrinterKey:

@@ -110,29 +110,43 @@ class Statement:
     prelude: str = ""
     lazy: bool = False
     names: tuple[str, ...] = field(init=False)
-    prepare: str = field(init=False)
     execute: str = field(init=False)
 
     def __post_init__(self) -> None:
-        parts = [(f"kps_{self.name}", self.sql)]
-        if self.prelude:
-            parts.insert(0, (f"kps_before_{self.name}", self.prelude))
-        prepared = [self._prepared(name, sql) for name, sql in parts]
-        object.__setattr__(self, "names", prepared[-1][0])
-        object.__setattr__(self, "prepare", "; ".join(prepare for _, prepare, _ in prepared))
+        parts = [(name, _types(self.name, sql)) for name, sql in self._parts()]
+        object.__setattr__(self, "names", tuple(parts[-1][1]))
         lazily = ["SET LOCAL synchronous_commit = off"] if self.lazy else []
-        object.__setattr__(self, "execute", "; ".join([*lazily, *(execute for _, _, execute in prepared)]))
+        object.__setattr__(self, "execute", "; ".join([*lazily, *(_execute(name, types) for name, types in parts)]))
 
-    def _prepared(self, name: str, sql: str) -> tuple[tuple[str, ...], str, str]:
-        types: dict[str, str] = {}
-        for parameter, kind in _PLACEHOLDER.findall(sql):
-            if types.setdefault(parameter, kind) != kind:
-                raise ValueError(f"{self.name}: parameter {parameter} has two types")
-        order = tuple(types)
-        body = _PLACEHOLDER.sub(lambda match: f"${order.index(match.group(1)) + 1}", sql)
-        declared = f" ({', '.join(types.values())})" if types else ""
-        given = f" ({', '.join(f'%({parameter})s' for parameter in order)})" if types else ""
-        return order, f"PREPARE {name}{declared} AS {body}", f"EXECUTE {name}{given}"
+    @property
+    def prepare(self) -> str:
+        """What a connection is told once; not kept, for it is as long as the statement itself."""
+        return "; ".join(_prepare(name, _types(self.name, sql), sql) for name, sql in self._parts())
+
+    def _parts(self) -> list[tuple[str, str]]:
+        before = [(f"kps_before_{self.name}", self.prelude)] if self.prelude else []
+        return [*before, (f"kps_{self.name}", self.sql)]
+
+
+def _types(statement: str, sql: str) -> dict[str, str]:
+    """Type of each parameter, in the order of their first use."""
+    types: dict[str, str] = {}
+    for parameter, kind in _PLACEHOLDER.findall(sql):
+        if types.setdefault(parameter, kind) != kind:
+            raise ValueError(f"{statement}: parameter {parameter} has two types")
+    return types
+
+
+def _prepare(name: str, types: dict[str, str], sql: str) -> str:
+    order = list(types)
+    body = _PLACEHOLDER.sub(lambda match: f"${order.index(match.group(1)) + 1}", sql)
+    declared = f" ({', '.join(types.values())})" if types else ""
+    return f"PREPARE {name}{declared} AS {body}"
+
+
+def _execute(name: str, types: dict[str, str]) -> str:
+    given = f" ({', '.join(f'%({parameter})s' for parameter in types)})" if types else ""
+    return f"EXECUTE {name}{given}"
 
 
 class _Described(NamedTuple):

@@ -28,7 +28,7 @@ from kps.core.tickets import (
 from kps.database.connection import Database, Row
 from kps.database.readings import Sending, SlipSending, sending, slip_sending
 from kps.database.schema import PosSchema
-from kps.database.statements import Statements, statements
+from kps.database.statements import Statements
 
 
 class ClaimLost(Exception):
@@ -129,7 +129,7 @@ class Queue:
         """The connection on which tokens were left out; a claim never uses another."""
         self.database = database
         self.schema = schema
-        self.sql: Statements = statements(schema)
+        self.sql = Statements(schema)
         self.me = me
         self.instance = instance
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
 import socket
@@ -17,7 +16,7 @@ from kps.core.settings import DatabaseSettings
 from kps.database.connection import Database, DatabaseTrouble, Statement
 from kps.database.listen import Listener
 from kps.database.schema import introspect
-from kps.database.statements import CHANNEL_PRINTER, CHANNEL_TICKET, statements
+from kps.database.statements import CHANNEL_PRINTER, CHANNEL_TICKET, Statements
 from kps.demo.postgres import EmbeddedPostgres
 from tests.conftest import Database as Target
 from tests.conftest import eventually
@@ -215,10 +214,10 @@ def test_only_a_lazy_statement_does_not_wait_for_the_disk(access: Database) -> N
 def test_of_the_queues_statements_only_the_claim_is_lazy(pos_database: Target) -> None:
     database = Database(settings_of(pos_database), "test")
     try:
-        found = statements(introspect(database))
+        found = Statements(introspect(database))
     finally:
         database.close()
-    assert [field.name for field in dataclasses.fields(found) if getattr(found, field.name).lazy] == ["claim"]
+    assert [name for name in found.names() if getattr(found, name).lazy] == ["claim"]
 
 
 def _answer_over_tls(server: EmbeddedPostgres) -> None:

@@ -26,7 +26,7 @@ from kps.database.probes import PROBE_STATEMENTS
 from kps.database.queue import Queue, printer_rows
 from kps.database.readings import Sending
 from kps.database.schema import SchemaUnusable, introspect, refuse_missing_rights
-from kps.database.statements import Statements, statements
+from kps.database.statements import Statements
 from kps.demo.orders import PosWriter
 from kps.demo.pos_tables import LOG, OLDER_LOG, TEMPLATES, SchemaAge
 from tests.conftest import Database, Databases, eventually
@@ -100,7 +100,8 @@ def role_exists(admin: Connection, role: str) -> bool:
 
 
 def all_statements(of: Statements) -> list[Statement]:
-    both = [getattr(group, field.name) for group in (of, PROBE_STATEMENTS) for field in fields(group)]
+    queue = [getattr(of, name) for name in of.names()]
+    both = [*queue, *(getattr(PROBE_STATEMENTS, field.name) for field in fields(PROBE_STATEMENTS))]
     return list(dict.fromkeys(both))
 
 
@@ -134,7 +135,7 @@ def test_the_readmes_rights_are_enough_for_every_statement(
         assert introspect(access).has_trigger
         with closing(psycopg2.connect(here.worker.dsn)) as worker:
             worker.autocommit = True
-            chosen = all_statements(statements(schema))
+            chosen = all_statements(Statements(schema))
             prepare(worker, chosen)
             for statement in chosen:
                 explain(worker, statement)
@@ -144,7 +145,7 @@ def test_the_readmes_rights_are_enough_for_every_statement(
 
 def test_not_one_of_the_readmes_rights_on_the_tables_of_the_pos_can_be_left_out(databases: Databases) -> None:
     with granted(databases, SchemaAge.NEWER, "A", "script", "C") as here, closing(here.access) as access:
-        chosen = all_statements(statements(introspect(access)))
+        chosen = all_statements(Statements(introspect(access)))
         with closing(psycopg2.connect(here.worker.dsn)) as worker, closing(psycopg2.connect(here.owner.dsn)) as admin:
             worker.autocommit = admin.autocommit = True
             prepare(worker, chosen)

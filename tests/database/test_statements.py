@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 from kps.core.settings import DatabaseSettings
 from kps.database.connection import Database, Statement
 from kps.database.migrations import install_trigger, migrate
 from kps.database.schema import introspect
-from kps.database.statements import statements
+from kps.database.statements import Statements
 from kps.demo.orders import PosWriter
 from tests.conftest import Database as Target
 from tests.database.house import settings_of
@@ -31,14 +29,14 @@ def test_every_statement_can_be_prepared_on_every_age_of_schema(fixture: str, re
         ]
         install_trigger(database)
         assert introspect(database).has_trigger
-        found = statements(schema)
-        for field in dataclasses.fields(found):
-            statement = getattr(found, field.name)
+        found = Statements(schema)
+        for name in found.names():
+            statement = getattr(found, name)
             assert isinstance(statement, Statement)
             try:
                 database.query(statement.prepare)
             except Exception as error:
-                raise AssertionError(f"{field.name}: {error}\n{statement.prepare}") from error
+                raise AssertionError(f"{name}: {error}\n{statement.prepare}") from error
     finally:
         database.close()
 
@@ -54,7 +52,7 @@ def test_what_was_printed_today_is_counted_through_its_index(pos_database: Targe
                SELECT n, 'printed', now() - n * interval '1 hour' FROM generate_series(1, 20000) n"""
         )
         database.query("ANALYZE kps.job")
-        database.query(statements(schema).counts.prepare)
+        database.query(Statements(schema).counts.prepare)
         plan = "\n".join(row[0] for row in database.query("EXPLAIN EXECUTE kps_counts"))
         assert "job_finished" in plan
         assert "Index Cond: (finished_at >=" in plan
@@ -80,7 +78,7 @@ def test_changes_on_paper_are_looked_for_through_an_index(pos: PosWriter, pos_da
         )
         database.query("INSERT INTO kps.job (ticket_id, state) SELECT n, 'printed' FROM generate_series(1, 20000) n")
         database.query("ANALYZE")
-        database.query(statements(schema).make_slips.prepare)
+        database.query(Statements(schema).make_slips.prepare)
         plan = "\n".join(
             row[0] for row in database.query("EXPLAIN EXECUTE kps_make_slips (45, false, '{}', '{}', '{}')")
         )

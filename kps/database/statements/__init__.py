@@ -7,125 +7,74 @@ older look never takes effect.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import cached_property
 
-from kps.database.connection import Statement
 from kps.database.schema import PosSchema
 from kps.database.statements import dispatching, keeping, paper, printing, slips
 from kps.database.statements.parts import CHANNEL_PRINTER, CHANNEL_TICKET
 
-__all__ = ["CHANNEL_PRINTER", "CHANNEL_TICKET", "Statements", "statements"]
+__all__ = ["CHANNEL_PRINTER", "CHANNEL_TICKET", "Statements"]
 
 
-@dataclass(frozen=True, slots=True)
 class Statements:
-    """Every statement of the queue, by verb."""
+    """Every statement of the queue, by verb. Made when first asked for: no process needs all of them."""
 
-    look: Statement
-    skip_tokens: Statement
-    claim: Statement
-    sending_first: Statement
-    sending: Statement
-    preview: Statement
-    whereabouts: Statement
-    standing: Statement
-    withdraw: Statement
-    settle: Statement
-    settled: Statement
-    release: Statement
-    unsent: Statement
-    reconcile: Statement
-    end_round: Statement
-    give_up: Statement
-    wait: Statement
-    stale: Statement
-    rescuable: Statement
-    rescue: Statement
-    acquire: Statement
-    renew: Statement
-    cut_loans: Statement
-    yield_lease: Statement
-    lapse: Statement
-    expire_owner: Statement
-    release_dead: Statement
-    orphans: Statement
-    adopt: Statement
-    sweep: Statement
-    next_due: Statement
-    rows: Statement
-    printers: Statement
-    set_state: Statement
-    demote: Statement
-    late_proof: Statement
-    came_back: Statement
-    recent_id: Statement
-    torn: Statement
-    health: Statement
-    prune_health: Statement
-    counts: Statement
-    make_slips: Statement
-    look_slips: Statement
-    claim_slip: Statement
-    give_up_slip: Statement
-    sending_slip: Statement
-    standing_slip: Statement
-    settle_slip: Statement
-    release_slips: Statement
-    reconcile_slips: Statement
+    def __init__(self, schema: PosSchema) -> None:
+        self._schema = schema
 
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Of all of them."""
+        return tuple(name for name, kind in vars(cls).items() if isinstance(kind, cached_property))
 
-def statements(schema: PosSchema) -> Statements:
-    """All statements for this age of schema."""
-    return Statements(
-        look=dispatching.look(schema),
-        skip_tokens=dispatching.SKIP_TOKENS,
-        claim=dispatching.claim(schema),
-        sending_first=paper.sending_first(schema),
-        sending=paper.sending(schema),
-        preview=paper.preview(schema),
-        whereabouts=paper.whereabouts(schema),
-        standing=printing.standing(),
-        withdraw=printing.withdraw(),
-        settle=printing.settle(schema),
-        settled=printing.settled(),
-        release=printing.release(schema),
-        unsent=printing.unsent(schema),
-        reconcile=dispatching.reconcile(schema),
-        end_round=dispatching.end_round(schema),
-        give_up=dispatching.give_up(schema),
-        wait=dispatching.WAIT,
-        stale=dispatching.stale(schema),
-        rescuable=dispatching.rescuable(schema),
-        rescue=dispatching.rescue(schema),
-        acquire=keeping.acquire(schema),
-        renew=keeping.RENEW,
-        cut_loans=keeping.CUT_LOANS,
-        yield_lease=keeping.YIELD,
-        lapse=keeping.LAPSE,
-        expire_owner=keeping.EXPIRE_OWNER,
-        release_dead=keeping.release_dead(schema),
-        orphans=keeping.orphans(),
-        adopt=keeping.adopt(schema),
-        sweep=keeping.sweep(),
-        next_due=dispatching.next_due(),
-        rows=keeping.rows(schema),
-        printers=keeping.PRINTERS,
-        set_state=printing.SET_STATE,
-        demote=printing.DEMOTE,
-        late_proof=printing.late_proof(schema),
-        came_back=printing.came_back(schema),
-        recent_id=printing.RECENT_ID,
-        torn=printing.TORN,
-        health=printing.health(schema),
-        prune_health=printing.prune_health(schema),
-        counts=keeping.counts(),
-        make_slips=slips.make(schema),
-        look_slips=slips.LOOK,
-        claim_slip=slips.CLAIM,
-        give_up_slip=slips.GIVE_UP,
-        sending_slip=slips.sending(schema),
-        standing_slip=slips.STANDING,
-        settle_slip=slips.SETTLE,
-        release_slips=slips.RELEASE,
-        reconcile_slips=slips.RECONCILE,
-    )
+    look = cached_property(lambda self: dispatching.look(self._schema))
+    skip_tokens = cached_property(lambda self: dispatching.SKIP_TOKENS)
+    claim = cached_property(lambda self: dispatching.claim(self._schema))
+    sending_first = cached_property(lambda self: paper.sending_first(self._schema))
+    sending = cached_property(lambda self: paper.sending(self._schema))
+    preview = cached_property(lambda self: paper.preview(self._schema))
+    whereabouts = cached_property(lambda self: paper.whereabouts(self._schema))
+    standing = cached_property(lambda self: printing.standing())
+    withdraw = cached_property(lambda self: printing.withdraw())
+    settle = cached_property(lambda self: printing.settle(self._schema))
+    settled = cached_property(lambda self: printing.settled())
+    release = cached_property(lambda self: printing.release(self._schema))
+    unsent = cached_property(lambda self: printing.unsent(self._schema))
+    reconcile = cached_property(lambda self: dispatching.reconcile(self._schema))
+    end_round = cached_property(lambda self: dispatching.end_round(self._schema))
+    give_up = cached_property(lambda self: dispatching.give_up(self._schema))
+    wait = cached_property(lambda self: dispatching.WAIT)
+    stale = cached_property(lambda self: dispatching.stale(self._schema))
+    rescuable = cached_property(lambda self: dispatching.rescuable(self._schema))
+    rescue = cached_property(lambda self: dispatching.rescue(self._schema))
+    acquire = cached_property(lambda self: keeping.acquire(self._schema))
+    renew = cached_property(lambda self: keeping.RENEW)
+    cut_loans = cached_property(lambda self: keeping.CUT_LOANS)
+    yield_lease = cached_property(lambda self: keeping.YIELD)
+    lapse = cached_property(lambda self: keeping.LAPSE)
+    expire_owner = cached_property(lambda self: keeping.EXPIRE_OWNER)
+    release_dead = cached_property(lambda self: keeping.release_dead(self._schema))
+    orphans = cached_property(lambda self: keeping.orphans())
+    adopt = cached_property(lambda self: keeping.adopt(self._schema))
+    sweep = cached_property(lambda self: keeping.sweep())
+    next_due = cached_property(lambda self: dispatching.next_due())
+    rows = cached_property(lambda self: keeping.rows(self._schema))
+    printers = cached_property(lambda self: keeping.PRINTERS)
+    set_state = cached_property(lambda self: printing.SET_STATE)
+    demote = cached_property(lambda self: printing.DEMOTE)
+    late_proof = cached_property(lambda self: printing.late_proof(self._schema))
+    came_back = cached_property(lambda self: printing.came_back(self._schema))
+    recent_id = cached_property(lambda self: printing.RECENT_ID)
+    torn = cached_property(lambda self: printing.TORN)
+    health = cached_property(lambda self: printing.health(self._schema))
+    prune_health = cached_property(lambda self: printing.prune_health(self._schema))
+    counts = cached_property(lambda self: keeping.counts())
+    make_slips = cached_property(lambda self: slips.make(self._schema))
+    look_slips = cached_property(lambda self: slips.LOOK)
+    claim_slip = cached_property(lambda self: slips.CLAIM)
+    give_up_slip = cached_property(lambda self: slips.GIVE_UP)
+    sending_slip = cached_property(lambda self: slips.sending(self._schema))
+    standing_slip = cached_property(lambda self: slips.STANDING)
+    settle_slip = cached_property(lambda self: slips.SETTLE)
+    release_slips = cached_property(lambda self: slips.RELEASE)
+    reconcile_slips = cached_property(lambda self: slips.RECONCILE)
