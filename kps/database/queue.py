@@ -139,11 +139,7 @@ class Queue:
 
     def claim(self, wanted: Sequence[tuple[Waiting, ClaimFor, int]]) -> list[Claimed]:
         """new -> printing for tickets with their printer and its epoch; those that changed meanwhile are left out."""
-        if not self.database.connected:
-            self.database.connect()
-        if self._skipped != self.database.opened:
-            self.database.run(self.sql.skip_tokens)
-            self._skipped = self.database.opened
+        self._skip_tokens()
         rows = self.database.run(
             self.sql.claim,
             ids=[ticket.id for ticket, _, _ in wanted],
@@ -159,6 +155,14 @@ class Queue:
             instance=self.instance,
         )
         return [Claimed(PrinterKey(row.printer_key), TicketId(row.id), Token(row.token)) for row in rows]
+
+    def _skip_tokens(self) -> None:
+        """Before the first claim of a connection: a crash of the server may have taken back the last tokens."""
+        if not self.database.connected:
+            self.database.connect()
+        if self._skipped != self.database.opened:
+            self.database.run(self.sql.skip_tokens)
+            self._skipped = self.database.opened
 
     def sending(self, ticket: TicketId, token: Token, *, need_s: float, late_after_minutes: float) -> Sending:
         """Promise that bytes may leave now. Raises ClaimLost, LeaseEnded or Withdrawn."""
@@ -246,6 +250,7 @@ class Queue:
 
     def claim_slip(self, slip: WaitingSlip, row: PrinterRow, epoch: int) -> Token | None:
         """Take a slip for a printer of mine; None if somebody else has it."""
+        self._skip_tokens()
         rows = self.database.run(
             self.sql.claim_slip, slip=slip.id, token=slip.token, key=row.key, row=row.id, name=row.name, epoch=epoch,
             me=self.me,

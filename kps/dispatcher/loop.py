@@ -50,10 +50,8 @@ SIGHT_EVERY_S = 5.0
 """Between two looks at the leases that live: after a leap of the database's clock we know how long ago that was."""
 SLIPS_EVERY_S = 2.0
 """Between looks for what stations must be told."""
-SLIPS_SHARE = 0.05
-"""How much of the time may be spent looking for that: where it takes long, it is looked less often."""
 SLIPS_AGAIN_S = 30.0
-"""The same after an error of the database that concerns slips alone."""
+"""The same after an error of the database that a person must mend, and that concerns slips alone."""
 RETRY_DATABASE_S = (0.05, 0.1, 0.25, 0.5, 1.0)
 NOTHING_TO_DO_S = 2.0
 """Longest wait of the loop: whatever happens ends it, and the heart beats."""
@@ -89,15 +87,20 @@ class Dispatcher:
         self._lived_at: dict[PrinterKey, float] = {}
         self._unwhole: dict[TicketId, _Growing] = {}
         self._backlog: list[Waiting] = []
-        """What the last look found beyond the room there was; whatever else happens makes it void."""
+        """What the last look found beyond the room there was; whatever else happens makes it void.
+
+        Only those that nobody stands before whom the look has left out.
+        """
         self._saw_all = False
         """Whether the last look reached the end of the backlog."""
+        self._seen_up_to: dict[PrinterKey, TicketId] = {}
+        self._notified = start.schema.has_trigger
         self._gained: set[PrinterKey] = set()
         self._look_due = 0.0
         self._rescue_due = 0.0
         self._maker = SlipMaker(start.settings, start.schema, start.owner, f"{start.name}-slips")
         self._slips_due = 0.0
-        self._making_due = 0.0
+        self._telling_due = 0.0
         self._slips_wait = False
         self._rounds_due = FOREVER
         self._rounds_known = False
@@ -122,7 +125,7 @@ class Dispatcher:
     def step(self) -> None:
         """Hear what happened, look for work if there may be some, wait for the next thing to happen."""
         self._slot.beat()
-        self._slot.set(Cell.DATABASE_ERRORS, self._database.errors)
+        self._slot.set(Cell.DATABASE_ERRORS, self._database.errors + self._maker.errors)
         self._read_control()
         self._read_mailboxes()
         self._hear()
@@ -196,7 +199,9 @@ class Dispatcher:
         if not backlog and self._saw_all and not self._slips_wait:
             return  # nobody waits for it: who comes is notified of, or found by the next poll
         due = min(self._look_due, self._slips_due, self._devices_due)
-        if self._slips_wait or self._failures or monotonic() >= due:
+        # Without notifications nobody says that an older ticket has come.
+        deaf = not (self._notified and self._listener.proven)
+        if not backlog or deaf or self._slips_wait or self._failures or monotonic() >= due:
             self._look_now()
             return
         try:
@@ -271,20 +276,21 @@ class Dispatcher:
         if self._first_look:
             self._fail_stale()
             self._first_look = False
-        if self._slips_wait:
+        look_for_slips = monotonic() >= self._slips_due
+        if self._slips_wait or (look_for_slips and self._maker.open):
             self._tell_stations()
         seen = self._queue.look(self._depth())
         self._saw_all = len(seen) < self._depth()
+        self._seen_up_to = self._limits(seen)
         tickets = [ticket for ticket in seen if self._is_ours(ticket)]
         self._slot.set(Cell.LAST_POLL, time.time())
         self._forget_all_but(tickets)
         if tickets:
             self._know_devices()
         again = self._act_on(tickets, polled)
-        if monotonic() >= self._slips_due:
+        if look_for_slips:
             self._slips_due = monotonic() + SLIPS_EVERY_S
-            if monotonic() >= self._making_due:
-                self._maker.begin()
+            self._maker.begin()
         if monotonic() >= self._rescue_due:
             self._rescue()
         self._know_rounds()
@@ -292,6 +298,23 @@ class Dispatcher:
 
     def _depth(self) -> int:
         return max(20, self._settings.max_tickets_per_poll)
+
+    def _limits(self, seen: Iterable[Waiting]) -> dict[PrinterKey, TicketId]:
+        """For printers: the number behind which a look of this depth may have left out a ticket for it."""
+        routes: dict[tuple[str, str], list[TicketId]] = {}
+        for ticket in seen:
+            routes.setdefault((ticket.station, ticket.brand), []).append(ticket.id)
+        limits: dict[PrinterKey, TicketId] = {}
+        for (station, brand), ids in routes.items():
+            if len(ids) >= self._depth():
+                for row in route(self._rows, station, brand):
+                    limits[row.key] = min(ids[-1], limits.get(row.key, ids[-1]))
+        return limits
+
+    def _is_next(self, ticket: Waiting) -> bool:
+        """Whether no printer of its station may have an older one that the last look has left out."""
+        rows = route(self._rows, ticket.station, ticket.brand)
+        return all(ticket.id <= self._seen_up_to.get(row.key, ticket.id) for row in rows)
 
     def _is_ours(self, ticket: Waiting) -> bool:
         """A limited instance leaves the tickets of other stations and brands alone, unless it owns their printer."""
@@ -370,7 +393,7 @@ class Dispatcher:
         if claims and polled:
             self._slot.add(Cell.POLL_FOUND_WORK)
         taken = {ticket.id for ticket, _, _ in claims}
-        self._backlog = [ticket for ticket in tickets if ticket.id not in taken]
+        self._backlog = [ticket for ticket in tickets if ticket.id not in taken and self._is_next(ticket)]
         full = self._claim(claims)
         if full is not None:
             # Somebody was left out, and must not be overtaken by who stands behind him.
@@ -444,32 +467,35 @@ class Dispatcher:
     def _hear_of_slips(self) -> None:
         """Whether slips have been made, or were open before. What is wrong with slips alone must not keep tickets."""
         try:
-            making = self._maker.take()
+            made = self._maker.take()
         except DatabaseTrouble as trouble:
-            self._slips_failed(trouble)
+            self._slips_failed(trouble, self._maker.failures)
             return
-        if making is None:
+        if made is None:
             return
-        self._making_due = monotonic() + min(making.took_s / SLIPS_SHARE, SLIPS_AGAIN_S)
-        self._slot.add(Cell.SLIPS_MADE, making.made.count)
-        self._slips_wait = making.made.any_open
+        self._slot.add(Cell.SLIPS_MADE, made)
+        self._slips_wait = self._maker.open
         if self._slips_wait:
             self._look_now()
 
-    def _slips_failed(self, trouble: DatabaseTrouble) -> None:
-        self._slips_wait = False
+    def _slips_failed(self, trouble: DatabaseTrouble, failures: int) -> None:
         if trouble.sqlstate:
-            self._making_due = monotonic() + SLIPS_AGAIN_S
             log.error("slips cannot be made", extra={"cause": trouble.sentence})
+        elif failures in (1, 10, 100):
+            log.warning("database trouble", extra={"cause": trouble.sentence, "failures": failures})
 
     def _tell_stations(self) -> None:
         """Hand out what is open. Raises DatabaseTrouble, unless it concerns slips alone."""
+        self._slips_wait = False
+        if monotonic() < self._telling_due:
+            return
         try:
             self._hand_out_all()
         except DatabaseTrouble as trouble:
-            self._slips_failed(trouble)
             if not trouble.sqlstate:
                 raise
+            self._telling_due = monotonic() + (SLIPS_AGAIN_S if trouble.refused else SLIPS_EVERY_S)
+            self._slips_failed(trouble, 1)
 
     def _hand_out_all(self) -> None:
         """Give the open slips to their printers. One that found no room goes before the next ticket.

@@ -24,13 +24,16 @@ class Mailbox:
     """Tokens that the printer holds, as far as we know."""
     greeted: bool = False
     reconciled: bool = False
+    announced: bool = False
+    """Whether it was told that a ticket comes, and none has come since. Who does not read is not told again."""
 
     def announce(self) -> None:
         """A ticket is about to be claimed for this printer, which is idle: it may ask its device meanwhile.
 
         Nothing is lost if nobody hears it.
         """
-        if not self.held:
+        if not self.held and not self.announced:
+            self.announced = True
             with contextlib.suppress(PeerGone):
                 self.channel.send(("soon",))
 
@@ -38,6 +41,7 @@ class Mailbox:
         """Give a claimed ticket to the printer. Raises PeerGone."""
         self.channel.send(("ticket", ticket, token))
         self.held.add(token)
+        self.announced = False
 
     def hand_over_slip(self, slip: SlipId, token: Token) -> None:
         """Give a claimed slip to the printer. Raises PeerGone."""

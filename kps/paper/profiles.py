@@ -53,7 +53,7 @@ class Profile:
     beep: bytes
     """Makes it heard once; empty = it cannot be heard, or nobody knows how."""
     escpos_profile: str
-    """Name of python-escpos's profile of the same family, for its commands."""
+    """Name of python-escpos's profile of the same family, to compare with."""
 
     def encodable(self, char: str) -> bool:
         """Whether one of the pages has this character."""

@@ -154,7 +154,7 @@ class DeviceWatch:
     def ask_patiently(self) -> Ready | Unable:
         """A device that we let go of may be in somebody else's hands for a moment: busy is no failed print."""
         (foretold, asked_at), self._foretold = self._foretold, (None, 0.0)
-        if isinstance(foretold, Unable) and monotonic() - asked_at < FORETOLD_S:
+        if isinstance(foretold, Unable) and self._let_go_at is None and monotonic() - asked_at < FORETOLD_S:
             return foretold  # the ticket came while it was asked: it need not wait for the same answer twice
         answer = self.ask()
         if self._let_go_at is None:

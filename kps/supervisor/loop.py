@@ -213,6 +213,9 @@ class Supervisor:
             elif self._may_start(child) and not (full and child.kind == "printer"):
                 due = min(due, child.restart_at)
         wait(sources, max(0.0, due - monotonic()))  # type: ignore[arg-type]
+        self._empty_bell()
+
+    def _empty_bell(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self._reader, 4096)
 
@@ -252,6 +255,7 @@ class Supervisor:
     def told_to_stop(self, within_s: float) -> bool:
         """Before the loop runs: wait for a signal; True = it was one that ends us."""
         wait([self._reader], within_s)
+        self._empty_bell()
         return any(number in (signal.SIGTERM, signal.SIGINT) for number in self._signals)
 
     def stop(self) -> None:
