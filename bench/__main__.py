@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import pickle
 import signal
 import subprocess
@@ -70,13 +71,16 @@ def main(arguments: Sequence[str]) -> int:
                     _tell(module, report)
             taken.append(f"{unit} {time.monotonic() - begun:.0f}")
     except Interrupted:
-        print("interrupted")
         return 130
     if not chosen.modules and (gaps := missing(found)):
         print(lines(gaps))
-    print(f"{time.monotonic() - begin:.0f} s{'' if chosen.quick else ': ' + ', '.join(taken)}; {others.words()}")
+    took_s = time.monotonic() - begin
+    print(f"{took_s:.0f} s{'' if chosen.quick else ': ' + ', '.join(taken)}; {others.words()}")
+    if chosen.quick:
+        print("a p99 of fewer than 100 samples is the worst of them; `make bench` has more samples, rows, printers")
     if not chosen.quick and not chosen.modules:
-        write(DOCS, found, SECTIONS, notes, CAPACITY.read_text("utf-8"), others.words())
+        run = f"in {took_s:.0f} s; {others.words()}"
+        write(DOCS, found, SECTIONS, notes, CAPACITY.read_text("utf-8"), run)
         print(f"written: {DOCS / 'benchmarks.md'}")
     return int(any(isinstance(one, Failed) for one in found.values()))
 
@@ -93,6 +97,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    for again in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(again, signal.SIG_IGN)
+    print("interrupted: ending what was started", flush=True)
     raise Interrupted
 
 
@@ -113,9 +120,12 @@ def _measure(unit: str, chosen: argparse.Namespace) -> Findings:
     with tempfile.TemporaryDirectory(prefix="kps-bench-report-") as folder:
         places, said = Path(folder) / "found", Path(folder) / "said"
         places.mkdir()
+        Path(folder).chmod(0o711)  # PostgreSQL and CUPS work in it as other users
         command = [*ending_with_us(), sys.executable, "-m", "bench.alone", str(places), unit, *options]
         with said.open("wb") as out:
-            process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
+            process = subprocess.Popen(
+                command, stdout=out, stderr=out, start_new_session=True, env=os.environ | {"TMPDIR": folder}
+            )
         try:
             yield from _as_they_come(process, places, time.monotonic() + limit_s)
         finally:

@@ -11,6 +11,7 @@ import pickle
 from pathlib import Path
 
 from bench.figures import Findings
+from bench.single import end_in_order
 
 
 def main() -> None:
@@ -21,6 +22,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", action="store_true", help="nothing that another unit of a whole run would measure")
     chosen = parser.parse_args()
+    end_in_order()
     for number, finding in enumerate(_findings(chosen.unit, chosen.quick, chosen.only)):
         unfinished = chosen.folder / "unfinished"
         unfinished.write_bytes(pickle.dumps(finding))

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -219,8 +218,9 @@ def report(bursts: Sequence[Burst], peers: Peers, size: Size) -> Report:
 
 def _against_cups(ours: Burst, peers: Peers, samples: int) -> Figure:
     if peers.cups is None:
-        return told(Goal.BURST_AGAINST_CUPS, f"not measured: {peers.cups_missing}", Met.NONE)
-    return at_least(Goal.BURST_AGAINST_CUPS, ours.rate / peers.cups, 2.0, "x", samples)
+        return told(Goal.BURST_AGAINST_CUPS, f"not measured: {peers.cups_missing}", Met.SHORT)
+    note = f"{ours.rate:.0f} tickets/s against {peers.cups:.0f} papers/s"
+    return at_least(Goal.BURST_AGAINST_CUPS, ours.rate / peers.cups, 2.0, "x", samples, note)
 
 
 def _table(bursts: Sequence[Burst], peers: Peers) -> Table:
@@ -262,6 +262,6 @@ def _times(ours: float, rate: float | None) -> str:
 
 
 if __name__ == "__main__":
-    from bench.report import show
+    from bench.single import main
 
-    show(measure("--quick" in sys.argv[1:]))
+    main(measure, __doc__)

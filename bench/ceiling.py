@@ -18,6 +18,7 @@ from multiprocessing.synchronize import Barrier
 
 from bench.rig import Printers, Seen
 from bench.shop import wait_until
+from bench.single import end_in_order
 
 STATIONS = ("kitchen", "bar", "grill", "dessert")
 LIMIT_S = 60.0
@@ -115,7 +116,9 @@ def main() -> None:
     """Print both rates."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--papers", type=int, default=1000)
-    papers = ordinary(parser.parse_args().papers)
+    chosen = parser.parse_args()
+    end_in_order()
+    papers = ordinary(chosen.papers)
     with Printers(STATIONS, processes=len(STATIONS)) as printers:
         print(f"python-escpos, a plain loop   {plain_rate(printers, papers):7.0f} papers/s")
         print(f"asked after each paper        {asked_rate(printers, papers):7.0f} papers/s")

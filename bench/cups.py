@@ -25,6 +25,7 @@ from pathlib import Path
 from bench.ceiling import STATIONS, ordinary, wait_cut
 from bench.rig import Printers
 from bench.shop import ending_with_us, percentile, wait_until
+from bench.single import end_in_order
 
 SYSTEM_PATH = f"/usr/sbin:/usr/bin:/sbin:/bin:{os.defpath}"
 BACKEND = Path("/usr/lib/cups/backend/socket")
@@ -214,7 +215,9 @@ def main() -> None:
     """Print what it does."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--papers", type=int, default=200)
-    papers = ordinary(parser.parse_args().papers)
+    chosen = parser.parse_args()
+    end_in_order()
+    papers = ordinary(chosen.papers)
     with Printers(STATIONS, processes=len(STATIONS)) as printers, cups(printers, STATIONS) as spooler:
         print(f"CUPS, raw queues    {rate(spooler, printers, papers):7.0f} papers/s")
         alone = one_by_one(spooler, printers, STATIONS[0], papers[STATIONS[0]])

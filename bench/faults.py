@@ -24,13 +24,14 @@ from pathlib import Path
 from typing import Any
 
 from bench.beside import OPEN
-from bench.figures import Figure, Report, Table, at_most
+from bench.figures import Figure, Met, Report, Table, at_most, told
 from bench.goals import Goal
 from bench.naive import NaiveLoop
 from bench.report import show
 from bench.shop import SERVICE, Instance, Shop, kill, open_shop, percentile, wait_until
+from bench.single import end_in_order
 from kps.demo.orders import PosWriter
-from kps.demo.virtual_printer import Paper, VirtualPrinter
+from kps.demo.virtual_printer import Paper, VirtualPrinter, cable
 
 STATIONS = ["hot", "cold", "grill", "wok", "fry", "bar", "dead", "hung"]
 """Each has a printer of its name; the last two are those that fail in `isolation`."""
@@ -91,7 +92,7 @@ class Sizes:
 
 
 QUICK = Sizes(24, 20, 8, 1, 1, 2, 1, 1, 0)
-FULL = Sizes(200, 200, 200, 3, 4, 6, 3, 2, 12)
+FULL = Sizes(200, 200, 200, 3, 5, 6, 3, 2, 12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +190,9 @@ def isolation(shop: Shop, sizes: Sizes) -> tuple[list[Figure], Table]:
     """The well printers' times without and with the dead and the hung one among the eight."""
     tickets = Tickets(shop)
     without = tickets.idle(WELL, sizes.idle)
+    if not cable.may_pull():
+        table = Table("One printer's trouble is its own", HEADER, (_row("8 well printers", without),))
+        return [_no_cable(Goal.ISOLATION)], table
     with dead_and_hung(shop):
         beside = beside_trouble(tickets, sizes.idle)
     change = percentile(beside, 0.99) - percentile(without, 0.99)
@@ -196,6 +200,10 @@ def isolation(shop: Shop, sizes: Sizes) -> tuple[list[Figure], Table]:
     figure = at_most(Goal.ISOLATION, change, 50.0, "ms", len(beside), note)
     rows = (_row("8 well printers", without), _row("2 of 8 dead and hung, tickets for them too", beside))
     return [figure], Table("One printer's trouble is its own", HEADER, rows)
+
+
+def _no_cable(goal: Goal) -> Figure:
+    return told(goal, f"not measured: {cable.NOT_ALLOWED}", Met.SHORT)
 
 
 # -- failover ----------------------------------------------------------------------------------------------------------
@@ -324,23 +332,17 @@ def failover(shop: Shop, instance: Instance, sizes: Sizes) -> tuple[list[Figure]
     first = just_off(shop, ring[: len(STATIONS)], sizes.just_off)
     wait_until(lambda: not shop.pos.rows(OPEN_SLIPS), PRINT_LIMIT_S, "no slip is inside", every_s=0.02)
     with ThreadPoolExecutor(len(SLOW) + 1) as pool:  # three pairs that share no printer, and no wait
-        one = pool.submit(
-            _by_its_own_till, shop, lambda own: dead_in_mid_ticket(own, ring[-2], sizes.mid_ticket, FEW_LINES)
-        )
-        two = pool.submit(
-            _by_its_own_till, shop, lambda own: dead_in_mid_ticket(own, ring[-1], sizes.mid_ticket, MANY_LINES)
-        )
+        deaths = sizes.mid_ticket if cable.may_pull() else 0
+        one = pool.submit(_by_its_own_till, shop, lambda own: dead_in_mid_ticket(own, ring[-2], deaths, FEW_LINES))
+        two = pool.submit(_by_its_own_till, shop, lambda own: dead_in_mid_ticket(own, ring[-1], deaths, MANY_LINES))
         held = blocked(shop, ring[1], sizes.holds)
         taken, sending = one.result(), two.result()
     shop.pos.execute(OFF, [SLOW])
     others = [*held.next, *held.later]
-    dying = [*taken, *sending]
     figures = [
         at_most(Goal.KNOWN_DOWN, percentile(down, 0.99), 100.0, "ms", len(down)),
         at_most(Goal.JUST_OFF, percentile(first, 0.99), 100.0, "ms", len(first)),
-        at_most(Goal.MID_TICKET, max(dying), SLOW_TIMEOUT_S + 1.0, "s", len(dying),
-                f"a timeout of {SLOW_TIMEOUT_S} s; worst of {len(taken)} with all of the ticket in the printer"
-                f" ({max(taken):.2f} s) and {len(sending)} with a part of it unsent ({max(sending):.2f} s)"),
+        _mid_ticket_figure(taken, sending),
         at_most(Goal.BLOCKED_INSIDE, max(held.stuck), HOLD_S + 1.0, "s", len(held.stuck),
                 f"worst; HOLD_SECONDS = {HOLD_S}"),
         at_most(Goal.BLOCKED_OTHERS, percentile(others, 0.99), 100.0, "ms", len(others),
@@ -353,11 +355,22 @@ def failover(shop: Shop, instance: Instance, sizes: Sizes) -> tuple[list[Figure]
         _row("blocked, the ticket right behind", held.next),
         _row("blocked, later tickets", held.later),
         _row("blocked, the ticket inside", [1000 * one for one in held.stuck]),
-        _row("silently dead, ticket in the printer", [1000 * one for one in taken]),
-        _row("silently dead, ticket half sent", [1000 * one for one in sending]),
+        *([_row("silently dead, ticket in the printer", [1000 * one for one in taken])] if taken else []),
+        *([_row("silently dead, ticket half sent", [1000 * one for one in sending])] if sending else []),
     )
     text = f"HOLD_SECONDS={HOLD_S}, timeout_seconds={SLOW_TIMEOUT_S} where a printer dies in mid-ticket."
     return figures, Table("Commit (or death) to first byte on the backup", HEADER, rows, text)
+
+
+def _mid_ticket_figure(taken: list[float], sending: list[float]) -> Figure:
+    if not (taken and sending):
+        return _no_cable(Goal.MID_TICKET)
+    dying = [*taken, *sending]
+    note = (
+        f"a timeout of {SLOW_TIMEOUT_S} s; worst of {len(taken)} with all of the ticket in the printer"
+        f" ({max(taken):.2f} s) and {len(sending)} with a part of it unsent ({max(sending):.2f} s)"
+    )
+    return at_most(Goal.MID_TICKET, max(dying), SLOW_TIMEOUT_S + 1.0, "s", len(dying), note)
 
 
 def _by_its_own_till(shop: Shop, work: Callable[[Shop], list[float]]) -> list[float]:
@@ -453,8 +466,19 @@ def take_over_figure(found: list[float]) -> Figure:
 # -- the usual design --------------------------------------------------------------------------------------------------
 
 
-def naive_beside_trouble(shop: Shop, samples: int) -> tuple[list[float], list[float]]:
-    """The same isolation with a loop that polls each 100 ms: (without, with the dead and the hung printer)."""
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """The same with a loop that polls each 100 ms, in milliseconds."""
+
+    without: list[float]
+    beside: list[float]
+    """With the dead and the hung printer."""
+    down: list[float]
+    """On the backup of a primary that refuses."""
+
+
+def naive_in_trouble(shop: Shop, samples: int) -> Loop:
+    """What the usual design makes of isolation and failover."""
     tickets = Tickets(shop)
     stopping = threading.Event()
     loop = NaiveLoop(shop.server.dsn("pos"), 0.1)
@@ -462,12 +486,21 @@ def naive_beside_trouble(shop: Shop, samples: int) -> tuple[list[float], list[fl
     thread.start()
     try:
         without = tickets.idle(WELL, samples)
-        with dead_and_hung(shop):
-            beside = beside_trouble(tickets, samples)
+        primary, backup = shop.printers[WELL[0]], shop.printers[WELL[1]]
+        primary.power_off()
+        down = []
+        for _ in range(samples):
+            down.append(tickets.first_byte_ms(WELL[0], backup))
+            tickets.pause()
+        primary.power_on()
+        beside = []
+        if cable.may_pull():
+            with dead_and_hung(shop):
+                beside = beside_trouble(tickets, samples)
     finally:
         stopping.set()
         thread.join()
-    return without, beside
+    return Loop(without, beside, down)
 
 
 # -- the report --------------------------------------------------------------------------------------------------------
@@ -520,20 +553,32 @@ def measure_sizes(sizes: Sizes, opened: Callable[[], None] | None = None) -> Rep
             alone = service_kills(shop, instance, sizes.service_kills, all_of_it=False) if sizes.naive else []
             over = take_overs(shop, instance, sizes.take_overs, **settings)
         if sizes.naive:
-            isolated = [_beside(isolated[0], *naive_beside_trouble(shop, sizes.naive))]
+            loop = naive_in_trouble(shop, sizes.naive)
+            isolated = [_beside(figure, loop) for figure in isolated]
+            failed_over = [_failed_over_beside(figure, loop) for figure in failed_over]
     kills = _kill_figures(killed, restarted, alone, over)
     return Report((*isolated, *failed_over, *kills), (isolation_table, failover_table))
 
 
-def _beside(figure: Figure, without: list[float], beside: list[float]) -> Figure:
-    """The figure with the loop's in the same trouble."""
-    change = percentile(beside, 0.99) - percentile(without, 0.99)
+def _beside(figure: Figure, loop: Loop) -> Figure:
+    """The figure of isolation with the loop's in the same trouble."""
+    if not loop.beside:
+        return figure
+    without, beside = percentile(loop.without, 0.99), percentile(loop.beside, 0.99)
     return replace(
         figure,
-        figure=f"{figure.figure}; (b) {change:.0f} ms",
-        note=f"{figure.note}; a loop that polls each 100 ms: {percentile(without, 0.99):.0f} ms without,"
-        f" {percentile(beside, 0.99):.0f} ms with them ({len(beside)} samples)",
+        figure=f"{figure.figure}; (b) {beside - without:.0f} ms",
+        note=f"{figure.note}; a loop that polls each 100 ms: {without:.0f} ms without,"
+        f" {beside:.0f} ms with them, the worst of {len(loop.beside)} samples",
     )
+
+
+def _failed_over_beside(figure: Figure, loop: Loop) -> Figure:
+    """The figures of a primary that refuses with the loop's, which knows no other trouble."""
+    if figure.what not in (Goal.KNOWN_DOWN.what, Goal.JUST_OFF.what):
+        return figure
+    middle = percentile(loop.down, 0.5)
+    return replace(figure, figure=f"{figure.figure}; (b) {middle:.0f} ms at p50 of {len(loop.down)}, unproven")
 
 
 def main() -> None:
@@ -543,6 +588,7 @@ def main() -> None:
     parser.add_argument("--no-take-over", action="store_true")
     parser.add_argument("--beside", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
+    end_in_order()
     sizes = QUICK if chosen.quick else FULL
     if chosen.no_take_over:
         sizes = replace(sizes, take_overs=0)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -58,12 +57,12 @@ def measure_on(shop: Shop, printers: Printers, tills: Tills, names: Sequence[str
 
 
 def _figures(size: Size, shown: Outcome, without_proof: int) -> tuple[Figure, ...]:
-    less = "" if size == FULL else f"; the quick run has {size}"
-    note = f"the tills committed {p99(shown.late_ms):.0f} ms late at p99; p50 {p50(shown.first_byte_ms):.1f} ms{less}"
-    latency = at_most(Goal.LOAD_FIRST_BYTE, p99(shown.first_byte_ms), LIMIT_MS, "ms", shown.tickets, note)
+    less = "" if size == FULL else f"measured with {size}"
+    note = f"the tills committed {p99(shown.late_ms):.0f} ms late at p99; p50 {p50(shown.first_byte_ms):.1f} ms"
+    latency = at_most(Goal.LOAD_FIRST_BYTE, p99(shown.first_byte_ms), LIMIT_MS, "ms", shown.tickets, note, less)
     growth = at_most(
         Goal.LOAD_QUEUE, shown.growth, GROWTH_S * size.rate, "tickets", len(shown.depth),
-        f"last quarter of the run less the first; empty {shown.drained_s * 1000:.0f} ms after the last commit{less}",
+        f"last quarter of the run less the first; empty {shown.drained_s * 1000:.0f} ms after the last commit", less,
     )  # fmt: skip
     if without_proof:
         latency = replace(latency, met=Met.SHORT, note=f"{without_proof} tickets without proof; {note}")
@@ -91,6 +90,6 @@ def _row(what: str, values: list[float]) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    from bench.report import show
+    from bench.single import main
 
-    show(measure("--quick" in sys.argv))
+    main(measure, __doc__)

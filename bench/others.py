@@ -30,7 +30,7 @@ class Others:
         """For a reader of the figures."""
         share = self.share()
         if share < QUIET:
-            return "the machine did nothing else meanwhile"
+            return f"other programs took less than {QUIET:.0%} of the machine"
         return f"other programs took {share:.0%} of the machine meanwhile, which makes these figures worse"
 
 

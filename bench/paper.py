@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gc
 import random
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -178,6 +177,6 @@ def _row(name: str, times: list[float], base: float | None) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    from bench.report import show
+    from bench.single import main
 
-    show(measure("--quick" in sys.argv[1:]))
+    main(measure, __doc__)

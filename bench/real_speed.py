@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -155,6 +154,6 @@ def _table(gaps: list[float], free: list[float]) -> Table:
 
 
 if __name__ == "__main__":
-    from bench.report import show
+    from bench.single import main
 
-    show(measure("--quick" in sys.argv))
+    main(measure, __doc__)

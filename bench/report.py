@@ -16,7 +16,8 @@ The peers, measured in the same run: **(a)** the usual design, `bench/naive.py`:
 to ten tickets, connects, sends, closes, marks, and rests 0.5 s between two; **(b)** the same every 100 ms without a
 rest; **(c)** CUPS with raw socket queues, from `lp` to the cut, which knows no database; **(d)** python-escpos'
 `Network` in a plain loop without a database, the ceiling of its transport. p50 is the middle one of n samples, p99 what
-one in a hundred is above."""
+one in a hundred is above. None of the peers knows leases, a second instance or a printer's state, and only (a) and (b)
+know a database: where no peer stands beside a figure, none of them does that."""
 PICTURES = "benchmarks"
 """Folder of the pictures, beside the page."""
 
@@ -75,26 +76,28 @@ def notes_of(text: str) -> Notes:
     return found
 
 
-def write(
-    folder: Path, found: Found, sections: Mapping[str, str], notes: Notes, capacity: str, neighbours: str
-) -> None:
-    """Write the page and its pictures. `sections` are the modules' titles, `capacity` is the text at the end."""
+def write(folder: Path, found: Found, sections: Mapping[str, str], notes: Notes, capacity: str, run: str) -> None:
+    """Write the page and its pictures.
+
+    `sections` are the modules' titles, `capacity` is the text at the end, `run` says how the run went.
+    """
     pictures = folder / PICTURES
     pictures.mkdir(exist_ok=True)
     for report in found.values():
         if isinstance(report, DrawnReport):
             for picture in report.pictures:
                 (pictures / f"{picture.name}.svg").write_text(svg(picture), "utf-8")
-    (folder / "benchmarks.md").write_text(page(found, sections, notes, capacity, neighbours), "utf-8")
+    (folder / "benchmarks.md").write_text(page(found, sections, notes, capacity, run), "utf-8")
 
 
-def page(found: Found, sections: Mapping[str, str], notes: Notes, capacity: str, neighbours: str) -> str:
+def page(found: Found, sections: Mapping[str, str], notes: Notes, capacity: str, run: str) -> str:
     """The text of docs/benchmarks.md."""
     parts = [
         "# Benchmarks",
-        f"Written by `make bench` on a machine with {machine()}; {neighbours}. Database, printers, tills and service "
+        f"Written by `make bench` on a machine with {machine()}, {run}. Database, printers, tills and service "
         "share its cores; PostgreSQL writes durably (fsync on); the printers are virtual ones on loopback. "
-        "`make bench-quick` prints the same goals from fewer samples in a minute.",
+        "`make bench-quick` prints the same goals in a minute, from fewer samples, some of them from fewer rows or "
+        "printers.",
         PEERS,
         "## Goals",
         _markdown(_goals(found)),

@@ -7,7 +7,6 @@ A ticket waits for each start. The clock runs from before the fork; the claim is
 
 from __future__ import annotations
 
-import argparse
 import compileall
 import re
 import resource
@@ -22,7 +21,6 @@ import kps
 from bench.faults import paper_of
 from bench.figures import Figure, Report, Table, at_most
 from bench.goals import Goal
-from bench.report import show
 from bench.rig import unfinished
 from bench.shop import Instance, Shop, open_shop, percentile, wait_until
 
@@ -176,9 +174,9 @@ def figure(found: Sequence[Start], peer: Sequence[float], note: str = "") -> Fig
 
 def main() -> None:
     """Print the report."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    show(measure(parser.parse_args().quick))
+    from bench.single import main as measure_alone
+
+    measure_alone(measure, __doc__)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from psycopg2.extensions import make_dsn, parse_dsn
 from kps.demo.orders import PosWriter
 from kps.demo.pos_tables import SchemaAge, create_sql
 from kps.demo.postgres import EmbeddedPostgres
+from kps.demo.virtual_printer import cable
 
 T = TypeVar("T")
 
@@ -84,6 +85,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         require(os.geteuid() == 0, "uid 0")
     if item.get_closest_marker("namespaces"):
         require(can_make_network_namespaces(), "the right to make network namespaces")
+    if item.get_closest_marker("cables"):
+        require(cable.may_pull(), "the right to pull a cable (CAP_NET_ADMIN)")
 
 
 # The server.

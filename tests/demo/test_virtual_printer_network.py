@@ -113,6 +113,7 @@ def test_a_taken_status_port_leaves_nothing_behind() -> None:
 # A pulled cable.
 
 
+@pytest.mark.cables
 def test_a_host_sends_again_and_again_to_a_printer_whose_cable_is_pulled(
     printer: VirtualPrinter, client: socket.socket, eventually: Callable[..., object]
 ) -> None:
@@ -127,6 +128,7 @@ def test_a_host_sends_again_and_again_to_a_printer_whose_cable_is_pulled(
     assert printer.paper_text(1) == "soup"
 
 
+@pytest.mark.cables
 def test_a_pulled_cable_does_not_stop_what_is_inside(printer: VirtualPrinter, client: socket.socket) -> None:
     printer.open_cover()
     ask(client, b"soup\n" + CUT + process_id(b"abcd") + b"\x10\x04\x01")
@@ -138,6 +140,7 @@ def test_a_pulled_cable_does_not_stop_what_is_inside(printer: VirtualPrinter, cl
     assert read(client, 7) == b"\x37\x22abcd\x00"
 
 
+@pytest.mark.cables
 def test_nobody_gets_through_to_a_pulled_cable_and_nobody_is_refused(printer: VirtualPrinter) -> None:
     printer.pull_cable()
     with closing(socket.socket()) as client:
@@ -146,6 +149,7 @@ def test_nobody_gets_through_to_a_pulled_cable_and_nobody_is_refused(printer: Vi
             client.connect((printer.host, printer.port))
 
 
+@pytest.mark.cables
 def test_a_silent_power_cut_resets_only_who_still_uses_the_old_connection(
     printer: VirtualPrinter, client: socket.socket
 ) -> None:
@@ -162,6 +166,7 @@ def test_a_silent_power_cut_resets_only_who_still_uses_the_old_connection(
     assert printer.papers == []
 
 
+@pytest.mark.cables
 def test_a_printer_can_be_stopped_while_its_cable_is_pulled() -> None:
     before = threading.active_count()
     with VirtualPrinter(status_port=0) as printer, closing(dial(printer)) as client:

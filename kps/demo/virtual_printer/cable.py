@@ -1,7 +1,8 @@
 """Pulling a network cable: sockets that hear nothing, while their TCP connections stay up.
 
 A socket filter drops every segment before TCP sees it, so nothing is acknowledged: for the other side the host is dead.
-Needs no rights and no network namespace, but Linux.
+Needs Linux and no network namespace; since about Linux 6.17 also CAP_NET_ADMIN, because a filter on TCP is for
+administrators only there.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import termios
 import time
 from collections.abc import Collection
 
+NOT_ALLOWED = "this kernel lets only an administrator pull a cable (CAP_NET_ADMIN)"
 _ATTACH_FILTER, _DETACH_FILTER = 26, 27
 _KEEP_NO_BYTE = struct.pack("=HBBI", 0x06, 0, 0, 0)
 _ACKNOWLEDGED_WITHIN = 2.0
@@ -22,14 +24,33 @@ _LOOK_EVERY = 0.001
 
 
 def pull(sockets: Collection[socket.socket]) -> None:
-    """Let these sockets hear nothing from now on. Raises OSError where the system has no socket filters."""
+    """Let these sockets hear nothing from now on. Raises OSError where the system lets nobody, or not us, do that."""
     if platform.system() != "Linux":
         raise OSError("a cable can be pulled on Linux only")
     _wait_until_acknowledged(sockets)
+    for each in sockets:
+        try:
+            _deafen(each)
+        except PermissionError as error:
+            raise PermissionError(error.errno, NOT_ALLOWED) from error
+
+
+def may_pull() -> bool:
+    """Whether `pull` can work here."""
+    if platform.system() != "Linux":
+        return False
+    with socket.socket() as one:
+        try:
+            _deafen(one)
+        except PermissionError:
+            return False
+    return True
+
+
+def _deafen(one: socket.socket) -> None:
     instruction = ctypes.create_string_buffer(_KEEP_NO_BYTE)
     program = struct.pack("HL", 1, ctypes.addressof(instruction))
-    for each in sockets:
-        each.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, program)
+    one.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, program)
 
 
 def plug(sockets: Collection[socket.socket]) -> None:

@@ -306,7 +306,7 @@ class VirtualPrinter:
     def pull_cable(self) -> None:
         """Half-open connections: nothing is heard, acknowledged or said on the network; printing goes on.
 
-        Raises OSError where the system cannot do this (it needs Linux).
+        Raises OSError where the system cannot do this: it needs Linux, and newer ones want CAP_NET_ADMIN.
         """
         self._call(self._pull_cable)
 
