@@ -18,7 +18,10 @@ def main(measure: Callable[[bool], Report], text: str | None) -> None:
     parser.add_argument("--quick", action="store_true", help="fewer samples")
     chosen = parser.parse_args()
     end_in_order()
-    show(measure(chosen.quick))
+    try:
+        show(measure(chosen.quick))
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def end_in_order() -> None:
