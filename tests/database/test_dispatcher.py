@@ -140,6 +140,12 @@ def test_a_ticket_that_is_reset_meanwhile_comes_before_the_younger_ones(
 
     def reset() -> None:
         house.pos.execute("UPDATE kitchen_kitchenticket SET status = 'new' WHERE id = %s", [tickets[0]])
+        if trigger:
+            eventually(knows, what="the dispatcher has heard of it")
+
+    def knows() -> bool:
+        waiting = any(ticket.id == tickets[0] for ticket in here.dispatcher._backlog)
+        return waiting or house.status(tickets[0]) == "printing"
 
     with scene(house, one, "kitchen-1") as here:
         got = here.tickets(12, at={3: reset})
