@@ -306,6 +306,7 @@ def blocked(shop: Shop, pair: Pair, holds: int) -> Blocked:
     found = Blocked([], [], [])
     for _ in range(holds):
         wait_state(shop, pair.primary, "ready")
+        wait_state(shop, pair.backup, "ready")
         wait_until(lambda: not _slips_for(shop, pair), PRINT_LIMIT_S, "no slip is inside", every_s=0.02)
         known = len(pair.backup.papers)
         pair.primary.paper_out(after_lines=HELD_AFTER_LINES)
@@ -314,7 +315,7 @@ def blocked(shop: Shop, pair: Pair, holds: int) -> Blocked:
         began = time.monotonic()
         try:
             found.next.append(tickets.first_byte_ms(pair.station, pair.backup))
-            while time.monotonic() - began < HOLD_S * 0.9:
+            while not found.later or time.monotonic() - began < HOLD_S * 0.9:
                 tickets.pause()
                 found.later.append(tickets.first_byte_ms(pair.station, pair.backup))
             found.stuck.append(paper_of(pair.backup, ticket, known).t_first_byte - began)
