@@ -267,7 +267,9 @@ def _figures(ours: Ours, peers: Mapping[Loop, Times]) -> tuple[Figure, ...]:
     marked = {loop: _p50(times.settled) / settled for loop, times in peers.items()}
     return (
         at_most(Goal.FIRST_BYTE_P50, middle, 4.0, "ms", n, ours.steps, _beside(first_byte)),
-        at_most(Goal.FIRST_BYTE_P99, worst, 15.0, "ms", n, f"the worst {max(ours.times.first_byte):.1f} ms", _beside(p99s)),
+        at_most(
+            Goal.FIRST_BYTE_P99, worst, 15.0, "ms", n, f"the worst {max(ours.times.first_byte):.1f} ms", _beside(p99s)
+        ),
         at_least(
             Goal.FASTER_THAN_POLLING,
             first_byte[SLOW],
