@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from bench.beside import end, last_words
+from bench.beside import Turn, end, last_words
 from bench.figures import Failed, Findings, Report
 from bench.others import Others
 from bench.report import lines, machine, missing, notes_of, write
@@ -39,13 +39,17 @@ SECTIONS = {
     "growth": "How cost grows",
 }
 """The modules that measure, with their titles, in the order of the page."""
-FULL_RUN = ("latency", "burst", "paper", "real_speed", "many", "footprint", "start", "growth")
+AHEAD = "footprint"
+"""Prepared before all others: how its service's memory grows shows in the time of a whole run."""
+FULL_RUN = ("latency", "burst", "paper", "real_speed", "many", "start", "growth", AHEAD)
 """The processes of a full run. The faults are measured beside the idle service of `footprint`."""
 DOCS = Path(__file__).parent.parent / "docs"
 CAPACITY = Path(__file__).with_name("capacity.md")
 NOTES = Path(__file__).with_name("notes.md")
 QUICK_LIMIT_S, FULL_LIMIT_S = 150.0, 400.0
-"""What one process may take."""
+"""What one process may take, once it is its turn."""
+AHEAD_LIMIT_S = 60.0
+"""And before that."""
 LOOK_EVERY_S = 0.1
 
 
@@ -62,14 +66,19 @@ def main(arguments: Sequence[str]) -> int:
     print(f"{machine()}{', quick' if chosen.quick else ''}", flush=True)
     found: dict[str, Report | Failed] = {}
     begin, others, taken = time.monotonic(), Others(), list[str]()
+    whole = not chosen.quick and not chosen.modules
     try:
-        for unit in chosen.modules or (["quick"] if chosen.quick else FULL_RUN):
-            begun = time.monotonic()
-            with contextlib.closing(_measure(unit, chosen)) as findings:
-                for module, report in findings:
-                    found[module] = report
-                    _tell(module, report)
-            taken.append(f"{unit} {time.monotonic() - begun:.0f}")
+        with contextlib.ExitStack() as stack:
+            ahead = {AHEAD: stack.enter_context(Unit(AHEAD, chosen))} if whole else {}
+            for prepared in ahead.values():
+                prepared.wait_until_prepared()
+            for name in chosen.modules or (["quick"] if chosen.quick else FULL_RUN):
+                begun = time.monotonic()
+                with ahead.get(name) or Unit(name, chosen) as unit:
+                    for module, report in unit.findings():
+                        found[module] = report
+                        _tell(module, report)
+                taken.append(f"{name} {time.monotonic() - begun:.0f}")
     except Interrupted:
         return 130
     if not chosen.modules and (gaps := missing(found)):
@@ -78,7 +87,7 @@ def main(arguments: Sequence[str]) -> int:
     print(f"{took_s:.0f} s{'' if chosen.quick else ': ' + ', '.join(taken)}; {others.words()}")
     if chosen.quick:
         print("a p99 of fewer than 100 samples is the worst of them; `make bench` has more samples, rows, printers")
-    if not chosen.quick and not chosen.modules:
+    if whole:
         run = f"in {took_s:.0f} s; {others.words()}"
         write(DOCS, found, SECTIONS, notes, CAPACITY.read_text("utf-8"), run)
         print(f"written: {DOCS / 'benchmarks.md'}")
@@ -110,46 +119,54 @@ def _tell(module: str, found: Report | Failed) -> None:
         print(lines(found.figures), flush=True)
 
 
-# A benchmark in a process of its own.
+class Unit(contextlib.AbstractContextManager["Unit"]):
+    """A benchmark in a process of its own, from its making on; it is ended at the end of the context."""
 
-
-def _measure(unit: str, chosen: argparse.Namespace) -> Findings:
-    """Run one, and say what it finds as it finds it. Raises Interrupted once it has ended."""
-    limit_s = QUICK_LIMIT_S if chosen.quick else FULL_LIMIT_S
-    options = ["--quick"] * chosen.quick + ["--only"] * bool(chosen.modules)
-    with tempfile.TemporaryDirectory(prefix="kps-bench-report-") as folder:
-        places, said = Path(folder) / "found", Path(folder) / "said"
-        places.mkdir()
-        Path(folder).chmod(0o711)  # PostgreSQL and CUPS work in it as other users
-        command = [*ending_with_us(), sys.executable, "-m", "bench.alone", str(places), unit, *options]
-        with said.open("wb") as out:
-            process = subprocess.Popen(
-                command, stdout=out, stderr=out, start_new_session=True, env=os.environ | {"TMPDIR": folder}
+    def __init__(self, name: str, chosen: argparse.Namespace) -> None:
+        self._name = name
+        self._limit_s = QUICK_LIMIT_S if chosen.quick else FULL_LIMIT_S
+        self._folder = tempfile.TemporaryDirectory(prefix="kps-bench-report-")
+        folder = Path(self._folder.name)
+        folder.chmod(0o711)  # PostgreSQL and CUPS work in it as other users
+        self._places, self._said = folder / "found", folder / "said"
+        self._places.mkdir()
+        self._turn = Turn(self._places)
+        options = ["--quick"] * chosen.quick + ["--only"] * bool(chosen.modules)
+        command = [*ending_with_us(), sys.executable, "-m", "bench.alone", str(self._places), name, *options]
+        with self._said.open("wb") as out:
+            self._process = subprocess.Popen(
+                command, stdout=out, stderr=out, start_new_session=True, env=os.environ | {"TMPDIR": str(folder)}
             )
-        try:
-            yield from _as_they_come(process, places, time.monotonic() + limit_s)
-        finally:
-            late = process.poll() is None
-            if late:
-                end(process)
-        if late:
-            yield unit, Failed(f"not done after {limit_s:g} s")
-        elif process.returncode:
-            yield unit, Failed(last_words(said, process.returncode))
 
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            end(self._process)
+        self._folder.cleanup()
 
-def _as_they_come(process: subprocess.Popen[bytes], places: Path, until: float) -> Findings:
-    """What it writes, until it has ended or it is too late."""
-    told = 0
-    while True:
-        ended = process.poll() is not None
-        for place in sorted(places.glob("*.found"))[told:]:
-            told += 1
-            finding: tuple[str, Report | Failed] = pickle.loads(place.read_bytes())
-            yield finding
-        if ended or time.monotonic() > until:
-            return
-        time.sleep(LOOK_EVERY_S)
+    def wait_until_prepared(self) -> None:
+        """Until it waits for its turn, has ended, or has had the time for it: `findings` says what came of it."""
+        until = time.monotonic() + AHEAD_LIMIT_S
+        while not self._turn.is_awaited() and self._process.poll() is None and time.monotonic() < until:
+            time.sleep(LOOK_EVERY_S)
+
+    def findings(self) -> Findings:
+        """It is its turn: what it finds as it finds it."""
+        self._turn.come()
+        until = time.monotonic() + self._limit_s
+        told = 0
+        while True:
+            ended, late = self._process.poll() is not None, time.monotonic() > until
+            for place in sorted(self._places.glob("*.found"))[told:]:
+                told += 1
+                finding: tuple[str, Report | Failed] = pickle.loads(place.read_bytes())
+                yield finding
+            if ended or late:
+                break
+            time.sleep(LOOK_EVERY_S)
+        if not ended:
+            yield self._name, Failed(f"not done after {self._limit_s:g} s")
+        elif self._process.returncode:
+            yield self._name, Failed(last_words(self._said, self._process.returncode))
 
 
 if __name__ == "__main__":

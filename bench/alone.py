@@ -10,6 +10,7 @@ import importlib
 import pickle
 from pathlib import Path
 
+from bench.beside import Turn
 from bench.figures import Findings
 from bench.single import end_in_order
 
@@ -23,16 +24,16 @@ def main() -> None:
     parser.add_argument("--only", action="store_true", help="nothing that another unit of a whole run would measure")
     chosen = parser.parse_args()
     end_in_order()
-    for number, finding in enumerate(_findings(chosen.unit, chosen.quick, chosen.only)):
+    for number, finding in enumerate(_findings(chosen.unit, chosen.quick, chosen.only, Turn(chosen.folder))):
         unfinished = chosen.folder / "unfinished"
         unfinished.write_bytes(pickle.dumps(finding))
         unfinished.rename(chosen.folder / f"{number:02}.found")
 
 
-def _findings(unit: str, quick: bool, only: bool) -> Findings:
+def _findings(unit: str, quick: bool, only: bool, turn: Turn) -> Findings:
     module = importlib.import_module(f"bench.{unit}")
     if hasattr(module, "findings") and not only:
-        yield from module.findings()
+        yield from module.findings(turn)
     else:
         yield unit, module.measure(quick)
 

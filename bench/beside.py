@@ -23,6 +23,26 @@ END_LIMIT_S = 45.0
 """For an interrupted one to end what it has started."""
 
 
+class Turn:
+    """One benchmark's turn among the others, by two files of a folder that both sides know."""
+
+    def __init__(self, folder: Path) -> None:
+        self._waits, self._came = folder / "waits", folder / "came"
+
+    def has_come(self) -> bool:
+        """For the benchmark: whether it may begin. To ask says that all is prepared."""
+        self._waits.touch()
+        return self._came.exists()
+
+    def is_awaited(self) -> bool:
+        """For who gives the turn: whether the benchmark waits for it."""
+        return self._waits.exists()
+
+    def come(self) -> None:
+        """For who gives the turn: let it begin."""
+        self._came.touch()
+
+
 class Faults:
     """`bench.faults` with its shop opened ahead; it begins when told. A context manager."""
 

@@ -3,9 +3,10 @@
     .venv/bin/python -m bench.footprint [--quick] [--minutes 10]
 
 Processor time is that of every thread of the family (/proc/PID/task/*/schedstat, nanoseconds). Statements are the lines
-that the server writes with log_statement = 'all', BEGIN and COMMIT among them; transactions are the difference of
-xact_commit + xact_rollback in pg_stat_database. Memory is PSS (/proc/PID/smaps_rollup), its growth that of Anonymous,
-which no other process's mapping of the same files can move. Beside it, on a database of its own, a loop that polls.
+that the server writes with log_statement = 'all', BEGIN and COMMIT among them. Memory is PSS (/proc/PID/smaps_rollup),
+its growth that of Anonymous, which no other process's mapping of the same files can move. Beside it, on a database of
+its own, a loop that polls. In a whole run the service idles from the run's beginning, beside the other benchmarks; the
+rest is measured at its end, beside the faults.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 
 import psycopg2
 
-from bench.beside import Faults
+from bench.beside import Faults, Turn
 from bench.figures import Figure, Findings, Met, Report, Table, at_most, told
 from bench.goals import Goal
 from bench.report import show
@@ -41,6 +42,8 @@ DRAWN = ("宫保鸡丁", "ผัดกะเพราหมู", "김치찌개",
 SETTLE_S = 2.0
 """After the last ticket, before the idle time begins."""
 LOOK_EVERY_S = 1.0
+LOOK_AHEAD_EVERY_S = 5.0
+"""Between looks at the memory while other benchmarks run."""
 SHORTEST_IDLE_S = 10.0
 """It idles so long even if what goes on beside it has come to an early end."""
 TELLING_S = 60.0
@@ -70,6 +73,21 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
+class Growth:
+    """Of the anonymous memory, by the slope of a line through all looks."""
+
+    seconds: float
+    looks: int
+    mb_h: float
+    error_mb_h: float
+    """Its standard error."""
+    later_mb_h: float
+    """The slope of the second half of the looks."""
+    kb: int
+    """Last look less the first."""
+
+
+@dataclass(frozen=True, slots=True)
 class Idle:
     """What went on in an idle window."""
 
@@ -78,15 +96,7 @@ class Idle:
     """Of one core, 0 to 1."""
     statements: float
     """Per second, by the server's log."""
-    transactions: float
-    growth_mb_h: float
-    """Slope of the anonymous memory, per hour."""
-    growth_error_mb_h: float
-    """Its standard error."""
-    later_mb_h: float
-    """The slope of the second half of the window."""
-    grown_kb: int
-    """Last look less the first."""
+    growth: Growth
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
@@ -163,44 +173,36 @@ def statements_logged(shop: Shop) -> Iterator[StatementLog]:
                 cursor.execute("SELECT pg_reload_conf()")
 
 
-def transactions(shop: Shop, database: str) -> int:
-    """Ended transactions of a database so far; asked from another one, so that asking does not count."""
-    with contextlib.closing(psycopg2.connect(shop.server.dsn())) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = %s", [database])
-        (row,) = cursor.fetchall()
-        return int(row[0])
+def idle(
+    shop: Shop, log: StatementLog, families: dict[str, Instance], still: Callable[[], bool], ahead: Sequence[Look]
+) -> dict[str, Idle]:
+    """Nothing happens as long as `still` says: what each family, by its database's name, takes meanwhile.
 
-
-def idle(shop: Shop, log: StatementLog, families: dict[str, Instance], still: Callable[[], bool]) -> dict[str, Idle]:
-    """Nothing happens as long as `still` says: what each family, by its database's name, takes meanwhile."""
+    `ahead` are earlier looks at the service's memory: its growth is that since the first of them.
+    """
     log.begin()
-    before = {name: transactions(shop, name) for name in families}
     looks: dict[str, list[Look]] = {name: [look(family)] for name, family in families.items()}
     while still():
         time.sleep(LOOK_EVERY_S)
         for name, family in families.items():
             looks[name].append(look(family))
-    return {
-        name: _summed(looks[name], transactions(shop, name) - before[name], len(log.lines(name))) for name in families
-    }
+    return {name: _summed(looks[name], len(log.lines(name)), growth([*ahead, *looks[name]])) for name in families}
 
 
-def _summed(looks: list[Look], ended: int, statements: int) -> Idle:
+def _summed(looks: Sequence[Look], statements: int, grown: Growth) -> Idle:
     first, last = looks[0], looks[-1]
     seconds = last.at - first.at
+    return Idle(seconds, (last.cpu_s - first.cpu_s) / seconds, statements / seconds, grown)
+
+
+def growth(looks: Sequence[Look]) -> Growth:
+    """Of a family, by looks in the order of time."""
+    first, last = looks[0], looks[-1]
     points = [(one.at, float(one.anonymous)) for one in looks]
-    growth, error = slope(points)
+    found, error = (part * 3600 / MB for part in slope(points))
     later, _ = slope(points[len(points) // 2 :])
-    return Idle(
-        seconds=seconds,
-        core_share=(last.cpu_s - first.cpu_s) / seconds,
-        statements=statements / seconds,
-        transactions=ended / seconds,
-        growth_mb_h=growth * 3600 / MB,
-        growth_error_mb_h=error * 3600 / MB,
-        later_mb_h=later * 3600 / MB,
-        grown_kb=last.anonymous - first.anonymous,
-    )
+    seconds, grown = last.at - first.at, last.anonymous - first.anonymous
+    return Growth(seconds, len(looks), found, error, later * 3600 / MB, grown)
 
 
 def by_process(instance: Instance, read: Callable[[int], float]) -> dict[str, list[float]]:
@@ -269,11 +271,17 @@ def measure(quick: bool) -> Report:
     return measure_while(_for(10.0 if quick else 90.0))
 
 
-def findings() -> Findings:
-    """The same; it idles as long as the faults take, which are measured beside it."""
-    with Faults(quick=False, take_overs=True) as faults:
-        faults.wait_open()
-        yield "footprint", measure_while(faults.running, faults.begin)
+def findings(turn: Turn) -> Findings:
+    """The same on a service that has idled beside all benchmarks before; beside it the faults are measured."""
+    faults = Faults(quick=False, take_overs=True)
+    with contextlib.ExitStack() as stack:
+
+        def begin() -> None:
+            stack.enter_context(faults)
+            faults.wait_open()
+            faults.begin()
+
+        yield "footprint", measure_while(faults.running, begin, turn)
         yield "faults", faults.report()
 
 
@@ -288,8 +296,10 @@ def _for(seconds: float) -> Callable[[], bool]:
     return still
 
 
-def measure_while(still: Callable[[], bool], begin: Callable[[], None] | None = None) -> Report:
-    """On a shop of its own, idle as long as `still` says; `begin` is called before that."""
+def measure_while(
+    still: Callable[[], bool], begin: Callable[[], None] | None = None, turn: Turn | None = None
+) -> Report:
+    """On a shop of its own, idle as long as `still` says; `begin` is called before that, when it is our `turn`."""
     compile_all()
     with contextlib.ExitStack() as stack:
         shop = stack.enter_context(open_shop([f"p{number}" for number in range(IDLE_PRINTERS)]))
@@ -297,7 +307,7 @@ def measure_while(still: Callable[[], bool], begin: Callable[[], None] | None = 
         instance = stack.enter_context(Instance(shop))
         instance.wait_ready(IDLE_PRINTERS)
         more = [f"p{number}" for number in range(IDLE_PRINTERS, MANY_PRINTERS)]
-        return measure_on(shop, instance, loop, still, begin, lambda: more_printers(shop, stack, more))
+        return measure_on(shop, instance, loop, still, begin, lambda: more_printers(shop, stack, more), turn=turn)
 
 
 def measure_on(
@@ -308,6 +318,7 @@ def measure_on(
     begin: Callable[[], None] | None,
     grow: Callable[[], None],
     steps_too: bool = True,
+    turn: Turn | None = None,
 ) -> Report:
     """The same on a service that is ready, beside a loop; `grow` adds printers up to MANY_PRINTERS.
 
@@ -317,13 +328,14 @@ def measure_on(
     print_everywhere(shop)
     printed = pss_mb(instance)
     shop.pos.close()
+    ahead = _looks_ahead(instance, turn)
     with statements_logged(shop) as log:
         if begin is not None:
             begin()
         time.sleep(SETTLE_S)
         cpu = by_process(instance, lambda pid: cpu_seconds([pid]))
         at_least_once = _for(SHORTEST_IDLE_S)
-        quiet = idle(shop, log, {"pos": instance, "peer": loop}, lambda: at_least_once() or still())
+        quiet = idle(shop, log, {"pos": instance, "peer": loop}, lambda: at_least_once() or still(), ahead)
         cpu_after = by_process(instance, lambda pid: cpu_seconds([pid]))
         asked = log.lines("pos")
     shares = {kind: (sum(cpu_after[kind]) - sum(cpu[kind])) / quiet["pos"].seconds for kind in cpu}
@@ -345,21 +357,31 @@ def measure_on(
     return Report(tuple(figures), (statements, _memory_table(memory, by_kind), *more))
 
 
+def _looks_ahead(instance: Instance, turn: Turn | None) -> list[Look]:
+    """At an idle service, until it is our turn."""
+    looks = []
+    while turn is not None and not turn.has_come():
+        time.sleep(LOOK_AHEAD_EVERY_S)
+        looks.append(look(instance))
+    return looks
+
+
 def _idle_figures(ours: Idle, peer: Idle, shares: dict[str, float]) -> list[Figure]:
     looks = round(ours.seconds / LOOK_EVERY_S)
     cpu_note = ", ".join(f"{kind} {share * 100:.2f} %" for kind, share in shares.items())
-    grows = Met.SHORT if ours.growth_mb_h - 2 * ours.growth_error_mb_h > 0 else Met.OK
-    if ours.seconds < TELLING_S:
+    grown = ours.growth
+    grows = Met.SHORT if grown.mb_h - 2 * grown.error_mb_h > 0 else Met.OK
+    if grown.seconds < TELLING_S:
         grows = Met.NONE
     return [
         at_most(Goal.IDLE_CPU, ours.core_share * 100, 1.0, "%", looks, cpu_note,
                 f"a loop that polls each 2 s: {peer.core_share * 100:.2f} %"),
         at_most(Goal.IDLE_STATEMENTS, ours.statements, 4.0, "/s", looks,
-                f"by the server's log over {ours.seconds:.0f} s, BEGIN and COMMIT among them; {ours.transactions:.2f}"
-                " transactions/s", f"a loop that polls each 2 s: {peer.statements:.2f}/s"),
-        told(Goal.IDLE_GROWTH, f"{ours.growth_mb_h:+.1f} MB +- {2 * ours.growth_error_mb_h:.1f}", grows, looks,
-             f"slope of {ours.seconds:.0f} s, twice its standard error; {ours.grown_kb:+d} kB in that time,"
-             f" {ours.later_mb_h:+.1f} MB an hour in its second half; a longer look:"
+                f"by the server's log over {ours.seconds:.0f} s, BEGIN and COMMIT among them",
+                f"a loop that polls each 2 s: {peer.statements:.2f}/s"),
+        told(Goal.IDLE_GROWTH, f"{grown.mb_h:+.1f} MB +- {2 * grown.error_mb_h:.1f}", grows, grown.looks,
+             f"slope of {grown.seconds:.0f} s, twice its standard error; {grown.kb:+d} kB in that time,"
+             f" {grown.later_mb_h:+.1f} MB an hour in its second half; a longer look:"
              " `python -m bench.footprint --minutes 10`"),
     ]  # fmt: skip
 

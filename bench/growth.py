@@ -411,7 +411,7 @@ def _picture(name: str, x: str, points: Sequence[Point]) -> Picture:
         "ms",
         (
             _curve("p50", [(point.x, p50(point.shown.first_byte_ms)) for point in points]),
-            _curve("p99", [(point.x, p99(point.shown.first_byte_ms)) for point in points]),
+            _curve("p99", [(point.x, p99(point.shown.first_byte_ms)) for point in points if _tells_p99(point)]),
         ),
     )
     processor = Chart(
@@ -423,7 +423,13 @@ def _picture(name: str, x: str, points: Sequence[Point]) -> Picture:
             _curve("its backends", [(point.x, point.shown.share(point.shown.cost.database)) for point in points]),
         ),
     )
-    return Picture(name, f"Latency and processor time against {x}", (latency, processor))
+    few = [f"{point.x:,g}" for point in points if not _tells_p99(point)]
+    text = f"No p99 is drawn at {' and '.join(few)}: fewer than {P99_SAMPLES} samples." if few else ""
+    return Picture(name, f"Latency and processor time against {x}", (latency, processor), text)
+
+
+def _tells_p99(point: Point) -> bool:
+    return len(point.shown.first_byte_ms) >= P99_SAMPLES
 
 
 def _curve(name: str, points: Sequence[tuple[float, float]]) -> Curve:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from bench import burst, faults, footprint, growth, latency, many, real_speed, start
-from bench.beside import Faults
+from bench.beside import Faults, Turn
 from bench.ceiling import STATIONS as BURST_STATIONS
 from bench.figures import Findings, Report
 from bench.load import press
@@ -32,7 +32,7 @@ WARM_UP_EACH = 3
 ONLY = "UPDATE kitchen_stationprinter SET is_active = false WHERE station_code <> ALL (%s)"
 
 
-def findings() -> Findings:
+def findings(_: Turn) -> Findings:
     """One report after the other."""
     with Faults(quick=True, take_overs=False) as beside, contextlib.ExitStack() as stack:
         shop = stack.enter_context(open_shop(OWN[:AT_START], profile=PROFILE))
