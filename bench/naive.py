@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ import psycopg2
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import make_dsn
 
+NEEDED = ("DB_HOST", "DB_PORT", "DB_NAME", "DB_USER", "DB_PASSWORD")
 AT_ONCE = 10
 TRIES = 3
 CONNECT_LIMIT_S = 3.0
@@ -131,6 +133,9 @@ def _sent(host: str, port: int, paper: bytes) -> bool:
 def main() -> None:
     """One instance, by the service's own variables; ends by signal."""
     env = os.environ
+    missing = [name for name in NEEDED if name not in env]
+    if missing:
+        sys.exit(f"not set: {', '.join(missing)}")
     dsn = make_dsn(
         host=env["DB_HOST"], port=env["DB_PORT"], dbname=env["DB_NAME"], user=env["DB_USER"],
         password=env["DB_PASSWORD"], sslmode=env.get("DB_SSLMODE", "prefer"),
