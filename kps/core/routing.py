@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import assert_never
 
@@ -214,10 +214,22 @@ def covers(stations: frozenset[str], brands: frozenset[str], subject: PrinterRow
     )
 
 
-def route(rows: Iterable[PrinterRow], station: str, brand: str) -> list[PrinterRow]:
-    """Every row of a station and brand, by priority then id, unusable and inactive ones too."""
-    found = [row for row in rows if row.station == station and row.brand == brand]
-    return sorted(found, key=lambda row: (row.priority, row.id))
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """A set of printer rows, and the route of each station and brand among them: asked for each ticket of a look."""
+
+    rows: tuple[PrinterRow, ...] = ()
+    _along: Mapping[tuple[str, str], tuple[PrinterRow, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        along: dict[tuple[str, str], list[PrinterRow]] = {}
+        for row in sorted(self.rows, key=lambda row: (row.priority, row.id)):
+            along.setdefault((row.station, row.brand), []).append(row)
+        object.__setattr__(self, "_along", {place: tuple(found) for place, found in along.items()})
+
+    def of(self, station: str, brand: str) -> tuple[PrinterRow, ...]:
+        """Every row of a station and brand, by priority then id, unusable and inactive ones too."""
+        return self._along.get((station, brand), ())
 
 
 def is_whole(ticket: Waiting, unchanged_s: float, seen_s: float) -> bool | None:
@@ -244,7 +256,7 @@ def decide(
 ) -> Decision:
     """What happens to a ticket now.
 
-    `rows` is the route of its station and brand (see `route`); `free` says for how many tickets the printers that this
+    `rows` is the route of its station and brand (see `Routes`); `free` says for how many tickets the printers that this
     instance owns have room; a printer that is missing there belongs to another instance.
     """
     if whole is None:

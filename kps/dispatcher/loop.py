@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from multiprocessing.connection import wait
 
@@ -14,6 +14,7 @@ from kps.core.routing import (
     EndRound,
     GiveUp,
     PrinterRow,
+    Routes,
     WaitFor,
     Waiting,
     can_be_rescued,
@@ -21,7 +22,6 @@ from kps.core.routing import (
     decide,
     is_whole,
     printer_for_slip,
-    route,
 )
 from kps.core.tickets import PrinterKey, TicketId, Token
 from kps.crash import Point, crash_point
@@ -78,7 +78,7 @@ class Dispatcher:
         self._queue = Queue(self._database, start.schema, start.owner, start.settings.instance_name)
         self._listener = Listener(start.settings.database, start.name, self._slot.beat)
         self._mailboxes: dict[PrinterKey, Mailbox] = {}
-        self._rows: list[PrinterRow] = []
+        self._routes = Routes()
         self._arriving_rows: list[PrinterRow] = []
         self._rows_known = False
         self._sight_due = 0.0
@@ -158,7 +158,7 @@ class Dispatcher:
                 case ("row", PrinterRow() as row):
                     self._arriving_rows.append(row)
                 case ("rows_end", int()):
-                    self._rows, self._rows_known = self._arriving_rows, True
+                    self._routes, self._rows_known = Routes(tuple(self._arriving_rows)), True
                     self._devices_due = 0.0
                     self._look_now()
                 case ("drain",):
@@ -307,13 +307,13 @@ class Dispatcher:
         limits: dict[PrinterKey, TicketId] = {}
         for (station, brand), ids in routes.items():
             if len(ids) >= self._depth():
-                for row in route(self._rows, station, brand):
+                for row in self._routes.of(station, brand):
                     limits[row.key] = min(ids[-1], limits.get(row.key, ids[-1]))
         return limits
 
     def _is_next(self, ticket: Waiting) -> bool:
         """Whether no printer of its station may have an older one that the last look has left out."""
-        rows = route(self._rows, ticket.station, ticket.brand)
+        rows = self._routes.of(ticket.station, ticket.brand)
         return all(ticket.id <= self._seen_up_to.get(row.key, ticket.id) for row in rows)
 
     def _is_ours(self, ticket: Waiting) -> bool:
@@ -321,7 +321,7 @@ class Dispatcher:
         settings = self._settings
         if covers(settings.stations, settings.brands, ticket):
             return True
-        return any(row.key in self._mailboxes for row in route(self._rows, ticket.station, ticket.brand))
+        return any(row.key in self._mailboxes for row in self._routes.of(ticket.station, ticket.brand))
 
     def _reconcile(self) -> None:
         for box in self._mailboxes.values():
@@ -335,7 +335,7 @@ class Dispatcher:
     def _know_devices(self) -> None:
         if monotonic() < self._devices_due and self._devices:
             return
-        keys = {row.key for row in self._rows if row.key}
+        keys = {row.key for row in self._routes.rows if row.key}
         self._devices = {key: self._as_we_saw_it(state) for key, (state, _, _) in self._queue.devices(keys).items()}
         self._devices_due = monotonic() + DEVICES_EVERY_S
         self._sight_due = monotonic() + SIGHT_EVERY_S
@@ -368,7 +368,7 @@ class Dispatcher:
         unroutable = held = 0
         for ticket in tickets:
             whole, look_s = self._whole(ticket)
-            rows = route(self._rows, ticket.station, ticket.brand)
+            rows = self._routes.of(ticket.station, ticket.brand)
             match self._decide(ticket, rows, free, whole):
                 case ClaimFor() as claim:
                     free[claim.row.key] -= 1
@@ -405,7 +405,7 @@ class Dispatcher:
         return full if full is not None else again
 
     def _decide(
-        self, ticket: Waiting, rows: list[PrinterRow], free: dict[PrinterKey, int], whole: bool | None
+        self, ticket: Waiting, rows: Sequence[PrinterRow], free: dict[PrinterKey, int], whole: bool | None
     ) -> ClaimFor | WaitFor | EndRound | GiveUp:
         settings = self._settings
         decision = decide(
@@ -515,7 +515,7 @@ class Dispatcher:
                 self._slot.add(Cell.SLIPS_GIVEN_UP)
                 log.error("slip given up", extra={"slip": slip.id, "kind": slip.kind, "station": slip.station})
             return False
-        rows = self._rows if slip.target else route(self._rows, slip.station, slip.brand)
+        rows = self._routes.rows if slip.target else self._routes.of(slip.station, slip.brand)
         row = None if slip.waits else printer_for_slip(rows, slip.target, self._devices)
         box = None if row is None else self._mailboxes.get(row.key)
         if row is None or box is None or not (box.greeted and box.reconciled and box.epoch):
@@ -586,7 +586,7 @@ class Dispatcher:
         found = [
             (ticket, token)
             for ticket, token, station, brand in failed
-            if self._may_rescue(route(self._rows, station, brand))
+            if self._may_rescue(self._routes.of(station, brand))
         ]
         if not found:
             return
@@ -595,7 +595,7 @@ class Dispatcher:
             log.warning("ticket rescued", extra={"ticket": ticket})
         self._look_now()
 
-    def _may_rescue(self, rows: list[PrinterRow]) -> bool:
+    def _may_rescue(self, rows: Sequence[PrinterRow]) -> bool:
         settings = self._settings
         ours = any(covers(settings.stations, settings.brands, row) for row in rows)
         return ours and can_be_rescued(rows, self._devices)

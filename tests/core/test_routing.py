@@ -19,6 +19,7 @@ from kps.core.routing import (
     EndRound,
     GiveUp,
     PrinterRow,
+    Routes,
     WaitFor,
     Waiting,
     can_be_rescued,
@@ -28,7 +29,6 @@ from kps.core.routing import (
     normal,
     printer_for_slip,
     printer_key,
-    route,
 )
 from kps.core.settings import PrinterDownPolicy
 from kps.core.tickets import PrinterKey, Reason, TicketId, Token
@@ -69,7 +69,7 @@ def decided(
 ) -> Decision:
     rooms = {row.key: 2 for row in rows} if free is None else {PrinterKey(f"k{id}"): room for id, room in free.items()}
     return decide(
-        subject or ticket(), route(rows, "kitchen", "b"), {state.key: state for state in devices}, rooms,
+        subject or ticket(), Routes(tuple(rows)).of("kitchen", "b"), {state.key: state for state in devices}, rooms,
         whole=whole, policy=policy, grace_s=60.0,
     )  # fmt: skip
 
@@ -83,12 +83,29 @@ def tried(*ids: int) -> Waiting:
 
 def test_a_route_goes_by_priority_then_id() -> None:
     rows = [row(9, 1), row(3, 2), row(4, 1), row(1, 0)]
-    assert [found.id for found in route(rows, "kitchen", "b")] == [1, 4, 9, 3]
+    assert [found.id for found in Routes(tuple(rows)).of("kitchen", "b")] == [1, 4, 9, 3]
+
+
+ROWS = st.lists(
+    st.builds(
+        row, st.integers(1, 9), st.integers(0, 2), station=st.sampled_from(["kitchen", "bar", ""]),
+        brand=st.sampled_from(["b", "B", ""]), active=st.booleans(), kind=st.sampled_from(["network", "win32"]),
+    )
+)  # fmt: skip
+
+
+@given(rows=ROWS, station=st.sampled_from(["kitchen", "bar", "", "Kitchen"]), brand=st.sampled_from(["b", "B", ""]))
+def test_the_index_of_routes_finds_what_a_look_at_every_row_finds(
+    rows: list[PrinterRow], station: str, brand: str
+) -> None:
+    found = [one for one in rows if one.station == station and one.brand == brand]
+    expected = sorted(found, key=lambda one: (one.priority, one.id))
+    assert list(Routes(tuple(rows)).of(station, brand)) == expected
 
 
 def test_a_route_has_only_its_own_station_and_brand_but_unusable_rows_too() -> None:
     rows = [row(1, station="bar"), row(2, brand="c"), row(3, active=False), row(4, kind="win32")]
-    assert [found.id for found in route(rows, "kitchen", "b")] == [3, 4]
+    assert [found.id for found in Routes(tuple(rows)).of("kitchen", "b")] == [3, 4]
 
 
 @pytest.mark.parametrize(
