@@ -108,6 +108,9 @@ class Environment(BaseModel):
     db_sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = Field(
         "prefer", description="libpq's sslmode"
     )
+    db_schema: str = Field(
+        "public", max_length=63, pattern=r"^[A-Za-z_][\w$]*$", description="the schema that holds the POS's tables"
+    )
     poll_interval: float = Field(2.0, ge=0.05, le=3600, description="seconds between looks when nobody wakes us")
     max_tickets_per_poll: int = Field(10, ge=1, le=1000, description="tickets in one claim; it bounds no rate")
     max_print_retries: int = Field(
@@ -220,7 +223,7 @@ def _settings(found: Environment) -> Settings:
     return Settings(
         database=DatabaseSettings(
             host=found.db_host, port=found.db_port, name=found.db_name, user=found.db_user,
-            password=found.db_password, sslmode=found.db_sslmode,
+            password=found.db_password, sslmode=found.db_sslmode, schema=found.db_schema,
         ),
         instance_name=found.instance_name,
         site=found.site,

@@ -123,7 +123,7 @@ def schema(
     """
     from kps.cli.schema import script
 
-    typer.echo(script(after), nl=False)
+    typer.echo(script(after, _settings().database.schema), nl=False)
 
 
 @app.command()
@@ -255,6 +255,7 @@ def demo_pos(
         password=database.password,
         sslmode=database.sslmode,
         connect_timeout=5,
+        options=f"-c search_path={database.schema} -c default_transaction_read_only=off",
     )
     raise typer.Exit(run(dsn, named, rate=rate, seed=seed))
 

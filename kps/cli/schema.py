@@ -6,7 +6,8 @@ from kps.database.migrations import NOTIFY_TRIGGER, available
 from kps.database.migrations import step_sql as migration_sql
 
 _HEAD = """-- Everything that KPS needs in the POS's database; run it as the owner of the POS's tables.
-BEGIN;
+BEGIN READ WRITE;
+SET LOCAL search_path = "{schema}", pg_temp;
 """
 _TRIGGER = """
 -- The wake-up trigger on the POS's ticket table. Without it tickets are found by polling.
@@ -20,10 +21,13 @@ COMMIT;
 """
 
 
-def script(after: int = 0) -> str:
-    """All migrations with a higher number than `after`, in one transaction; with the trigger if that is 0."""
+def script(after: int = 0, schema: str = "public") -> str:
+    """All migrations with a higher number than `after`, in one transaction; with the trigger if that is 0.
+
+    `schema` holds the POS's tables.
+    """
     parts = [f"\n-- {name}\n{migration_sql(number, sql)}\n" for number, name, sql in available() if number > after]
     if not parts:
         return f"-- Schema kps has no migration after {after}.\n"
     trigger = _TRIGGER + NOTIFY_TRIGGER if after == 0 else ""
-    return _HEAD + "".join(parts) + trigger + _RIGHTS
+    return _HEAD.format(schema=schema) + "".join(parts) + trigger + _RIGHTS

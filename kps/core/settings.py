@@ -27,6 +27,8 @@ class DatabaseSettings:
     user: str = "postgres"
     password: str = field(default="postgres123", repr=False)
     sslmode: str = "prefer"
+    schema: str = "public"
+    """Where the POS's tables are; ours are in schema kps."""
 
 
 @dataclass(frozen=True, slots=True)

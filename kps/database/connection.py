@@ -9,7 +9,7 @@ import time
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, cast
 
 if "ssl" not in sys.modules:
@@ -29,18 +29,38 @@ CALL_LIMIT_S = 5.0
 
 PULSE_S = 0.5
 
-_SERVER_OPTIONS = {
-    # Each statement finds a few rows by key: to plan it anew, or to compile it, costs more than to run it.
-    "plan_cache_mode": "force_generic_plan",
-    "jit": "off",
+_SESSION = {
+    # What a commit has promised outlives a power cut: `sends` above all. Lazy statements say so themselves.
+    "synchronous_commit": "on",
+    # A statement behind a lock sees what its holder has committed: the check of a ticket's family rests on it.
+    "default_transaction_isolation": "read committed",
+    "default_transaction_read_only": "off",
+    "default_transaction_deferrable": "off",
+    "row_security": "on",
+    # Bounds of every call; a listener is idle for hours.
     "statement_timeout": "5s",
     "lock_timeout": "2s",
     "idle_in_transaction_session_timeout": "5s",
+    "idle_session_timeout": "0",
     "client_connection_check_interval": "1s",
     "tcp_keepalives_idle": "5",
     "tcp_keepalives_interval": "2",
     "tcp_keepalives_count": "3",
+    # How values are written and read.
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "standard_conforming_strings": "on",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "array_nulls": "on",
+    "transform_null_equals": "off",
+    # Each statement finds a few rows by key: to plan it anew, or to compile it, costs more than to run it.
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
 }
+"""What every session of ours has, whatever database, role or pooler say; its time zone is theirs."""
+_NEWER = ((170000, "transaction_timeout", "0"),)
+"""The same that older servers do not know, with the first version that does: a transaction of ours is one statement."""
 
 _PLACEHOLDER = re.compile(r"\{(\w+):(\w+(?:\[\])?)\}")
 
@@ -73,11 +93,15 @@ class ClientDeadline(psycopg2.OperationalError):
 
 
 class Connection(psycopg2.extensions.connection):
-    """A psycopg2 connection whose every wait is bounded by `limit` seconds."""
+    """A psycopg2 connection whose every wait is bounded by `limit` seconds, that for its own opening too."""
 
     limit: float = CALL_LIMIT_S
     pulse: Callable[[], None] | None = None
     """Called at least every PULSE_S while waiting: the heartbeat of the process that waits."""
+
+    def __init__(self, *how: Any, pulse: Callable[[], None] | None = None) -> None:
+        self.pulse = pulse
+        super().__init__(*how)
 
 
 def _wait(connection: psycopg2.extensions.connection) -> None:
@@ -147,6 +171,14 @@ def _prepare(name: str, types: dict[str, str], sql: str) -> str:
 def _execute(name: str, types: dict[str, str]) -> str:
     given = f" ({', '.join(f'%({parameter})s' for parameter in types)})" if types else ""
     return f"EXECUTE {name}{given}"
+
+
+def _session(schema: str, version: int) -> str:
+    """The statements that make a new session of a server of this version ours."""
+    # Last in the path: a table of that name that somebody has left in a pooler's session is not the POS's.
+    path = f'SET search_path = "{schema}", pg_temp'
+    known = [(name, value) for since, name, value in _NEWER if version >= since]
+    return "; ".join([path, *(f"SET {name} = '{value}'" for name, value in [*_SESSION.items(), *known])])
 
 
 class _Described(NamedTuple):
@@ -262,20 +294,17 @@ class Database:
         return DatabaseTrouble(found.sentence, found.sqlstate)
 
     def _open(self) -> Connection:
-        options = " ".join(f"-c {name}={value}" for name, value in _SERVER_OPTIONS.items())
+        connection = self._connected()
         try:
-            return self._open_with(options)
-        except psycopg2.OperationalError as error:
-            if "startup parameter" not in str(error):
-                raise
-            # A pooler that refuses `options`: the same limits are set after connecting.
-            connection = self._open_with("")
+            connection.autocommit = True
             with connection.cursor() as cursor:
-                for name, value in _SERVER_OPTIONS.items():
-                    cursor.execute(f"SET {name} = '{value}'")
-            return connection
+                cursor.execute(_session(self._settings.schema, connection.server_version))
+        except psycopg2.Error:
+            connection.close()
+            raise
+        return connection
 
-    def _open_with(self, options: str) -> Connection:
+    def _connected(self) -> Connection:
         settings = self._settings
         connection = psycopg2.connect(
             host=settings.host,
@@ -289,14 +318,14 @@ class Database:
             keepalives_interval=2,
             keepalives_count=3,
             tcp_user_timeout=6000,
-            target_session_attrs="read-write",
+            target_session_attrs="primary",
             application_name=f"kps:{self._name}"[:63],
-            options=options,
+            # A pooler refuses what stands here, or drops it without a word.
+            options="",
             client_encoding="UTF8",
-            connection_factory=Connection,
+            connection_factory=partial(Connection, pulse=self._pulse),
         )
-        connection.autocommit = True
-        connection.pulse = self._pulse
+        assert isinstance(connection, Connection)
         return connection
 
     def _describe(self, error: psycopg2.Error) -> _Described:

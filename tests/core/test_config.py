@@ -72,6 +72,7 @@ def test_the_process_environment_does_not_leak_into_a_given_one(monkeypatch: pyt
 def test_every_setting_reaches_its_place() -> None:
     given = {
         "DB_HOST": "h", "DB_PORT": "1", "DB_NAME": "n", "DB_USER": "u", "DB_PASSWORD": " p ", "DB_SSLMODE": "REQUIRE",
+        "DB_SCHEMA": "shop",
         "INSTANCE_NAME": "two", "SITE": "shop", "STATIONS": "Kitchen, BAR ,,", "BRANDS": "A", "POLL_INTERVAL": "0.5",
         "MAX_TICKETS_PER_POLL": "7", "MAX_PRINT_RETRIES": "4", "RETRY_DELAY_SECONDS": "6", "HEALTH_CHECK_HOST": "::1",
         "HEALTH_CHECK_PORT": "8", "POS_WIDGET_PORT": "0", "HTTP_TOKEN": "t", "LOG_LEVEL": "debug", "LOG_DIR": "",
@@ -85,7 +86,7 @@ def test_every_setting_reaches_its_place() -> None:
     }  # fmt: skip
     found = load(given)
     assert found == Settings(
-        database=DatabaseSettings("h", 1, "n", "u", " p ", "require"),
+        database=DatabaseSettings("h", 1, "n", "u", " p ", "require", "shop"),
         instance_name="two", site="shop", stations=frozenset({"kitchen", "bar"}), brands=frozenset({"a"}),
         poll_interval_s=0.5, max_tickets_per_poll=7, max_print_retries=4, retry_delay_s=6.0, health_host="::1",
         health_port=8, widget_port=0, http_token="t", log_level="DEBUG", log_dir="", log_format="json",
@@ -144,6 +145,7 @@ def test_names_are_read_without_case_and_values_trimmed(name: str) -> None:
         ("BEEP", "loud"),
         ("VOID_SLIP_MINUTES", "nan"),
         ("DB_SSLMODE", "maybe"),
+        ("DB_SCHEMA", 'public"; DROP'),
         ("STALE_AFTER_MINUTES", "0"),
     ],
 )
