@@ -6,17 +6,19 @@ import faulthandler
 import json
 import logging
 import os
-import stat
 import sys
 import threading
 import time
 import unicodedata
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from logging.handlers import RotatingFileHandler
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, BinaryIO, Literal
+
+from kps.core.printable import printable
+from kps.sinks import Background, Sink, sink_for, within
 
 FileFormat = Literal["text", "json"]
 
@@ -27,8 +29,10 @@ STDOUT_LINE_BYTES = 4000
 FIRST_FIELDS = ("ticket", "token", "printer", "ms")
 """Extra fields that everybody searches for; they stand before all others."""
 
+OPEN_LIMIT_S = 0.5
+"""How long a start waits for the disk of its log files; slower ones are opened beside the work."""
+
 _STDOUT = 1
-_NOWHERE = -1
 _BUILT_IN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _log = logging.getLogger(__name__)
 
@@ -51,7 +55,11 @@ class LogHandle:
             self._file.reopen()
 
     def close(self) -> None:
-        """Take our handlers off the root logger, close the file and put the old exception hooks back."""
+        """Take our handlers off the root logger, close the file and put the old exception hooks back.
+
+        What is on its way is waited for, but not for ever: to be called at the end of a process, in place of
+        `logging.shutdown`.
+        """
         sys.excepthook = sys.__excepthook__
         threading.excepthook = threading.__excepthook__
         for handler in (self._stdout, self._file):
@@ -73,8 +81,8 @@ def configure(
     for handler in root.handlers[:]:
         root.removeHandler(handler)
         handler.close()
-    formatter = _formatter(_Identity(process, os.getpid(), generation), file_format)
-    stdout = _StdoutHandler(_STDOUT, formatter)
+    formatter = _formatter(_Identity(printable(process), os.getpid(), generation), file_format)
+    stdout = _StdoutHandler(sink_for(_STDOUT), formatter)
     root.addHandler(stdout)
     root.setLevel(level)
     file = _open_file(folder, process, formatter)
@@ -87,6 +95,12 @@ def configure(
 def log_path(folder: Path, process: str) -> Path:
     """Where a process of this name logs."""
     return folder / f"{slug(process)}.log"
+
+
+def folder_of(log_dir: Path, instance: str) -> Path:
+    """Where an instance logs: LOG_DIR, or its own folder below it, which is there once two have shared LOG_DIR."""
+    own = log_dir / instance
+    return own if own.is_dir() else log_dir
 
 
 def slug(name: str) -> str:
@@ -115,7 +129,7 @@ def enable_stack_dumps(folder: Path | None, process: str) -> Path | None:
     global _stack_file
     path = folder / f"{slug(process)}.stack" if folder is not None and folder.is_dir() else None
     try:
-        opened = open(path, "ab", buffering=0) if path else None  # noqa: SIM115  # stays open: faulthandler keeps its fd
+        opened = within(OPEN_LIMIT_S, lambda: open(path, "ab", buffering=0)) if path else None  # noqa: SIM115  # stays open: faulthandler keeps its fd
     except OSError as error:
         _log.warning("stack file cannot be opened", extra={"path": str(path), "cause": error.strerror})
         opened = None
@@ -152,8 +166,8 @@ class _TextFormatter(logging.Formatter):
         moment = f"{_moment(record):%Y-%m-%d %H:%M:%S}.{int(record.msecs):03d}Z"
         fields = {**_extra(record), **_error(record), "pid": who.pid, "gen": who.generation}
         pairs = " ".join(f"{name}={_quoted(value)}" for name, value in fields.items())
-        line = f"{moment} {record.levelname:<5} {who.process} {_one_line(_event(record))} {pairs}"
-        return line + "".join("\n  " + part for part in _traceback(self, record).splitlines())
+        line = f"{moment} {record.levelname:<5} {who.process} {printable(_event(record))} {pairs}"
+        return line + "".join("\n  " + printable(part) for part in _traceback(self, record).split("\n") if part)
 
 
 class _JsonFormatter(logging.Formatter):
@@ -165,7 +179,7 @@ class _JsonFormatter(logging.Formatter):
         from pythonjsonlogger.json import JsonFormatter
 
         self._identity = identity
-        self._line_of = JsonFormatter(json_ensure_ascii=False, json_default=str).serialize_log_record
+        self._serialized = JsonFormatter(json_ensure_ascii=False, json_default=str).serialize_log_record
 
     def format(self, record: logging.LogRecord) -> str:
         head = self._head(record)
@@ -179,6 +193,10 @@ class _JsonFormatter(logging.Formatter):
         fields = self._head(record) | {name: value for name, value in _extra(record).items() if name in FIRST_FIELDS}
         shortened = {name: value[:200] if isinstance(value, str) else value for name, value in fields.items()}
         return self._line_of(shortened | {"cut": True})
+
+    def _line_of(self, fields: dict[str, Any]) -> str:
+        # Only inside of strings is there anything that is not printable.
+        return printable(self._serialized(fields), json.dumps)
 
     def _head(self, record: logging.LogRecord) -> dict[str, Any]:
         who = self._identity
@@ -234,32 +252,34 @@ def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
 def _quoted(value: object) -> str:
     words = str(value)
     plain = words and words.isprintable() and not any(sign in words for sign in ' "=')
-    return words if plain else json.dumps(words, ensure_ascii=False)
-
-
-def _one_line(words: str) -> str:
-    """Text from outside must not be able to forge a line of its own."""
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in words)
+    return words if plain else printable(json.dumps(words, ensure_ascii=False), json.dumps)
 
 
 class _StdoutHandler(logging.Handler):
-    """One write per line, whole or not at all. A reader that does not read costs lines, never time."""
+    """A reader that does not read costs lines, never time."""
 
-    def __init__(self, fd: int, formatter: _Formatter) -> None:
+    def __init__(self, sink: Sink, formatter: _Formatter) -> None:
         super().__init__()
-        self.dropped = 0
-        self._fd = fd if _never_waits(fd) else _NOWHERE
+        self._sink = sink
+        self._lost = 0
         self._shape = formatter
         self.setFormatter(formatter)
 
+    @property
+    def dropped(self) -> int:
+        return self._lost + self._sink.dropped
+
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            line = self._line(record)
-            whole = os.write(self._fd, line) == len(line)
-        except (OSError, ValueError, TypeError):  # full, closed, gone; or a field that will not become text
+            whole = self._sink.write(self._line(record))
+        except (ValueError, TypeError):  # a field that will not become text
             whole = False
         if not whole:
-            self.dropped += 1
+            self._lost += 1
+
+    def close(self) -> None:
+        self._sink.finish()
+        super().close()
 
     def _line(self, record: logging.LogRecord) -> bytes:
         line = _encoded(self._shape.format(record))
@@ -270,58 +290,98 @@ class _StdoutHandler(logging.Handler):
         return line[: STDOUT_LINE_BYTES - 4].decode("utf-8", "ignore").encode() + b"...\n"
 
 
-class _FileHandler(RotatingFileHandler):
-    """A rotating file whose troubles (disk full, folder gone) are counted, not printed and not raised."""
+class _FileHandler(logging.Handler):
+    """Hands lines to the thread that writes them: a disk may be full, gone, or dead."""
 
     def __init__(self, path: Path, formatter: _Formatter) -> None:
-        super().__init__(
-            path, maxBytes=MAX_FILE_BYTES, backupCount=KEPT_FILES, encoding="utf-8", errors="backslashreplace"
-        )
-        self.dropped = 0
+        super().__init__()
+        self._file = Background("log-file", lambda: _RotatingFile(path))
+        self._lost = 0
         self.setFormatter(formatter)
 
-    def handleError(self, record: logging.LogRecord) -> None:  # logging's name
-        self.dropped += 1
+    @property
+    def dropped(self) -> int:
+        return self._lost + self._file.dropped
 
-    def doRollover(self) -> None:  # logging's name
+    def fault(self) -> OSError | None:
+        """Why the file could not be opened, if that is known in a moment."""
+        return self._file.fault(OPEN_LIMIT_S)
+
+    def emit(self, record: logging.LogRecord) -> None:
         try:
-            super().doRollover()
-        except OSError:  # names cannot be changed here: go on in the file that we have rather than lose lines
-            if self.stream is None:
-                self.stream = self._open()
+            whole = self._file.write(_encoded(self.format(record)) + b"\n")
+        except (ValueError, TypeError):  # a field that will not become text
+            whole = False
+        if not whole:
+            self._lost += 1
 
     def reopen(self) -> None:
         """Leave the file that we hold; the next line opens it anew by its name."""
-        self.acquire()
+        self._file.ask(lambda file: file.leave() if isinstance(file, _RotatingFile) else None)
+
+    def close(self) -> None:
+        self._file.finish()
+        super().close()
+
+
+class _RotatingFile:
+    """The file itself, as a sink; only the thread touches it. It is turned over when it is full."""
+
+    dropped = 0
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._file: BinaryIO | None = self._opened()
+
+    def write(self, line: bytes) -> bool:
+        """False if it could not be written whole: disk full, folder gone."""
         try:
-            stream, self.stream = self.stream, None
-            if stream is not None:
-                stream.close()
-        finally:
-            self.release()
+            if self._file is None:
+                self._file = self._opened()
+            if self._file.tell() + len(line) > MAX_FILE_BYTES and self._path.is_file():
+                self._turn_over()
+            return self._file.write(line) == len(line)
+        except OSError:
+            return False
+
+    def leave(self) -> None:
+        """Let go of the file; the next line opens it anew by its name."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    def finish(self) -> None:
+        """Close it."""
+        self.leave()
+
+    def _opened(self) -> BinaryIO:
+        # Without a buffer: a line that did not fit on the disk is lost, and not tried again with each later one.
+        return self._path.open("ab", buffering=0)
+
+    def _turn_over(self) -> None:
+        names = [self._path, *(self._path.with_name(f"{self._path.name}.{n}") for n in range(1, KEPT_FILES + 1))]
+        try:
+            for name, next_name in reversed(list(pairwise(names))):
+                if name.exists():
+                    name.replace(next_name)
+            fresh = self._opened()
+        except OSError:  # names cannot be changed here: go on in the file that we have rather than lose lines
+            return
+        self.leave()
+        self._file = fresh
 
 
 def _open_file(folder: Path | None, process: str, formatter: _Formatter) -> _FileHandler | None:
     if folder is None:
         return None
     path = log_path(folder, process)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return _FileHandler(path, formatter)
-    except OSError as error:
-        _log.warning("log file cannot be opened", extra={"path": str(path), "cause": error.strerror})
-        return None
-
-
-def _never_waits(fd: int) -> bool:
-    """Make writing to a pipe non-blocking. False if the descriptor is closed: its number may soon be another file's."""
-    try:
-        # Only for a pipe: on a terminal or a file O_NONBLOCK would reach programs that share it with us.
-        if stat.S_ISFIFO(os.fstat(fd).st_mode):
-            os.set_blocking(fd, False)
-    except OSError:
-        return False
-    return True
+    handler = _FileHandler(path, formatter)
+    if (error := handler.fault()) is None:
+        return handler
+    handler.close()
+    _log.warning("log file cannot be opened", extra={"path": str(path), "cause": error.strerror})
+    return None
 
 
 def _encoded(words: str) -> bytes:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
 import kps
+from kps.cli.terminal import complain, say
 
 if TYPE_CHECKING:
     from kps.core.settings import Settings
@@ -83,9 +83,9 @@ def check() -> None:
         settings = load()
     except BadConfiguration as bad:
         for fault in bad.faults:
-            typer.echo(f"problem  settings: {fault}")
+            say(f"problem  settings: {fault}")
         raise typer.Exit(EXIT_BAD_CONFIGURATION) from None
-    raise typer.Exit(0 if run(settings, typer.echo) else 1)
+    raise typer.Exit(0 if run(settings, say) else 1)
 
 
 @app.command()
@@ -96,19 +96,22 @@ def logs(
 ) -> None:
     """Show the end of a log, or which there are.
 
-    The folder is LOG_DIR. Without a name: all logs with size and time.
+    The folder is LOG_DIR, or LOG_DIR/INSTANCE_NAME where instances share LOG_DIR. Without a name: all logs with size
+    and time.
     """
     from kps.cli.log_files import NoSuchLog, find, listing, show
+    from kps.logs import folder_of
 
-    folder = os.environ.get("LOG_DIR", "./logs").strip()
-    if not folder:
+    log_dir = os.environ.get("LOG_DIR", "./logs").strip()
+    if not log_dir:
         _refuse("LOG_DIR is empty: this instance logs to its standard output only")
+    folder = folder_of(Path(log_dir), os.environ.get("INSTANCE_NAME", "").strip() or "kps")
     try:
         if not name:
-            for line in listing(Path(folder)):
-                typer.echo(line)
+            for line in listing(folder):
+                say(line)
             return
-        show(find(Path(folder), name), lines, follow=follow, say=typer.echo)
+        show(find(folder, name), lines, follow=follow, say=say)
     except NoSuchLog as missing:
         _refuse(str(missing))
 
@@ -172,7 +175,7 @@ def printers_list() -> None:
     from kps.database.schema import SchemaUnusable
 
     try:
-        run_list(_settings(), typer.echo)
+        run_list(_settings(), say)
     except (DatabaseTrouble, SchemaUnusable) as trouble:
         _refuse(str(trouble))
 
@@ -196,7 +199,7 @@ def printers_probe(
         _refuse("--overflow needs somebody who looks at the paper, so not with --yes", code=EXIT_USAGE)
     settings = _settings()
     try:
-        raise typer.Exit(run_probe(settings, name, typer.echo, yes=yes, overflow=overflow))
+        raise typer.Exit(run_probe(settings, name, say, yes=yes, overflow=overflow))
     except BadName as fault:
         _refuse(str(fault), code=EXIT_USAGE)
 
@@ -272,5 +275,5 @@ def _settings() -> Settings:
 
 def _refuse(sentence: str, code: int = 1) -> NoReturn:
     """Say on standard error why it cannot be done, and exit."""
-    sys.stderr.write(f"kps: {sentence}\n")
+    complain(sentence)
     raise typer.Exit(code)

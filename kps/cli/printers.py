@@ -15,8 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import FrameType
 
-import typer
-
+from kps.cli.terminal import say
 from kps.core.proof import Abilities, process_id_text
 from kps.core.routing import PrinterRow, printer_key
 from kps.core.settings import Settings
@@ -66,12 +65,12 @@ class AtTheTerminal:
 
     def tell(self, text: str) -> None:
         """A line of its own."""
-        typer.echo(f"  {text}")
+        say(f"  {text}")
 
     def confirm(self, question: str) -> bool:
         """A clear yes or no. Raises NotStored at the end of the input."""
         while True:
-            typer.echo(f"? {question} [y/n]: ", nl=False)
+            say(f"? {question} [y/n]: ", nl=False)
             answer = self._line().strip().lower()
             if answer in ("y", "yes", "n", "no"):
                 return answer.startswith("y")
@@ -83,7 +82,7 @@ class AtTheTerminal:
                 continue
             data = os.read(sys.stdin.fileno(), 4096)
             if not data:
-                typer.echo()
+                say()
                 raise NotStored("nobody answers here; where nobody stands at the printer, use --yes")
             self._input += data
         line, _, self._input = self._input.partition(b"\n")
@@ -98,7 +97,7 @@ class Nobody:
 
     def tell(self, text: str) -> None:
         """For the record."""
-        typer.echo(f"  {text}")
+        say(f"  {text}")
 
     def confirm(self, question: str) -> bool:
         """Whatever it is: it was not done, it was not seen."""

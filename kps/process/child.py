@@ -83,7 +83,7 @@ def run(start: ChildStart, loop: Callable[[ChildTools], None]) -> None:
         code = EXIT_BUG
     finally:
         tools.slot.set(Cell.LOG_DROPPED, tools.slot.get(Cell.LOG_DROPPED) + handle.dropped)
-        logging.shutdown()
+        handle.close()
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
         if stacks is not None:

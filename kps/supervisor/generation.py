@@ -48,12 +48,11 @@ class RunDir:
         self._lock_fd: int | None = None
         self._written: tuple[str, list[int]] | None = None
 
-    def take(self) -> Left:
-        """Lock the folder and read what the last generation left. Raises AlreadyRunning or RunDirUnusable."""
+    def take(self) -> None:
+        """Lock the folder and clear it. Raises AlreadyRunning or RunDirUnusable."""
         while not self._lock():
             continue  # the file that we locked had just been removed by a supervisor that ended
         self._clear()
-        return self._read()
 
     def _clear(self) -> None:
         shutil.rmtree(self._path / TEMPORARY, ignore_errors=True)
@@ -104,7 +103,8 @@ class RunDir:
             os.close(self._lock_fd)
             self._lock_fd = None
 
-    def _read(self) -> Left:
+    def left(self) -> Left:
+        """What the last generation has left behind; to be asked before `write`."""
         try:
             found = json.loads((self._path / "children.json").read_text(encoding="utf-8"))
             return Left(str(found["owner"]), tuple((int(pid), int(start)) for pid, start in found["children"]))

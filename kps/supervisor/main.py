@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -15,6 +16,7 @@ from kps.core.settings import Settings
 from kps.process.child import name_process
 from kps.supervisor.doors import Doors
 from kps.supervisor.generation import AlreadyRunning, RunDir, RunDirUnusable, sweep
+from kps.supervisor.log_folder import LogFolder
 from kps.supervisor.loop import EXIT_STOPPED, Supervisor
 
 EXIT_BUG = 1
@@ -31,31 +33,42 @@ def main() -> int:
             print(f"kps: {fault}", file=sys.stderr)  # noqa: T201 - before there is a log
         return EXIT_BAD_CONFIGURATION
     name_process("supervisor")
-    folder = Path(settings.log_dir) if settings.log_dir else None
+    run_dir = RunDir(Path(settings.run_dir))
+    log_folder = LogFolder(Path(settings.log_dir), settings.instance_name) if settings.log_dir else None
+    refused: AlreadyRunning | RunDirUnusable | None = None
+    try:
+        run_dir.take()
+        with contextlib.ExitStack() as undo:
+            undo.callback(run_dir.leave)
+            folder = log_folder.take() if log_folder is not None else None
+            undo.pop_all()
+    except (AlreadyRunning, RunDirUnusable) as why:
+        refused, folder = why, None  # a log file may be the other one's
     handle = logs.configure(
         "supervisor", level=settings.log_level, folder=folder, file_format=cast(logs.FileFormat, settings.log_format)
     )
-    stacks = logs.enable_stack_dumps(folder, "supervisor")
     code = EXIT_BUG
     try:
-        code = _serve(settings, handle, stacks)
+        if refused is not None:
+            log.critical("cannot start", extra={"cause": str(refused)})
+            code = EXIT_BAD_CONFIGURATION
+        else:
+            if folder is not None and folder != Path(settings.log_dir):
+                log.warning("log folder shared", extra={"path": settings.log_dir, "text": str(folder)})
+                settings = replace(settings, log_dir=str(folder))
+            code = _serve(settings, run_dir, handle, logs.enable_stack_dumps(folder, "supervisor"))
     except Exception:
         log.critical("process failed", exc_info=True)
     finally:
-        logging.shutdown()
+        handle.close()
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
         # multiprocessing's atexit would wait for ever for a child that we could not end.
         os._exit(code)
 
 
-def _serve(settings: Settings, handle: logs.LogHandle, stacks: Path | None) -> int:
-    run_dir = RunDir(Path(settings.run_dir))
-    try:
-        left = run_dir.take()
-    except (AlreadyRunning, RunDirUnusable) as fault:
-        log.critical("cannot start", extra={"cause": str(fault)})
-        return EXIT_BAD_CONFIGURATION
+def _serve(settings: Settings, run_dir: RunDir, handle: logs.LogHandle, stacks: Path | None) -> int:
+    left = run_dir.left()
     supervisor = Supervisor(settings, run_dir, handle, stacks)
     supervisor.install_signals()
     doors = Doors(settings, supervisor)

@@ -399,3 +399,13 @@ def test_version_is_printed() -> None:
     said = kps("version")
     assert said.code == 0
     assert said.out.startswith("kps ")
+
+
+def test_no_name_of_the_pos_commands_the_terminal(pos: PosWriter, pos_database: Database, tmp_path: Path) -> None:
+    pos.add_printer("10.99.0.1", 9100, "bar", 1, "bar\x1b[2J\u202e", timeout_seconds=1)
+    env = environment(pos_database, tmp_path)
+
+    for command in (("printers", "list"), ("check",)):
+        said = kps(*command, env=env)
+        assert r"bar\x1b[2J\u202e" in said.out
+        assert [sign for sign in said.out + said.err if not (sign.isprintable() or sign == "\n")] == []

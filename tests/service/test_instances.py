@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -161,3 +165,46 @@ def test_a_printer_that_no_instance_could_reach_for_long_prints_again_when_it_is
             assert "crash loop" not in here.service.text() + other.text()
         finally:
             other.end()
+
+
+def pids(log: Path) -> set[int]:
+    """Whose lines a log file holds."""
+    return {int(found) for found in re.findall(r" pid=(\d+) ", log.read_text())} if log.exists() else set()
+
+
+def test_two_instances_with_one_log_folder_log_to_folders_of_their_own(
+    pos: PosWriter, pos_database: Database, tmp_path: Path
+) -> None:
+    logs = tmp_path / "logs"
+    with shop(pos, pos_database, tmp_path, {"bar-1": ("bar", 1)}, INSTANCE_NAME="one") as here:
+        other = here.another(tmp_path / "other", INSTANCE_NAME="two", LOG_DIR=logs).start()
+        twin = here.another(tmp_path / "twin", INSTANCE_NAME="two", LOG_DIR=logs)
+        try:
+            other.wait_said("started")
+            assert other.said("log folder shared")
+            assert here.service.process is not None
+            assert other.process is not None
+            assert pids(logs / "supervisor.log") == {here.service.process.pid}
+            assert pids(logs / "two" / "supervisor.log") == {other.process.pid}
+            # A second one of the same name, wherever its RUN_DIR is.
+            assert twin.start().wait_exit() == 78
+            assert twin.said("cannot start", "another supervisor called two")
+            here.printed(pos.ticket("bar", [("Tea", 1)]))
+        finally:
+            other.end()
+            twin.end()
+        # Whoever has a folder of his own keeps it, whichever starts first.
+        assert here.service.stop() == 0
+        again = here.another(tmp_path / "other", INSTANCE_NAME="two", LOG_DIR=logs).start()
+        try:
+            again.wait_said("started")
+            assert again.process is not None
+            eventually(lambda: again.process.pid in pids(logs / "two" / "supervisor.log"), what="its line")
+        finally:
+            again.end()
+    said = subprocess.run(
+        [sys.executable, "-m", "kps.cli", "logs", "-n", "1000", "supervisor"],
+        env={**os.environ, "LOG_DIR": str(logs), "INSTANCE_NAME": "two"}, capture_output=True, text=True, check=True,
+        timeout=60,
+    )  # fmt: skip
+    assert str(again.process.pid) in said.stdout

@@ -111,6 +111,34 @@ def test_text_from_outside_cannot_forge_a_line(tmp_path: Path) -> None:
     assert r'cause="x\n2026-01-01 fake" quote="say \"hi\" a=b"' in done.stdout
 
 
+SIGNS = "\x1b\x7f\x85\x9b\u200f\u202e\u2028\u2066\ufeff\U000e0041\ue000"
+"""What a terminal obeys (ESC, C1), what ends a line, what turns words around, and what nobody sees."""
+
+
+@pytest.mark.parametrize("file_format", ["text", "json"])
+def test_no_line_holds_a_sign_that_is_not_printable(tmp_path: Path, file_format: str) -> None:
+    done = run(
+        f"""
+        signs = {SIGNS!r}
+        logs.configure("printer-" + signs, level="INFO", folder=folder, file_format={file_format!r})
+        try:
+            raise ValueError(signs)
+        except ValueError:
+            log.exception("phrase " + signs, extra={{"printer": "a" + signs + "b", "cause": signs + " spaced"}})
+        """,
+        tmp_path,
+    )
+
+    (file,) = tmp_path.glob("*.log")
+    for written in (done.stdout, file.read_text()):
+        assert [sign for line in written.split("\n") for sign in line if not sign.isprintable()] == []
+        assert "\\u202e" in written
+    if file_format == "json":
+        line = json.loads(done.stdout)
+        assert line["printer"] == f"a{SIGNS}b"  # nothing is lost for who reads it as JSON
+        assert line["event"] == f"phrase {SIGNS}"
+
+
 def test_a_phrase_whose_arguments_do_not_fit_is_logged_all_the_same(tmp_path: Path) -> None:
     done = run(
         """
@@ -284,6 +312,7 @@ def test_a_full_disk_costs_lines_of_the_file_and_nothing_else(tmp_path: Path) ->
         handle = logs.configure("p", level="INFO", folder=folder, file_format="text")
         log.info("one")
         log.info("two")
+        handle.close()
         assert handle.dropped == 2, handle.dropped
         """,
         tmp_path,

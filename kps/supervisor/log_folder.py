@@ -1,0 +1,67 @@
+"""LOG_DIR, of which two instances on a host may have been given the same: each logs to a folder of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from pathlib import Path
+
+from kps import logs
+from kps.sinks import within
+from kps.supervisor.generation import AlreadyRunning
+
+LOCK = ".lock"
+
+
+class LogFolder:
+    """The folder of this instance's logs, kept from others by a lock as long as it runs."""
+
+    def __init__(self, log_dir: Path, instance: str) -> None:
+        self._log_dir = log_dir
+        self._instance = instance
+        self._lock_fd: int | None = None
+
+    def take(self) -> Path:
+        """LOG_DIR itself, or the instance's own folder below it if another one logs there. Raises AlreadyRunning.
+
+        A folder that cannot be locked (missing rights, a dead disk) is used all the same: the kitchen prints without
+        logs, and each process says what is wrong with its file.
+        """
+        chosen = logs.folder_of(self._log_dir, self._instance)
+        if self._lock(chosen):
+            return chosen
+        own = self._log_dir / self._instance
+        if chosen == own or not self._lock(own):
+            raise AlreadyRunning(f"another supervisor called {self._instance} logs to {own}; set INSTANCE_NAME")
+        return own
+
+    def leave(self) -> None:
+        """The end; the lock file stays, for a lock on a removed file keeps nobody out."""
+        if self._lock_fd is not None:
+            os.close(self._lock_fd)
+            self._lock_fd = None
+
+    def _lock(self, folder: Path) -> bool:
+        try:
+            handle = within(logs.OPEN_LIMIT_S, lambda: _opened(folder))
+        except OSError:
+            return True
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            return False
+        except OSError:  # a file system without locks
+            os.close(handle)
+            return True
+        self._lock_fd = handle
+        return True
+
+
+def _opened(folder: Path) -> int:
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        # Group and others may lock it too: instances of several users share a folder that lets them.
+        return os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    return os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
