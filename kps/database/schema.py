@@ -74,6 +74,11 @@ _OURS: dict[str, tuple[str, ...]] = {
 """What the migrations make, and the rights on it. Whatever else lies in schema kps is not ours."""
 
 
+WAKES = f"""EXISTS (SELECT 1 FROM pg_trigger
+             WHERE tgrelid = to_regclass('{TICKET}') AND tgname = 'kps_ticket_notify' AND tgenabled IN ('O', 'A'))"""
+"""Whether the wake-up trigger is there, and fires for what the POS writes."""
+
+
 class SchemaUnusable(Exception):
     """The database lacks tables, columns or rights that KPS needs; the message names them in one sentence."""
 
@@ -265,8 +270,4 @@ def refuse_missing_rights(database: Database) -> None:
 
 
 def _has_trigger(database: Database) -> bool:
-    rows = database.query(
-        f"""SELECT 1 FROM pg_trigger
-             WHERE tgrelid = '{TICKET}'::regclass AND tgname = 'kps_ticket_notify' AND tgenabled <> 'D'"""
-    )
-    return bool(rows)
+    return bool(database.query(f"SELECT {WAKES} AS wakes")[0].wakes)

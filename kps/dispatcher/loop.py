@@ -36,8 +36,8 @@ from kps.process.child import ChildTools
 from kps.process.clocks import monotonic
 from kps.process.slots import Cell
 
-UNPROVEN_POLL_S = 0.1
-"""Between looks while the listener is not proven alive."""
+UNWOKEN_POLL_S = 0.1
+"""Between looks, at most, while nobody notifies or the listener is not proven to hear it."""
 SETTLE_LOOKS_S = (0.005, 0.01, 0.02, 0.05, 0.1)
 """When a half-written ticket is looked at again."""
 LOCKED_AGAIN_S = 0.05
@@ -76,7 +76,7 @@ class Dispatcher:
         self._log_handle = tools.log
         self._database = Database(start.settings.database, start.name, pulse=self._slot.beat)
         self._queue = Queue(self._database, start.schema, start.owner, start.settings.instance_name)
-        self._listener = Listener(start.settings.database, start.name, self._slot.beat)
+        self._listener = Listener(start.settings.database, start.name, self._database, self._slot.beat)
         self._mailboxes: dict[PrinterKey, Mailbox] = {}
         self._routes = Routes()
         self._arriving_rows: list[PrinterRow] = []
@@ -94,7 +94,10 @@ class Dispatcher:
         self._saw_all = False
         """Whether the last look reached the end of the backlog."""
         self._seen_up_to: dict[PrinterKey, TicketId] = {}
-        self._notified = start.schema.has_trigger
+        self._woken = False
+        """Whether what the POS commits wakes us: it notifies, and we hear it."""
+        self._wakes_known = start.schema.has_trigger
+        """What the supervisor knows of the wake-up trigger."""
         self._gained: set[PrinterKey] = set()
         self._look_due = 0.0
         self._rescue_due = 0.0
@@ -200,8 +203,7 @@ class Dispatcher:
             return  # nobody waits for it: who comes is notified of, or found by the next poll
         due = min(self._look_due, self._slips_due, self._devices_due)
         # Without notifications nobody says that an older ticket has come.
-        deaf = not (self._notified and self._listener.proven)
-        if not backlog or deaf or self._slips_wait or self._failures or monotonic() >= due:
+        if not backlog or not self._woken or self._slips_wait or self._failures or monotonic() >= due:
             self._look_now()
             return
         try:
@@ -223,8 +225,19 @@ class Dispatcher:
         if CHANNEL_PRINTER in heard:
             self._devices_due = 0.0
             self._rescue_due = 0.0
+        self._know_whether_woken()
         self._slot.set(Cell.LISTENER_PROVEN, float(self._listener.proven))
         self._slot.set(Cell.LISTENER_RECONNECTS, max(0, self._listener.reconnects - 1))
+
+    def _know_whether_woken(self) -> None:
+        wakes = self._listener.wakes
+        woken = self._listener.proven and wakes is True
+        if self._woken and not woken:
+            self._look_now()  # the poll may be an hour away
+        self._woken = woken
+        if wakes is not None and wakes != self._wakes_known:
+            self._wakes_known = wakes
+            self._control.send(("trigger",))
 
     def _look_now(self) -> None:
         self._backlog = []
@@ -248,10 +261,10 @@ class Dispatcher:
         self._slot.set(Cell.DATABASE_TROUBLE_SINCE, 0.0)
         if again is not None:
             self._look_due = monotonic() + again
-        elif self._listener.proven:
+        elif self._woken:
             self._look_due = self._poll_due = monotonic() + self._settings.poll_interval_s
         else:
-            self._look_due = monotonic() + min(self._settings.poll_interval_s, UNPROVEN_POLL_S)
+            self._look_due = monotonic() + min(self._settings.poll_interval_s, UNWOKEN_POLL_S)
 
     def _failed(self, trouble: DatabaseTrouble) -> None:
         """Whether what we asked for was done is unknown: reconcile every printer before the next claim."""

@@ -345,12 +345,16 @@ class Clerk:
         try:
             install_trigger(self._database)
         except DatabaseTrouble as trouble:
-            missing = f"wake-up trigger is absent, tickets are found by polling: {trouble.sentence}"
-            if missing != self.trigger_missing:
-                log.warning("trigger missing", extra={"cause": trouble.sentence})
-            self.trigger_missing = missing
             self._database.connect()
-            return schema
+            schema = introspect(self._database)
+            if not schema.has_trigger:  # another instance may have been before us
+                missing = f"wake-up trigger is absent, tickets are found by polling: {trouble.sentence}"
+                if missing != self.trigger_missing:
+                    log.warning("trigger missing", extra={"cause": trouble.sentence})
+                self.trigger_missing = missing
+                return schema
+        if self.schema is not None:
+            log.warning("trigger made again")
         self.trigger_missing = ""
         return introspect(self._database)
 

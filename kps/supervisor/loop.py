@@ -493,6 +493,8 @@ class Supervisor:
                 )
             case ("drained",):
                 self._drained = True
+            case ("trigger",):  # it came or went
+                self._clerk.look_again()
             case ("disbelieved",):
                 self._disbelieve(child)
             case ("failover", str(primary), str(backup)):

@@ -15,8 +15,10 @@ import pytest
 from kps.core.settings import DatabaseSettings
 from kps.database.connection import Database, DatabaseTrouble, Statement
 from kps.database.listen import Listener
+from kps.database.migrations import install_trigger, migrate
 from kps.database.schema import introspect
 from kps.database.statements import CHANNEL_PRINTER, CHANNEL_TICKET, Statements
+from kps.demo.orders import PosWriter
 from kps.demo.postgres import EmbeddedPostgres
 from tests.conftest import Database as Target
 from tests.conftest import eventually
@@ -59,7 +61,7 @@ def test_reading_rows_leaves_no_memory_behind(access: Database) -> None:
         for _ in range(times):
             access.run(WHO, given=1)
 
-    read(20)
+    read(200)  # what is set up once is there then
     before = sys.getallocatedblocks()
     read(500)
     assert sys.getallocatedblocks() - before < 250
@@ -154,15 +156,23 @@ def test_a_parameter_with_two_types_is_a_mistake_of_ours() -> None:
 
 @pytest.fixture
 def ears(pos_database: Target) -> Iterator[Listener]:
-    made = Listener(settings_of(pos_database), "test")
+    voice = Database(settings_of(pos_database), "test")
+    made = Listener(settings_of(pos_database), "test", voice)
     yield made
     made.close()
+    voice.close()
+
+
+def prove(ears: Listener) -> None:
+    """Until it hears what it said."""
+    eventually(lambda: ears.heard() == set() and ears.proven, what="the proof")
 
 
 def test_a_listener_hears_both_channels_and_each_once(ears: Listener, access: Database) -> None:
     assert ears.heard() == set()
     assert ears.step()
-    assert ears.proven
+    assert not ears.proven
+    prove(ears)
     access.query(f"NOTIFY {CHANNEL_TICKET}; NOTIFY {CHANNEL_PRINTER}")
     found: list[str] = []
 
@@ -179,20 +189,60 @@ def test_a_listener_that_lost_its_connection_says_so_and_comes_back(
     ears: Listener, access: Database, pos_database: Target
 ) -> None:
     ears.step()
+    prove(ears)
     access.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'kps:test:listen'")
     eventually(lambda: ears.heard() == set() and not ears.proven, what="the loss to be noticed")
     assert ears.deaf_reason
     assert ears.fileno() is None
     assert eventually(ears.step, what="the listener to reconnect")
-    assert (ears.proven, ears.reconnects) == (True, 2)
+    prove(ears)
+    assert ears.reconnects == 2
     access.query(f"NOTIFY {CHANNEL_TICKET}")
     assert eventually(ears.heard, what="a notification") == {CHANNEL_TICKET}
+
+
+def test_a_listener_that_no_longer_hears_listens_again(ears: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    ears.step()
+    prove(ears)
+    # As a pooler does it that gives the session to somebody else.
+    ears._database.query("UNLISTEN *")
+    monkeypatch.setattr("kps.database.listen.HEARTBEAT_LIMIT_S", 1.0)
+    ears._beat_due = 0.0
+    assert eventually(lambda: ears.step() or ears.proven is False, what="to notice")
+    assert (ears.proven, ears.reconnects) == (False, 1)
+    assert "do not arrive" in ears.deaf_reason
+    ears._beat_due = 0.0
+    eventually(lambda: ears.step() is False and ears.proven, what="to hear again")
+
+
+@pytest.mark.parametrize(
+    ("change", "wakes"),
+    [("DISABLE TRIGGER", False), ("ENABLE REPLICA TRIGGER", False), ("ENABLE ALWAYS TRIGGER", True)],
+)
+def test_a_listener_knows_whether_the_trigger_fires(
+    ears: Listener, pos: PosWriter, access: Database, change: str, wakes: bool
+) -> None:
+    ears.step()
+    assert ears.wakes is False
+    migrate(access, automatic=True)
+    install_trigger(access)
+    ears._beat_due = 0.0
+    ears.step()
+    assert ears.wakes is True
+    pos.execute(f"ALTER TABLE kitchen_kitchenticket {change} kps_ticket_notify")
+    ears._beat_due = 0.0
+    ears.step()
+    assert ears.wakes is wakes
+    assert introspect(access).has_trigger is wakes
+    install_trigger(access)
+    assert introspect(access).has_trigger
 
 
 def test_a_listener_without_a_server_is_deaf_and_raises_nothing(pos_database: Target) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    ears = Listener(settings_of(pos_database, host="127.0.0.1", port=port), "test")
+    nowhere = settings_of(pos_database, host="127.0.0.1", port=port)
+    ears = Listener(nowhere, "test", Database(nowhere, "test"))
     assert not ears.step()
     assert not ears.proven
     assert "refuses connections" in ears.deaf_reason

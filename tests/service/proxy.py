@@ -55,10 +55,12 @@ class Proxy:
             for one in [self._door, self._wake_reader, *self._pairs]:
                 one.close()
 
-    def _accept(self) -> None:
+    def _accept(self) -> socket.socket:
+        """Returns the server's end."""
         here, _ = self._door.accept()
         there = socket.create_connection(self._target, timeout=5)
         self._pairs[here], self._pairs[there] = there, here
+        return there
 
     def _read(self, one: socket.socket) -> None:
         try:
@@ -66,9 +68,15 @@ class Proxy:
         except OSError:
             data = b""
         if data:
-            heapq.heappush(self._late, (time.monotonic() + self.delay_s, next(self._count), one, data))
+            heapq.heappush(
+                self._late, (time.monotonic() + self.delay_s, next(self._count), one, self._passing(one, data))
+            )
         else:
             self._half_closed(one)
+
+    def _passing(self, _one: socket.socket, data: bytes) -> bytes:
+        """What goes on of the bytes that came from this end."""
+        return data
 
     def _half_closed(self, one: socket.socket) -> None:
         """The end of a stream is passed on at once: what was on its way is lost, as with a cut cable."""
@@ -87,3 +95,29 @@ class Proxy:
                     other.sendall(data)
                 except OSError:
                     self._half_closed(one)
+
+
+class Pooler(Proxy):
+    """What a pooler in transaction mode does to whoever listens: LISTEN is taken, and no notification comes."""
+
+    def __init__(self, host: str, port: int, *, deaf: bool) -> None:
+        super().__init__(host, port)
+        self.deaf = deaf
+        self._unframed: dict[socket.socket, bytes] = {}
+
+    def _accept(self) -> socket.socket:
+        there = super()._accept()
+        self._unframed[there] = b""
+        return there
+
+    def _passing(self, one: socket.socket, data: bytes) -> bytes:
+        if one not in self._unframed:
+            return data
+        data, passed = self._unframed[one] + data, b""
+        # A message of the server: its kind in one byte, its length without that byte in four.
+        while len(data) >= 5 and len(data) > (length := int.from_bytes(data[1:5])):
+            message, data = data[: length + 1], data[length + 1 :]
+            if not (self.deaf and message[:1] == b"A"):
+                passed += message
+        self._unframed[one] = data
+        return passed

@@ -18,10 +18,13 @@ BEGIN
   END IF;
   RETURN NULL;
 END $$;
-CREATE TRIGGER kps_ticket_notify AFTER INSERT OR UPDATE ON {TICKET}
+CREATE OR REPLACE TRIGGER kps_ticket_notify AFTER INSERT OR UPDATE ON {TICKET}
   FOR EACH ROW EXECUTE FUNCTION kps.ticket_notify();
 """
-"""No column list, no WHEN clause, no column by name: a later migration of the POS's columns must succeed."""
+"""No column list, no WHEN clause, no column by name: a later migration of the POS's columns must succeed.
+
+OR REPLACE also enables one that is switched off.
+"""
 
 
 _SCHEMA = """CREATE SCHEMA IF NOT EXISTS kps;
@@ -79,7 +82,7 @@ def migrate(database: Database, *, automatic: bool) -> list[str]:
 
 
 def install_trigger(database: Database) -> None:
-    """Create the wake-up trigger on the POS's ticket table. Raises DatabaseTrouble, also when the lock is not free."""
+    """Create or enable the wake-up trigger. Raises DatabaseTrouble, also when the lock of the table is not free."""
     database.query(f"SET lock_timeout = '1s'; {NOTIFY_TRIGGER} SET lock_timeout = '2s'")
 
 

@@ -58,6 +58,7 @@ class Statements:
     adopt = cached_property(lambda self: keeping.adopt(self._schema))
     sweep = cached_property(lambda self: keeping.sweep())
     next_due = cached_property(lambda self: dispatching.next_due())
+    speak = cached_property(lambda self: dispatching.SPEAK)
     rows = cached_property(lambda self: keeping.rows(self._schema))
     printers = cached_property(lambda self: keeping.PRINTERS)
     set_state = cached_property(lambda self: printing.SET_STATE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kps.database.connection import Statement
-from kps.database.schema import ITEM, PRINTER, TICKET, PosSchema
+from kps.database.schema import ITEM, PRINTER, TICKET, WAKES, PosSchema
 from kps.database.statements.parts import (
     AS_SEEN,
     CHANNEL_TICKET,
@@ -336,3 +336,7 @@ def next_due() -> Statement:
  WHERE j.not_before IS NOT NULL AND j.state = 'requeued' AND t.status = 'new' AND j.not_before > clock_timestamp()
 HAVING min(j.not_before) IS NOT NULL""",
     )
+
+
+SPEAK = Statement("speak", f"SELECT pg_notify({{channel:text}}, {{word:text}}), {WAKES} AS wakes")
+"""A notification to our own listener, which proves that it hears; and whether the POS's tickets wake anybody."""
