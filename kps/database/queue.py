@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from psycopg2.extras import Json
 
+from kps.core.backlog import Among, Horizon, Survey
 from kps.core.proof import IDS
 from kps.core.routing import ClaimFor, DeviceState, PrinterRow, Waiting, printer_key
 from kps.core.slips import (
@@ -25,10 +26,11 @@ from kps.core.tickets import (
     Uncertain,
     Unprintable,
 )
-from kps.database.connection import Database, Row
+from kps.database.connection import CALL_LIMIT_S, Database, Row
 from kps.database.readings import Sending, SlipSending, sending, slip_sending
 from kps.database.schema import PosSchema
 from kps.database.statements import Statements
+from kps.database.statements.dispatching import PATIENT_S
 
 
 class ClaimLost(Exception):
@@ -110,6 +112,20 @@ class LateProof:
 
 
 @dataclass(frozen=True, slots=True)
+class OldTicket:
+    """A `new` ticket of another day, found by a first look."""
+
+    id: TicketId
+    token: Token
+    at: float
+    """When it was written: seconds since 1970."""
+    stale: bool
+    """It is to be failed."""
+    reset: bool
+    """Somebody wants it once more: it is printed like any other."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """A ticket whose round has ended: `failed`, or waiting for the next."""
 
@@ -133,9 +149,38 @@ class Queue:
         self.me = me
         self.instance = instance
 
-    def look(self, depth: int) -> list[Waiting]:
-        """The oldest `depth` tickets per station and brand that may be decided on now, in order of ids."""
-        return [_waiting(row) for row in self.database.run(self.sql.look, depth=depth)]
+    def look(self, depth: int, among: Among | None = None) -> list[Waiting]:
+        """The oldest `depth` tickets per station and brand that may be decided on now, in order of ids.
+
+        `among` is for a backlog that is too large to look through it each time.
+        """
+        if among is None:
+            return [_waiting(row) for row in self.database.run(self.sql.look, depth=depth)]
+        rows = self.database.run(self.sql.look_among, depth=depth, **_scope(among))
+        return [_waiting(row) for row in rows]
+
+    def horizon(self, minutes: float) -> tuple[Horizon, bool]:
+        """What is older than `minutes` now, and numbered up to now's last ticket, is of another day.
+
+        The second value says whether there is a `new` one of that kind.
+        """
+        row = self.database.run(self.sql.horizon, minutes=minutes)[0]
+        return Horizon(row.before, TicketId(row.up_to)), bool(row.any_old)
+
+    def newest(self) -> TicketId:
+        """The number of the last ticket; 0 = there is none."""
+        return TicketId(self.database.run(self.sql.newest)[0].id)
+
+    def survey(self, depth: int, among: Among) -> Survey:
+        """The oldest `depth` tickets per station and brand, however many there are. It takes its time."""
+        above = self.newest()
+        rows = self.database.run(self.sql.survey, depth=depth, **_scope(among), limit=PATIENT_S + 5.0)
+        routes: dict[tuple[str, str], list[TicketId]] = {}
+        for row in rows:
+            routes.setdefault((row.station, row.brand), []).append(TicketId(row.id))
+        cut = {route: ids[depth - 1] for route, ids in routes.items() if len(ids) >= depth}
+        count = rows[0].waiting if rows else 0
+        return Survey(above, frozenset(row.id for row in rows), cut, count)
 
     def claim(self, wanted: Sequence[tuple[Waiting, ClaimFor, int]]) -> list[Claimed]:
         """new -> printing for tickets with their printer and its epoch; those that changed meanwhile are left out."""
@@ -366,26 +411,42 @@ class Queue:
         )  # fmt: skip
         return [Ended(TicketId(row.id), row.status, row.print_attempts) for row in rows]
 
-    def give_up(self, tickets: Sequence[Waiting], *, code: str, error: str, rescue: bool) -> list[TicketId]:
+    def give_up(
+        self,
+        tickets: Sequence[Waiting | OldTicket],
+        *,
+        code: str,
+        error: str,
+        rescue: bool,
+        limit: float = CALL_LIMIT_S,
+    ) -> list[TicketId]:
         """`failed` at once; returns those that it took effect on."""
         rows = self.database.run(
-            self.sql.give_up, **_seen(tickets), code=code, error=error, rescue=rescue, instance=self.instance
-        )
+            self.sql.give_up, **_seen(tickets), code=code, error=error, rescue=rescue, instance=self.instance,
+            limit=limit,
+        )  # fmt: skip
         return [TicketId(row.id) for row in rows]
 
     def wait(self, tickets: Sequence[Waiting]) -> None:
         """Remember since when these tickets have been waiting for a printer row."""
         self.database.run(self.sql.wait, **_seen(tickets))
 
-    def fail_stale(
-        self, minutes: float, error: str, stations: frozenset[str], brands: frozenset[str]
-    ) -> list[TicketId]:
-        """Fail the backlog that is older than `minutes`, but for resets."""
+    def stale(
+        self,
+        horizon: Horizon,
+        size: int,
+        *,
+        since: float,
+        passed: Collection[TicketId],
+        stations: frozenset[str],
+        brands: frozenset[str],
+    ) -> list[OldTicket]:
+        """The `size` oldest `new` tickets behind the horizon, from `since` on and without those that were passed."""
         rows = self.database.run(
-            self.sql.stale, minutes=minutes, error=error, stations=sorted(stations), brands=sorted(brands),
-            instance=self.instance,
+            self.sql.stale, before=horizon.before, up_to=horizon.up_to, since=since, passed=sorted(passed), size=size,
+            stations=sorted(stations), brands=sorted(brands), limit=PATIENT_S + 5.0,
         )  # fmt: skip
-        return [TicketId(row.id) for row in rows]
+        return [OldTicket(TicketId(row.id), Token(row.token), row.at, row.stale, row.reset) for row in rows]
 
     def next_due(self) -> float | None:
         """Seconds until the next round of a waiting ticket is due; None = none waits."""
@@ -498,7 +559,11 @@ class Queue:
         return len(self.database.run(self.sql.prune_health, rows=list(rows), days=days))
 
 
-def _seen(tickets: Sequence[Waiting]) -> dict[str, Any]:
+def _scope(among: Among) -> dict[str, Any]:
+    return {"since": among.since, "above": among.above, "ids": sorted(among.ids)}
+
+
+def _seen(tickets: Sequence[Waiting | OldTicket]) -> dict[str, Any]:
     return {"ids": [ticket.id for ticket in tickets], "tokens": [ticket.token for ticket in tickets]}
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from multiprocessing.connection import wait
 
+from kps.core.backlog import NO_TICKET, Among, Horizon, Route, Survey
 from kps.core.routing import (
     ClaimFor,
     DeviceState,
@@ -29,6 +31,7 @@ from kps.database import Database, DatabaseTrouble
 from kps.database.listen import Listener
 from kps.database.queue import Claimed, Queue, WaitingSlip
 from kps.database.statements import CHANNEL_PRINTER
+from kps.dispatcher.backlog import BacklogKeeper, Done, Passed, Surveyed
 from kps.dispatcher.mailboxes import Mailbox
 from kps.dispatcher.slip_maker import SlipMaker
 from kps.process.channels import PeerGone
@@ -52,11 +55,25 @@ SLIPS_EVERY_S = 2.0
 """Between looks for what stations must be told."""
 SLIPS_AGAIN_S = 30.0
 """The same after an error of the database that a person must mend, and that concerns slips alone."""
+CROWDED_S = 0.05
+"""A look that takes longer, and finds more than it can take, is not to be had each time: see Survey."""
+CROWD = 2000
+"""So few `new` tickets are looked through each time, however long it takes."""
+SURVEY_EVERY_S = 2.0
+SURVEY_SHARE = 0.05
+"""How much of the time may be spent on surveys: where one takes long, there are fewer."""
+NO_CROWD_S = 60.0
+"""After a survey that found few tickets: the database is slow, or far away."""
+LOGGED_EACH = 20
+"""So many tickets that fail together have a log line each."""
 RETRY_DATABASE_S = (0.05, 0.1, 0.25, 0.5, 1.0)
 NOTHING_TO_DO_S = 2.0
 """Longest wait of the loop: whatever happens ends it, and the heart beats."""
 
 FOREVER = float("inf")
+EVERYTHING = Among(-FOREVER, NO_TICKET)
+TIMED_OUT = "57014"
+"""PostgreSQL's code of a statement that was cut off at its time limit."""
 
 log = logging.getLogger("kps.dispatcher")
 
@@ -107,8 +124,16 @@ class Dispatcher:
         self._slips_wait = False
         self._rounds_due = FOREVER
         self._rounds_known = False
-        # A dispatcher that takes over from a dead one has no outage behind it: tickets were held while it looked.
-        self._first_look = start.generation == 1
+        self._keeper = BacklogKeeper(start.settings, start.schema, start.owner, f"{start.name}-backlog")
+        self._survey: Survey | None = None
+        """While there are too many tickets to look through them all each time."""
+        self._survey_due = 0.0
+        # A dispatcher that takes over from a dead one has no outage behind it: tickets were held while it looked. It
+        # goes on with what lies behind the first look.
+        up_to = self._slot.get(Cell.BACKLOG_UP_TO)
+        self._first_look = up_to == 0
+        if up_to > 0:
+            self._keeper.fail(Horizon(self._slot.get(Cell.BACKLOG_BEFORE), TicketId(int(up_to))))
         self._poll_due = FOREVER
         self._trouble_since: float | None = None
         self._draining = False
@@ -128,11 +153,12 @@ class Dispatcher:
     def step(self) -> None:
         """Hear what happened, look for work if there may be some, wait for the next thing to happen."""
         self._slot.beat()
-        self._slot.set(Cell.DATABASE_ERRORS, self._database.errors + self._maker.errors)
+        self._slot.set(Cell.DATABASE_ERRORS, self._database.errors + self._maker.errors + self._keeper.errors)
         self._read_control()
         self._read_mailboxes()
         self._hear()
         self._hear_of_slips()
+        self._hear_of_backlog()
         if monotonic() >= self._rounds_due:
             self._rounds_due = FOREVER
             self._rounds_known = False
@@ -277,7 +303,9 @@ class Dispatcher:
             self._slot.set(Cell.DATABASE_TROUBLE_SINCE, self._trouble_since)
         self._look_due = self._slips_due = monotonic() + delay
         # After a blip the backlog is today's; after an outage it may be another day's.
-        self._first_look = self._first_look or monotonic() - self._trouble_since > OUTAGE_S
+        if monotonic() - self._trouble_since > OUTAGE_S:
+            self._first_look = True
+            self._slot.set(Cell.BACKLOG_UP_TO, 0)
         for box in self._mailboxes.values():
             box.reconciled = False
 
@@ -287,15 +315,11 @@ class Dispatcher:
         if monotonic() >= self._sight_due:
             self._know_devices()
         if self._first_look:
-            self._fail_stale()
-            self._first_look = False
+            self._look_back()
         look_for_slips = monotonic() >= self._slips_due
         if self._slips_wait or (look_for_slips and self._maker.open):
             self._tell_stations()
-        seen = self._queue.look(self._depth())
-        self._saw_all = len(seen) < self._depth()
-        self._seen_up_to = self._limits(seen)
-        tickets = [ticket for ticket in seen if self._is_ours(ticket)]
+        tickets = [ticket for ticket in self._look() if self._is_ours(ticket)]
         self._slot.set(Cell.LAST_POLL, time.time())
         self._forget_all_but(tickets)
         if tickets:
@@ -309,6 +333,50 @@ class Dispatcher:
         self._know_rounds()
         return again
 
+    def _look(self) -> list[Waiting]:
+        """What may be decided on now. Costs the same however many tickets wait, and for whatever reason."""
+        survey = self._survey
+        among = self._today() if survey is None else survey.among(self._keeper.spared)
+        began = monotonic()
+        try:
+            seen = self._queue.look(self._depth(), among)
+        except DatabaseTrouble as trouble:
+            if trouble.sqlstate != TIMED_OUT or survey is not None:
+                raise
+            log.warning("too many tickets for one look", extra={"cause": trouble.sentence})
+            self._survey = Survey(self._queue.newest(), frozenset())
+            self._keeper.survey(self._today() or EVERYTHING)
+            return self._look()
+        took_s = monotonic() - began
+        routes = Counter((ticket.station, ticket.brand) for ticket in seen)
+        self._seen_up_to = self._limits(seen)
+        if survey is None:
+            self._saw_all = len(seen) < self._depth()
+            wanted = took_s > CROWDED_S and any(count >= self._depth() for count in routes.values())
+        else:
+            self._saw_all = False
+            short = {of: end for of, end in survey.cut.items() if routes[of] < self._depth()}
+            seen = [ticket for ticket in seen if not self._passes(ticket, survey, short)]
+            wanted = bool(short)
+        if monotonic() >= self._survey_due and (wanted or survey is not None):
+            self._keeper.survey(self._today() or EVERYTHING)
+        return seen
+
+    def _passes(self, ticket: Waiting, survey: Survey, short: Mapping[Route, TicketId]) -> bool:
+        """Whether an older ticket that was not surveyed may be waiting for the same printer."""
+        if ticket.id > survey.cut.get((ticket.station, ticket.brand), ticket.id):
+            return True
+        keys = {row.key for row in self._routes.of(ticket.station, ticket.brand) if row.active}
+        return any(
+            ticket.id > end and not keys.isdisjoint(row.key for row in self._routes.of(*of) if row.active)
+            for of, end in short.items()
+        )
+
+    def _today(self) -> Among | None:
+        """All but what lies behind the first look and is still being failed; None = there is nothing of that."""
+        keeper = self._keeper
+        return None if keeper.horizon is None else keeper.horizon.without_old(keeper.spared)
+
     def _depth(self) -> int:
         return max(20, self._settings.max_tickets_per_poll)
 
@@ -318,10 +386,12 @@ class Dispatcher:
         for ticket in seen:
             routes.setdefault((ticket.station, ticket.brand), []).append(ticket.id)
         limits: dict[PrinterKey, TicketId] = {}
-        for (station, brand), ids in routes.items():
-            if len(ids) >= self._depth():
-                for row in self._routes.of(station, brand):
-                    limits[row.key] = min(ids[-1], limits.get(row.key, ids[-1]))
+        ends = {of: ids[-1] for of, ids in routes.items() if len(ids) >= self._depth()}
+        if self._survey is not None:
+            ends = {**self._survey.cut, **ends}
+        for (station, brand), end in ends.items():
+            for row in self._routes.of(station, brand):
+                limits[row.key] = min(end, limits.get(row.key, end))
         return limits
 
     def _is_next(self, ticket: Waiting) -> bool:
@@ -361,12 +431,45 @@ class Dispatcher:
             return state
         return replace(state, lapsed_s=min(state.lapsed_s, monotonic() - self._lived_at[state.key]))
 
-    def _fail_stale(self) -> None:
-        settings = self._settings
-        minutes = f"{settings.stale_after_minutes:g}"
-        text = f"older than {minutes} minutes when KPS started: print it again if it is still wanted"
-        failed = self._queue.fail_stale(settings.stale_after_minutes, text, settings.stations, settings.brands)
+    def _look_back(self) -> None:
+        """The first look after a start or an outage: what is of another day is failed, beside the looks for today's."""
+        horizon, any_old = self._queue.horizon(self._settings.stale_after_minutes)
+        if any_old:
+            self._keeper.fail(horizon)
+            self._slot.set(Cell.BACKLOG_BEFORE, horizon.before)
+        self._slot.set(Cell.BACKLOG_UP_TO, horizon.up_to if any_old else -1)
+        self._first_look = False
+
+    def _hear_of_backlog(self) -> None:
+        for news in self._keeper.take():
+            match news:
+                case Passed(_, failed, spared):
+                    self._old_failed(failed)
+                    if spared:
+                        self._look_now()
+                case Done() if self._keeper.horizon is None:
+                    self._slot.set(Cell.BACKLOG_UP_TO, -1)
+                    self._survey_due = 0.0
+                    self._look_now()
+                case Surveyed(None, trouble):
+                    log.warning("backlog cannot be surveyed", extra={"cause": trouble})
+                    self._survey_due = monotonic() + RESCUE_EVERY_S
+                case Surveyed(Survey() as survey) if survey.count < CROWD:
+                    self._survey, self._survey_due = None, monotonic() + NO_CROWD_S
+                    self._look_now()
+                case Surveyed(Survey() as survey):
+                    self._survey = survey
+                    self._survey_due = monotonic() + max(SURVEY_EVERY_S, survey.took_s / SURVEY_SHARE)
+                    self._look_now()
+
+    def _old_failed(self, failed: Sequence[TicketId]) -> None:
         self._slot.add(Cell.FAILED, len(failed))
+        if len(failed) > LOGGED_EACH:
+            log.error(
+                "tickets failed",
+                extra={"count": len(failed), "first": failed[0], "last": failed[-1], "cause": "stale"},
+            )
+            return
         for ticket in failed:
             log.error("ticket failed", extra={"ticket": ticket, "cause": "stale"})
 
@@ -603,9 +706,12 @@ class Dispatcher:
         ]
         if not found:
             return
-        for ticket in self._queue.rescue(found):
+        rescued = self._queue.rescue(found)
+        for ticket in rescued:
             self._slot.add(Cell.RESCUED)
             log.warning("ticket rescued", extra={"ticket": ticket})
+        if self._survey is not None:
+            self._survey = replace(self._survey, ids=self._survey.ids | set(rescued))
         self._look_now()
 
     def _may_rescue(self, rows: Sequence[PrinterRow]) -> bool:
@@ -648,7 +754,7 @@ class Dispatcher:
             due = min(self._look_due, self._rounds_due, self._slips_due)
             timeout = max(0.0, min(timeout, due - monotonic()))
         sources: list[object] = [self._control, *(box.channel for box in self._mailboxes.values())]
-        sources.append(self._maker.fileno())
+        sources += [self._maker.fileno(), self._keeper.fileno()]
         if self._listener.fileno() is not None:
             sources.append(self._listener.fileno())
         wait(sources, timeout)  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from kps.core.status import PaperState, PrinterStatus
 from kps.core.tickets import ProofLevel, Reason
 from kps.database import DatabaseTrouble
 from kps.database.queue import Queue
+from kps.database.statements.printing import PRUNED_AT_ONCE
 from kps.device.connection import Device, Ready, Unable
 from kps.printer.config import DeviceConfig
 from kps.process.clocks import monotonic
@@ -302,7 +303,7 @@ class DeviceWatch:
         if monotonic() < self._prune_due:
             return
         pruned = self._queue.prune_health(self.config.rows, self._settings.health_retention_days)
-        self._prune_due = monotonic() + (1.0 if pruned >= 5000 else PRUNE_EVERY_S)
+        self._prune_due = monotonic() + (1.0 if pruned >= PRUNED_AT_ONCE else PRUNE_EVERY_S)
 
 
 _STATES = {

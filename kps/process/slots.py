@@ -88,6 +88,13 @@ class Cell(IntEnum):
     SLIPS_PRINTED = 61
     SLIPS_GIVEN_UP = 62
     """Slips that nobody was told any more: too old, or no printer took them."""
+    BACKLOG_BEFORE = 53
+    """With BACKLOG_UP_TO: what lies behind this dispatcher's first look (unix seconds, database's clock)."""
+    BACKLOG_UP_TO = 54
+    """0 = the first look is still to be made; a ticket's number = its old tickets are being failed; -1 = all is done.
+
+    The next incarnation goes on with it.
+    """
     PRINT_SECONDS = 40
     BUCKETS = 41
 

@@ -43,6 +43,9 @@ ROWS_EVERY_S = 2.0
 COUNTS_EVERY_S = 5.0
 ORPHANS_EVERY_S = 5.0
 SWEEP_EVERY_S = 600.0
+SWEEP_S = 1.0
+"""How long a sweep goes on with the next piece."""
+ADOPTED_AT_ONCE = 500
 INTROSPECT_EVERY_S = 60.0
 YIELD_AWAY_S = 60.0
 TOGETHER_S = 0.1
@@ -184,6 +187,8 @@ class Clerk:
         self._retry_at = 0.0
         self._quit = False
         self._orphans: dict[tuple[int, int], float] = {}
+        self._swept_up_to = 0
+        """The last ticket whose job the sweep has looked at; each sweep goes on behind it."""
         self._dead_owner = ""
         self.events: deque[Event] = deque()
         self.well: dict[PrinterKey, Well] = {}
@@ -292,6 +297,13 @@ class Clerk:
         if self._quit_asked():
             self._quit = True
 
+    def _say(self, sentence: str) -> None:
+        """What keeps us from working, and is no failure."""
+        if sentence != self.trouble:
+            log.info("waiting for the database", extra={"cause": sentence})
+            self.trouble = sentence
+            self._wake()
+
     def _quit_asked(self) -> bool:
         return any(isinstance(chore, _Quit) for chore in self._chores)
 
@@ -318,7 +330,7 @@ class Clerk:
         """Connect, migrate, look at the POS's tables. Raises when something is missing; it is tried again."""
         self._database.connect()
         schema = introspect(self._database)
-        applied = migrate(self._database, automatic=self._settings.auto_migrate)
+        applied = migrate(self._database, automatic=self._settings.auto_migrate, tell=self._say)
         for name in applied:
             log.info("migration applied", extra={"text": name})
         refuse_missing_rights(self._database)
@@ -548,11 +560,19 @@ class Clerk:
         if now - self.counts_at < TOGETHER_S and not self.counts.printing:
             self._orphans = {}
             return
-        seen = {(row.id, row.token) for row in self._database.run(self._known.sql.orphans, limit=SLOW_CALL_S)}
+        settings = self._settings
+        found = self._database.run(
+            self._known.sql.orphans, me=self._owner, stations=sorted(settings.stations), brands=sorted(settings.brands),
+            limit=SLOW_CALL_S,
+        )  # fmt: skip
+        seen = {(row.id, row.token) for row in found}
         self._orphans = {one: self._orphans.get(one, now) for one in seen}
-        due = [one for one, since in self._orphans.items() if now - since >= self._settings.reclaim_s]
-        if not due:
-            return
+        due = [one for one, since in self._orphans.items() if now - since >= settings.reclaim_s]
+        for begin in range(0, len(due), ADOPTED_AT_ONCE):
+            self._adopt(due[begin : begin + ADOPTED_AT_ONCE])
+            self._keep_leases()
+
+    def _adopt(self, due: list[tuple[int, int]]) -> None:
         rows = self._database.run(
             self._known.sql.adopt,
             ids=[ticket for ticket, _ in due],
@@ -564,7 +584,12 @@ class Clerk:
             self._post(Reclaimed(len(rows)))
 
     def _sweep(self) -> None:
-        self._database.run(self._known.sql.sweep, me=self._owner)
+        """Some of it each time, and for no longer than that: the rest comes with the next sweep."""
+        end, more = monotonic() + SWEEP_S, True
+        while more and monotonic() < end:
+            row = self._database.run(self._known.sql.sweep, me=self._owner, after=self._swept_up_to)[0]
+            self._swept_up_to = row.last or 0
+            more = bool(row.last or row.more)
 
     def _look_at_schema(self) -> None:
         """A migration of the POS that matters to our statements makes the main loop restart the children."""

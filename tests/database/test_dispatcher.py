@@ -86,6 +86,7 @@ class Scene:
         self._control.send(("stop",))
         self._thread.join()
         self.dispatcher._maker.close()
+        self.dispatcher._keeper.close()
         self._ours.close()
         self._end.close()
 

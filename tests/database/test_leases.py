@@ -229,9 +229,12 @@ def test_nobody_knows_a_device_that_nobody_ever_owned(house: House) -> None:
 # `printing` without an owner.
 
 
-def orphans(one: Instance) -> list[tuple[int, int]]:
+def orphans(one: Instance, stations: str = "", brands: str = "") -> list[tuple[int, int]]:
     """Tickets that nobody accounts for, with the token of their job."""
-    return [(row.id, row.token) for row in one.database.run(one.queue.sql.orphans)]
+    return [
+        (row.id, row.token)
+        for row in one.database.run(one.queue.sql.orphans, me=one.me, stations=stations.split(), brands=brands.split())
+    ]
 
 
 def adopt(one: Instance, found: list[tuple[int, int]]) -> list[int]:
@@ -320,9 +323,9 @@ def test_the_jobs_of_deleted_tickets_are_swept_but_not_those_that_are_held(house
     )
     house.pos.delete_ticket(settled)
     house.pos.delete_ticket(held)
-    (swept,) = one.database.run(one.queue.sql.sweep, me=one.me)
+    (swept,) = one.database.run(one.queue.sql.sweep, me=one.me, after=0)
     assert (swept.jobs, swept.instances) == (1, 1)
     assert (house.job(settled), house.job(held)["state"], house.job(kept)["state"]) == ({}, "sending", "claimed")
     assert one.settle(sent, PROVEN) == "gone"
-    (swept,) = one.database.run(one.queue.sql.sweep, me=one.me)
+    (swept,) = one.database.run(one.queue.sql.sweep, me=one.me, after=0)
     assert swept.jobs == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -159,11 +160,14 @@ def test_a_wait_does_not_undo_a_reset(house: House, one: Instance) -> None:
 
 
 def _fail_stale(one: Instance, stations: str = "", brands: str = "") -> list[int]:
-    return list(
-        one.queue.fail_stale(
-            240, "older than 240 minutes", frozenset(stations.split()), frozenset(brands.split())
-        )
+    horizon, any_old = one.queue.horizon(240)
+    page = one.queue.stale(
+        horizon, 500, since=-math.inf, passed=(), stations=frozenset(stations.split()),
+        brands=frozenset(brands.split()),
     )  # fmt: skip
+    assert bool(page) == any_old
+    stale = [old for old in page if old.stale]
+    return list(one.queue.give_up(stale, code="stale", error="older than 240 minutes", rescue=False))
 
 
 def test_an_old_backlog_fails_with_a_clear_text(house: House, one: Instance) -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from importlib import resources
 
-from kps.database.connection import Database
+from kps.database.connection import Database, DatabaseTrouble
 from kps.database.schema import TICKET
 
 _LOCK = 7_521_964_001
 """Advisory lock of the migrations: one instance migrates, the others wait."""
+LIMIT_S = 3600.0
+"""Of one migration, or of waiting for another instance's. A table of years takes its time, once."""
+LOCK_LIMIT_S = 30.0
+"""Of waiting for a table: meanwhile whoever else uses it waits behind us."""
+_LOOK_S = 0.25
 
 NOTIFY_TRIGGER = f"""
 CREATE OR REPLACE FUNCTION kps.ticket_notify() RETURNS trigger LANGUAGE plpgsql SET search_path = '' AS $$
@@ -64,9 +71,15 @@ def applied(database: Database) -> int:
     return int(database.query("SELECT coalesce(max(version), 0) AS version FROM kps.schema_version")[0].version)
 
 
-def migrate(database: Database, *, automatic: bool) -> list[str]:
+def _to_nobody(_: str) -> None:
+    pass
+
+
+def migrate(database: Database, *, automatic: bool, tell: Callable[[str], None] = _to_nobody) -> list[str]:
     """Bring schema kps up to date; returns the names of what was applied.
 
+    Each migration is one transaction: whoever is killed in it has done nothing, and the next start does it. It may take
+    long; `tell` is called with a sentence that says what is waited for.
     Raises MigrationNeeded if `automatic` is off and something is missing, SchemaTooNew, or DatabaseTrouble.
     """
     steps = available()
@@ -78,7 +91,7 @@ def migrate(database: Database, *, automatic: bool) -> list[str]:
         return []
     if not automatic:
         raise MigrationNeeded(present, "\n".join(step_sql(number, sql) for number, _, sql in missing))
-    return [name for number, name, sql in missing if _apply(database, number, sql)]
+    return [name for number, name, sql in missing if _apply(database, number, name, sql, tell)]
 
 
 def install_trigger(database: Database) -> None:
@@ -94,21 +107,26 @@ def step_sql(number: int, sql: str) -> str:
 INSERT INTO kps.schema_version (version) VALUES ({number});"""
 
 
-def _apply(database: Database, number: int, sql: str) -> bool:
-    # Several statements in one simple query are one transaction; the lock makes instances take turns.
-    if not database.query(f"SELECT pg_try_advisory_lock({_LOCK}) AS got")[0].got:
-        return _wait_for_the_other(database, number, sql)
+def _apply(database: Database, number: int, name: str, sql: str, tell: Callable[[str], None]) -> bool:
+    _take_turn(database, tell)
     try:
         if applied(database) >= number:
             return False
-        database.query(step_sql(number, sql))
+        tell(f"schema kps is being migrated: {name}")
+        # Several statements in one simple query are one transaction. The session's own limits are for a ticket.
+        limits = f"SET LOCAL statement_timeout = '{LIMIT_S:g}s'; SET LOCAL lock_timeout = '{LOCK_LIMIT_S:g}s';"
+        database.query(f"{limits} {step_sql(number, sql)}", limit=LIMIT_S + 5.0)
         return True
     finally:
         if database.connected:
             database.query(f"SELECT pg_advisory_unlock({_LOCK})")
 
 
-def _wait_for_the_other(database: Database, number: int, sql: str) -> bool:
-    database.query(f"SET lock_timeout = '4s'; SELECT pg_advisory_lock({_LOCK}); SET lock_timeout = '2s'")
-    database.query(f"SELECT pg_advisory_unlock({_LOCK})")
-    return _apply(database, number, sql)
+def _take_turn(database: Database, tell: Callable[[str], None]) -> None:
+    """Until no other instance migrates. Raises DatabaseTrouble if that does not end."""
+    end = time.monotonic() + LIMIT_S
+    while not database.query(f"SELECT pg_try_advisory_lock({_LOCK}) AS got")[0].got:
+        if time.monotonic() > end:
+            raise DatabaseTrouble("another instance has been migrating schema kps for an hour")
+        tell("another instance is migrating schema kps")
+        time.sleep(_LOOK_S)

@@ -14,6 +14,7 @@ from kps.database.statements.parts import (
     SEEN,
     WOKEN,
     brand_of,
+    covered,
     ip_text,
     ip_value,
     log_rows,
@@ -24,9 +25,26 @@ from kps.database.statements.parts import (
 
 def look(schema: PosSchema) -> Statement:
     """The oldest tickets per station and brand that may be decided on now."""
-    return Statement(
-        "look",
-        f"""SELECT w.*, (SELECT lower(c.code) FROM core_brand c WHERE c.id = w.brand::uuid) AS brand_code,
+    return Statement("look", _looked(schema, f"{TICKET} t"))
+
+
+def look_among(schema: PosSchema) -> Statement:
+    """The same of some tickets only, found by their time and number: it costs the same however many others there are.
+
+    Generic plans know neither how many are `new` nor what is asked for: each step is written so that one index serves.
+    """
+    among = f"""WITH among AS MATERIALIZED (
+  SELECT t.id FROM {TICKET} t WHERE t.created_at >= to_timestamp({{since:float8}}) AND btrim(t.status) = 'new'
+  UNION SELECT t.id FROM {TICKET} t WHERE t.id > {{above:bigint}} AND btrim(t.status) = 'new'
+  UNION SELECT unnest({{ids:bigint[]}})
+)
+"""
+    tickets = f"among CROSS JOIN LATERAL (SELECT x.* FROM {TICKET} x WHERE x.id = among.id OFFSET 0) t"
+    return Statement("look_among", among + _looked(schema, tickets), prelude=_BY_INDEX)
+
+
+def _looked(schema: PosSchema, tickets: str) -> str:
+    return f"""SELECT w.*, (SELECT lower(c.code) FROM core_brand c WHERE c.id = w.brand::uuid) AS brand_code,
        (SELECT count(*) FROM {ITEM} i WHERE i.kitchen_ticket_id = w.id) AS items,
        (SELECT count(*) FROM {ITEM} i WHERE i.kitchen_ticket_id = w.original_ticket_id) AS original_items
   FROM (SELECT t.id, lower(btrim(t.printer_target)) AS station, {brand_of(schema)}::text AS brand, t.print_attempts,
@@ -37,13 +55,71 @@ def look(schema: PosSchema) -> Statement:
                coalesce(extract(epoch FROM clock_timestamp() - j.unrouted_at), 0)::float8 AS waited_s,
                row_number() OVER (PARTITION BY lower(btrim(t.printer_target)), {brand_of(schema)}
                                   ORDER BY t.id) AS place
-          FROM {TICKET} t LEFT JOIN pos_bill b ON b.id = t.bill_id LEFT JOIN kps.job j ON j.ticket_id = t.id
+          FROM {tickets} LEFT JOIN pos_bill b ON b.id = t.bill_id LEFT JOIN kps.job j ON j.ticket_id = t.id
          WHERE t.status = 'new' AND (j.not_before IS NULL OR j.not_before <= clock_timestamp()
              -- the clock has gone back since the round ended: nobody waits for it to catch up
              OR j.finished_at > clock_timestamp())
            AND NOT (coalesce(j.state, '') IN ('claimed', 'sending') AND {LIVE})) w
- WHERE w.place <= {{depth:int}} ORDER BY w.id""",
+ WHERE w.place <= {{depth:int}} ORDER BY w.id"""
+
+
+_BY_INDEX = "SELECT " + ", ".join(
+    f"set_config('{name}', '{value}', true)"
+    for name, value in (
+        ("enable_seqscan", "off"),
+        ("enable_sort", "off"),
+        ("enable_hashjoin", "off"),
+        ("enable_mergejoin", "off"),
+        ("max_parallel_workers_per_gather", "0"),
     )
+)
+"""The statistics are those of another hour: kps.job was empty then, and none or all of the tickets `new`. By them the
+planner would read whole tables for a few rows."""
+PATIENT_S = 60.0
+"""Limit of what is asked beside the dispatcher's loop: nobody waits for it."""
+_PATIENT = f"set_config('statement_timeout', '{PATIENT_S:g}s', true)"
+
+
+def survey(schema: PosSchema) -> Statement:
+    """The lowest ids of each station and brand that wait for a look: all `new` ones are read, but narrow and once.
+
+    Those before the horizon are left out: `since`, `above` and `ids` as in `look_among`. `waiting`: how many there are.
+    """
+    brand = brand_of(schema).replace("b.brand_id", "(SELECT b.brand_id FROM pos_bill b WHERE b.id = t.bill_id)")
+    return Statement(
+        "survey",
+        f"""WITH away AS MATERIALIZED (
+  SELECT j.ticket_id FROM kps.job j WHERE j.not_before IS NOT NULL AND j.not_before > clock_timestamp()
+     AND NOT coalesce(j.finished_at > clock_timestamp(), false)
+  UNION ALL SELECT j.ticket_id FROM kps.job j WHERE j.state IN ('claimed', 'sending') AND {LIVE}
+), spared AS MATERIALIZED (SELECT unnest({{ids:bigint[]}}) AS id)
+SELECT w.id, lower(btrim(w.target)) AS station, coalesce(w.brand::text, '') AS brand,
+       (SELECT count(*) FROM {TICKET} c WHERE c.status = 'new') AS waiting
+  FROM (SELECT t.id, t.printer_target AS target, {brand} AS brand,
+               row_number() OVER (PARTITION BY t.printer_target, {brand} ORDER BY t.id) AS place
+          FROM {TICKET} t
+         WHERE t.status = 'new' AND t.id NOT IN (SELECT ticket_id FROM away)
+           AND (t.created_at >= to_timestamp({{since:float8}}) OR t.id > {{above:bigint}}
+             OR t.id IN (SELECT id FROM spared))) w
+ WHERE w.place <= {{depth:int}} ORDER BY w.id""",
+        prelude=f"SELECT {_PATIENT}",
+    )
+
+
+def horizon() -> Statement:
+    """The moment that divides today from another day, the last ticket's number, and whether any waits from before."""
+    before = "clock_timestamp() - {minutes:float8} * interval '1 minute'"
+    return Statement(
+        "horizon",
+        f"""SELECT extract(epoch FROM {before})::float8 AS before, coalesce((SELECT max(id) FROM {TICKET}), 0) AS up_to,
+       -- not by an index on created_at, where years of tickets lie
+       EXISTS (SELECT 1 FROM {TICKET} t
+                WHERE t.status = 'new' AND t.created_at + interval '0' < {before}) AS any_old""",
+    )
+
+
+NEWEST = Statement("newest", f"SELECT coalesce(max(id), 0) AS id FROM {TICKET}")
+"""The last ticket's number."""
 
 
 SKIP_TOKENS = Statement("skip_tokens", "SELECT max(nextval('kps.token_seq')) AS last FROM generate_series(1, 10000)")
@@ -202,11 +278,11 @@ SELECT id, status, print_attempts FROM k ORDER BY id""",
 
 def give_up(schema: PosSchema) -> Statement:
     """`failed` at once, for a reason that another try would not mend; `rescue` lets a later printer row save it."""
-    return Statement("give_up", f"WITH {SEEN}, {_failed(schema, '{code:text}')}\nSELECT id FROM k ORDER BY id")
+    return Statement("give_up", f"WITH {SEEN}, {_failed(schema)}\nSELECT id FROM k ORDER BY id")
 
 
-def _failed(schema: PosSchema, code: str) -> str:
-    """CTEs job, k, log that fail the tickets of `pick`; `code` is the SQL of the error code."""
+def _failed(schema: PosSchema) -> str:
+    """CTEs job, k, log that fail the tickets of `pick`."""
     log = log_rows(
         schema,
         "k",
@@ -214,7 +290,7 @@ def _failed(schema: PosSchema, code: str) -> str:
         new_status="'failed'",
         action="'print_failed'",
         printer_ip=ip_text(schema.ticket_ip_type, "k.printer_ip"),
-        error_code=code,
+        error_code="{code:text}",
         error_message="{error:text}",
         metadata="jsonb_build_object('instance', {instance:text}, 'attempt', k.print_attempts)",
     )
@@ -258,23 +334,27 @@ RETURNING ticket_id""",
 
 
 def stale(schema: PosSchema) -> Statement:
-    """Backlog of another day, found by the first look: failed with a clear text, but for the operator's resets."""
-    code = "'stale'"
-    seen = f"""want AS MATERIALIZED (
-  SELECT t.id, coalesce(j.token, 0) AS token FROM {TICKET} t LEFT JOIN kps.job j ON j.ticket_id = t.id
-    LEFT JOIN pos_bill b ON b.id = t.bill_id LEFT JOIN core_brand br ON br.id = {brand_of(schema)}
-   WHERE t.status = 'new' AND t.created_at < clock_timestamp() - {{minutes:float8}} * interval '1 minute'
-     AND NOT {RESET} AND NOT (coalesce(j.state, '') IN ('claimed', 'sending') AND {LIVE})
-     AND (cardinality({{stations:text[]}}) = 0 OR lower(btrim(t.printer_target)) = ANY ({{stations:text[]}}))
-     AND (cardinality({{brands:text[]}}) = 0 OR br.id::text = ANY ({{brands:text[]}})
-       OR lower(br.code) = ANY ({{brands:text[]}}))
-), pick AS MATERIALIZED (
-  SELECT t.id, t.print_attempts FROM want w JOIN {TICKET} t ON t.id = w.id
-   WHERE t.status = 'new' ORDER BY t.id FOR UPDATE OF t SKIP LOCKED
-)"""
+    """Some of the `new` tickets behind the horizon, oldest first, from `since` on and without `passed`.
+
+    `stale`: to be failed. The operator's resets are not (`reset`), nor what a live printer holds, nor what other
+    instances decide on.
+    """
     return Statement(
         "stale",
-        f"WITH {seen}, {_failed(schema, code).replace('{rescue:boolean}', 'false')}\nSELECT id FROM k ORDER BY id",
+        f"""WITH page AS MATERIALIZED (
+  SELECT t.id, t.created_at FROM {TICKET} t
+   WHERE t.status = 'new' AND t.created_at >= to_timestamp({{since:float8}})
+     AND t.created_at < to_timestamp({{before:float8}}) AND t.id <= {{up_to:bigint}}
+     AND t.id <> ALL ({{passed:bigint[]}})
+   ORDER BY t.created_at LIMIT {{size:int}}
+)
+SELECT t.id, coalesce(j.token, 0) AS token, extract(epoch FROM page.created_at)::float8 AS at, {RESET} AS reset,
+       t.status = 'new' AND NOT {RESET} AND NOT (coalesce(j.state, '') IN ('claimed', 'sending') AND {LIVE})
+         AND {covered(schema)} AS stale
+  FROM page CROSS JOIN LATERAL (SELECT x.* FROM {TICKET} x WHERE x.id = page.id OFFSET 0) t
+  LEFT JOIN kps.job j ON j.ticket_id = t.id LEFT JOIN pos_bill b ON b.id = t.bill_id
+ ORDER BY page.created_at""",
+        prelude=f"{_BY_INDEX}, {_PATIENT}",
     )
 
 
@@ -282,11 +362,16 @@ def rescuable(schema: PosSchema) -> Statement:
     """Tickets that failed only because no printer could be reached, and that nobody has touched since."""
     return Statement(
         "rescuable",
-        f"""SELECT t.id, lower(btrim(t.printer_target)) AS station, {brand_of(schema)}::text AS brand, j.token
-  FROM kps.job j JOIN {TICKET} t ON t.id = j.ticket_id LEFT JOIN pos_bill b ON b.id = t.bill_id
- WHERE j.unreached AND j.state = 'failed'
-   AND j.rescue_from > clock_timestamp() - {{minutes:float8}} * interval '1 minute'
-   AND t.status = 'failed' AND t.print_attempts = j.failed_attempts AND j.sends = 0
+        f"""WITH j AS MATERIALIZED (
+  -- these few first: years of failed tickets are not looked through for them
+  SELECT j.ticket_id, j.token, j.failed_attempts FROM kps.job j
+   WHERE j.unreached AND j.state = 'failed' AND j.sends = 0
+     AND j.rescue_from > clock_timestamp() - {{minutes:float8}} * interval '1 minute'
+)
+SELECT t.id, lower(btrim(t.printer_target)) AS station, {brand_of(schema)}::text AS brand, j.token
+  FROM j CROSS JOIN LATERAL (SELECT x.* FROM {TICKET} x WHERE x.id = j.ticket_id OFFSET 0) t
+  LEFT JOIN pos_bill b ON b.id = t.bill_id
+ WHERE t.status = 'failed' AND t.print_attempts = j.failed_attempts
    AND NOT EXISTS (SELECT 1 FROM {TICKET} r WHERE r.original_ticket_id = t.id)
  ORDER BY t.id LIMIT 1000""",
     )

@@ -11,6 +11,7 @@ from kps.database.statements.parts import (
     LEFT_BEHIND,
     LIVE,
     WOKEN,
+    covered,
     ip_text,
     log_rows,
     requeue,
@@ -235,14 +236,23 @@ def release_dead(schema: PosSchema) -> Statement:
     )
 
 
-def orphans() -> Statement:
-    """`printing` tickets that no job under a live lease accounts for."""
+def orphans(schema: PosSchema) -> Statement:
+    """`printing` tickets that no job under a live lease accounts for: mine, and those that this instance decides on.
+
+    The others are another shop's: whoever prints them need not be KPS.
+    """
     return Statement(
         "orphans",
         f"""SELECT t.id, coalesce(j.token, 0) AS token FROM {TICKET} t LEFT JOIN kps.job j ON j.ticket_id = t.id
+  LEFT JOIN pos_bill b ON b.id = t.bill_id
  WHERE t.status = 'printing' AND NOT (coalesce(j.state, '') IN ('claimed', 'sending') AND {LIVE})
- ORDER BY t.id LIMIT 500""",
+   AND (j.owner = {{me:uuid}} OR {covered(schema)})
+ ORDER BY t.id LIMIT {MOST_ORPHANS}""",
     )
+
+
+MOST_ORPHANS = 10_000
+"""So many are watched at once."""
 
 
 def adopt(schema: PosSchema) -> Statement:
@@ -286,14 +296,23 @@ SELECT id, (SELECT count(pg_notify('{CHANNEL_TICKET}', ''))) AS woken FROM k ORD
     )
 
 
+SWEEP_AT_ONCE = 5000
+
+
 def sweep() -> Statement:
-    """Forget the jobs of tickets that the POS has deleted, and instances long gone."""
+    """Forget jobs of tickets that the POS has deleted, among the next ones after `after`, and what is long over.
+
+    `last`: the last job that was looked at; NULL = there were no more. Years of jobs are looked through in pieces.
+    """
     return Statement(
         "sweep",
-        f"""WITH gone AS (
+        f"""WITH page AS MATERIALIZED (
+  SELECT o.ticket_id, o.state FROM kps.job o WHERE o.ticket_id > {{after:bigint}}
+   ORDER BY o.ticket_id LIMIT {SWEEP_AT_ONCE}
+), gone AS (
   DELETE FROM kps.job j WHERE j.ticket_id IN (
-    SELECT o.ticket_id FROM kps.job o LEFT JOIN {TICKET} t ON t.id = o.ticket_id
-     WHERE t.id IS NULL AND NOT (o.state IN ('claimed', 'sending')) LIMIT 1000)
+    SELECT o.ticket_id FROM page o WHERE o.state NOT IN ('claimed', 'sending')
+       AND NOT EXISTS (SELECT 1 FROM {TICKET} t WHERE t.id = o.ticket_id OFFSET 0))
   RETURNING 1
 ), old AS (
   DELETE FROM kps.instance i WHERE i.seen_at < statement_timestamp() - interval '1 day'
@@ -303,15 +322,17 @@ def sweep() -> Statement:
 ), items AS (
   DELETE FROM kps.printed_item pi WHERE (pi.ticket_id, pi.bill_item_id) IN (
     SELECT o.ticket_id, o.bill_item_id FROM kps.printed_item o
-     WHERE o.printed_at < statement_timestamp() - interval '7 days' LIMIT 5000)
+     WHERE o.printed_at < statement_timestamp() - interval '7 days' LIMIT 500)
   RETURNING 1
 ), slips AS (
   DELETE FROM kps.slip s WHERE s.id IN (
     SELECT o.id FROM kps.slip o WHERE o.state IN ('printed', 'failed')
-       AND o.created_at < statement_timestamp() - interval '14 days' LIMIT 1000)
+       AND o.created_at < statement_timestamp() - interval '14 days' LIMIT 500)
   RETURNING 1
 )
-SELECT (SELECT count(*) FROM gone) AS jobs, (SELECT count(*) FROM old) AS instances""",
+SELECT (SELECT count(*) FROM gone) AS jobs, (SELECT count(*) FROM old) AS instances,
+       (SELECT max(ticket_id) FROM page HAVING count(*) = {SWEEP_AT_ONCE}) AS last,
+       (SELECT count(*) FROM items) = 500 OR (SELECT count(*) FROM slips) = 500 AS more""",
     )
 
 

@@ -18,6 +18,13 @@ def brand_of(schema: PosSchema) -> str:
     return "coalesce(t.brand_id, b.brand_id)" if schema.ticket_has_brand else "b.brand_id"
 
 
+def covered(schema: PosSchema) -> str:
+    """Whether an instance with these STATIONS and BRANDS decides on ticket t with bill b; empty ones do not limit."""
+    return f"""((cardinality({{stations:text[]}}) = 0 OR lower(btrim(t.printer_target)) = ANY ({{stations:text[]}}))
+         AND (cardinality({{brands:text[]}}) = 0 OR EXISTS (SELECT 1 FROM core_brand br WHERE br.id = {brand_of(schema)}
+             AND (br.id::text = ANY ({{brands:text[]}}) OR lower(br.code) = ANY ({{brands:text[]}})))))"""
+
+
 def ip_text(kind: str, expression: str) -> str:
     """A column of that type as text."""
     return f"host({expression})" if kind == "inet" else f"{expression}::text"

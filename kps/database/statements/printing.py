@@ -366,6 +366,10 @@ RETURNING 1""",
     )
 
 
+PRUNED_AT_ONCE = 500
+"""Health rows that go in one statement: a ticket of the same printer waits for it."""
+
+
 def prune_health(schema: PosSchema) -> Statement:
     """Delete the old health rows of the printer rows of one device, some at a time."""
     if not schema.health_columns:
@@ -373,7 +377,10 @@ def prune_health(schema: PosSchema) -> Statement:
     return Statement(
         "prune_health",
         f"""DELETE FROM {HEALTH} WHERE id IN (
-  SELECT h.id FROM {HEALTH} h WHERE h.printer_id = ANY ({{rows:bigint[]}})
-     AND h.checked_at < clock_timestamp() - {{days:float8}} * interval '1 day' ORDER BY h.id LIMIT 5000)
+  SELECT old.id FROM unnest({{rows:bigint[]}}) AS r(id) CROSS JOIN LATERAL (
+    SELECT h.id FROM {HEALTH} h WHERE h.printer_id = r.id
+       AND h.checked_at < clock_timestamp() - {{days:float8}} * interval '1 day'
+     ORDER BY h.checked_at LIMIT {PRUNED_AT_ONCE}) old
+   LIMIT {PRUNED_AT_ONCE})
 RETURNING 1""",
     )
