@@ -23,6 +23,7 @@ import psycopg2
 import psycopg2.extensions
 
 from kps.core.settings import DatabaseSettings
+from kps.database.names import NoAddress, Place, places
 
 CALL_LIMIT_S = 5.0
 """No database call of the service lasts longer; below the hang timeout of a process."""
@@ -99,8 +100,10 @@ class Connection(psycopg2.extensions.connection):
     pulse: Callable[[], None] | None = None
     """Called at least every PULSE_S while waiting: the heartbeat of the process that waits."""
 
-    def __init__(self, *how: Any, pulse: Callable[[], None] | None = None) -> None:
+    def __init__(self, *how: Any, pulse: Callable[[], None] | None = None, share: int = 1) -> None:
+        """`share`: so many addresses have to be tried within the limit."""
         self.pulse = pulse
+        self.limit = type(self).limit / share
         super().__init__(*how)
 
 
@@ -181,6 +184,11 @@ def _session(schema: str, version: int) -> str:
     return "; ".join([path, *(f"SET {name} = '{value}'" for name, value in [*_SESSION.items(), *known])])
 
 
+def _is_answer(error: psycopg2.Error) -> bool:
+    """Whether a server that works has refused us: its twin at another address would, too."""
+    return "FATAL" in str(error) and "the database system is" not in str(error)
+
+
 class _Described(NamedTuple):
     sentence: str
     sqlstate: str
@@ -212,6 +220,7 @@ class Database:
         self._settings = settings
         self._name = name
         self._connection: Connection | None = None
+        self._place: Place | None = None
         self._prepared: set[str] = set()
         self.errors = 0
         self.opened = 0
@@ -238,6 +247,9 @@ class Database:
         self.close()
         try:
             self._connection = self._open()
+        except NoAddress as error:
+            self.errors += 1
+            raise DatabaseTrouble(str(error)) from error
         except psycopg2.Error as error:
             self.errors += 1
             found = self._describe(error)
@@ -294,7 +306,18 @@ class Database:
         return DatabaseTrouble(found.sentence, found.sqlstate)
 
     def _open(self) -> Connection:
-        connection = self._connected()
+        found = places(self._settings.host, self._pulse, PULSE_S)
+        for place in found:
+            self._place = place
+            try:
+                return self._open_at(place, len(found))
+            except psycopg2.OperationalError as error:
+                if place is found[-1] or _is_answer(error):
+                    raise
+        raise AssertionError("there is always a place")
+
+    def _open_at(self, place: Place, share: int) -> Connection:
+        connection = self._connected(place, share)
         try:
             connection.autocommit = True
             with connection.cursor() as cursor:
@@ -304,10 +327,11 @@ class Database:
             raise
         return connection
 
-    def _connected(self) -> Connection:
+    def _connected(self, place: Place, share: int) -> Connection:
         settings = self._settings
         connection = psycopg2.connect(
-            host=settings.host,
+            host=place.host,
+            hostaddr=place.address or None,
             port=settings.port,
             dbname=settings.name,
             user=settings.user,
@@ -323,7 +347,7 @@ class Database:
             # A pooler refuses what stands here, or drops it without a word.
             options="",
             client_encoding="UTF8",
-            connection_factory=partial(Connection, pulse=self._pulse),
+            connection_factory=partial(Connection, pulse=self._pulse, share=share),
         )
         assert isinstance(connection, Connection)
         return connection
@@ -333,14 +357,14 @@ class Database:
         state = error.pgcode or ""
         text = " ".join(str(error).split()) or type(error).__name__
         where = f"{settings.host}:{settings.port}"
+        if self._place is not None and self._place.old:
+            where += f" (at {self._place.address} earlier, its name cannot be resolved now)"
         if isinstance(error, ClientDeadline):
             return _Described(f"database at {where} does not answer", state)
         if "password authentication failed" in text or "no password supplied" in text:
             return _Described(f"database at {where} refuses user {settings.user}: wrong password", state)
         if f'database "{settings.name}" does not exist' in text:
             return _Described(f"database {settings.name} does not exist at {where}", state)
-        if "could not translate host name" in text:
-            return _Described(f"database host {settings.host} cannot be resolved", state)
         if "Connection refused" in text:
             return _Described(f"database at {where} refuses connections", state)
         if state == "42501":

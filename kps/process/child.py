@@ -11,13 +11,14 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, Any, cast
 
 from kps import logs
 from kps.core.settings import Settings
+from kps.database import names
 from kps.database.schema import PosSchema
 from kps.process.channels import Channel
 from kps.process.slots import Cell, Cells, Slot
@@ -41,6 +42,8 @@ class ChildStart:
     control: Connection[Any, Any]
     cells: Cells
     orders: Cells
+    names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Addresses of the database's host, by name: the name server may be silent now."""
 
 
 @dataclass(slots=True)
@@ -73,6 +76,7 @@ def run(start: ChildStart, loop: Callable[[ChildTools], None]) -> None:
     _temporary_files_under(Path(settings.run_dir))
     # The supervisor started us with these blocked: only now does each of them have a handler.
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    names.remember(start.names)
     tools = ChildTools(start, Channel(start.control), Slot(start.cells), handle)
     code = 0
     try:

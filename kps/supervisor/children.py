@@ -15,6 +15,7 @@ from typing import Any
 
 from kps.core.restart import Cause, Deaths
 from kps.core.settings import Settings
+from kps.database import names
 from kps.database.schema import PosSchema
 from kps.process.channels import Channel
 from kps.process.child import ChildStart
@@ -82,7 +83,9 @@ class Child:
         for said_by_the_last in (Cell.UNREACHED_SINCE, Cell.DATABASE_TROUBLE_SINCE):
             self.cells[said_by_the_last] = 0.0
         ours, theirs = context.Pipe()
-        given = ChildStart(self.name, self.generation, settings, schema, owner, theirs, self.cells, self.orders)
+        given = ChildStart(
+            self.name, self.generation, settings, schema, owner, theirs, self.cells, self.orders, names.known()
+        )
         process = context.Process(target=self.entry, args=(given, *extra), name=self.name, daemon=False)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
         try:

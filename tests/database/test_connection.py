@@ -8,6 +8,8 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -303,3 +305,21 @@ def test_a_connection_is_encrypted_where_that_is_required() -> None:
         finally:
             database.close()
     assert (row.ssl, row.version[:4]) == (True, "TLSv")
+
+
+def test_a_certificate_is_checked_against_the_name_although_the_address_is_given(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with EmbeddedPostgres(durable=False) as server:
+        _answer_over_tls(server)
+        plain = Database(DatabaseSettings(server.host, server.port, "postgres", server.user, server.password), "plain")
+        with closing(plain):
+            certificate = plain.query("SELECT pg_read_file('server.crt')")[0][0]
+        (tmp_path / "root.crt").write_text(certificate)
+        monkeypatch.setenv("PGSSLROOTCERT", str(tmp_path / "root.crt"))
+        named = DatabaseSettings("localhost", server.port, "postgres", server.user, server.password, "verify-full")
+        with closing(Database(named, "test")) as database:
+            database.connect()
+            given = database.raw.info.dsn_parameters
+            assert (given["host"], given["hostaddr"]) == ("localhost", "127.0.0.1")
+        assert "does not match" in sentence(replace(named, host="127.0.0.1"))

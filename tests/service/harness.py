@@ -82,6 +82,8 @@ class Service:
         self.folder = folder
         self.env = environment(database, folder, **settings)
         self.process: subprocess.Popen[bytes] | None = None
+        self.prefix: list[str] = []
+        """What the command is run by."""
         self.output = folder / "stdout.log"
 
     @property
@@ -91,7 +93,7 @@ class Service:
     def start(self) -> Service:
         with self.output.open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "kps.supervisor"],
+                [*self.prefix, sys.executable, "-m", "kps.supervisor"],
                 env=self.env, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
         return self
