@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import TypeVar
 
 STALLED_AFTER_S = 10.0
 """A supervisor whose main loop has not turned for so long is stuck."""
@@ -15,8 +16,41 @@ SHUTTING_DOWN = "shutting down"
 
 
 @dataclass(frozen=True, slots=True)
+class Counted:
+    """What has been counted under the name of a child, since the supervisor's start. It never falls."""
+
+    counters: Mapping[str, int] = field(default_factory=dict)
+    """By their place in /status, see kps.process.counters."""
+    print_seconds_buckets: dict[float, int] = field(default_factory=dict)
+    """Upper bound in seconds -> tickets, cumulative; the last bound is infinity."""
+    print_seconds_sum: float = 0.0
+
+    def plus(self, other: Counted) -> Counted:
+        """Both together."""
+        return self._with(other, 1)
+
+    def minus(self, other: Counted) -> Counted:
+        """What has come since `other`."""
+        return self._with(other, -1)
+
+    def _with(self, other: Counted, sign: int) -> Counted:
+        return Counted(
+            _added(self.counters, other.counters, sign),
+            _added(self.print_seconds_buckets, other.print_seconds_buckets, sign),
+            self.print_seconds_sum + sign * other.print_seconds_sum,
+        )
+
+
+_Key = TypeVar("_Key")
+
+
+def _added(some: Mapping[_Key, int], others: Mapping[_Key, int], sign: int) -> dict[_Key, int]:
+    return dict(some) | {key: some.get(key, 0) + sign * count for key, count in others.items()}
+
+
+@dataclass(frozen=True, slots=True)
 class ChildView:
-    """One child process as the supervisor sees it. Counters live as long as the supervisor and never fall."""
+    """One child process as the supervisor sees it."""
 
     name: str
     """`dispatcher` or the printer's name."""
@@ -26,35 +60,17 @@ class ChildView:
     generation: int
     state: str
     """`starting`, `up`, `stopping`, `dead`, `crash_loop`."""
-    restarts: dict[str, int]
-    """Restarts by cause: exit, signal, hung, boot_timeout, reload."""
     heartbeat_age_s: float | None
     started_at: datetime | None
     ticket: int | None
     last_exit: str
     connected: bool = False
-    printed: dict[str, int] = field(default_factory=dict)
-    """Tickets printed by proof level."""
-    failed_tries: dict[str, int] = field(default_factory=dict)
-    """Tries that failed, by outcome: not_printed, uncertain, unprintable."""
-    bytes_sent: int = 0
-    reconnects: int = 0
-    database_errors: int = 0
-    log_records_dropped: int = 0
-    marked_copies: int = 0
-    stale_tokens: int = 0
-    cleared: int = 0
-    slips: int = 0
-    """Tickets that a blocked printer threw away, proven."""
-    late_proofs: int = 0
-    """Copies that were given up and proven afterwards."""
-    stray_ids: int = 0
-    """Process IDs from the printer that no ticket ever had."""
-    demotions: int = 0
-    """Times that the device lost its proof level by contrary evidence."""
-    print_seconds_buckets: dict[float, int] = field(default_factory=dict)
-    """Upper bound in seconds -> tickets, cumulative; the last bound is infinity."""
-    print_seconds_sum: float = 0.0
+    counted: Counted = field(default_factory=Counted)
+
+    @property
+    def restarts(self) -> int:
+        """How often it was restarted, whatever the cause."""
+        return sum([count for place, count in self.counted.counters.items() if place.startswith("restarts_by_cause.")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +109,7 @@ class PrinterView:
     response_ms: int | None
     checked_at: datetime | None
     queued: int
+    """Tickets that wait for it, each at one row; they are counted every few seconds."""
     total_prints: int = 0
     failed_prints: int = 0
     proof_lost: str = ""
@@ -137,18 +154,25 @@ class Snapshot:
     queue: QueueView
     tickets_processed: int
     """Tickets printed since this process started."""
-    tickets_failed: int
     notices: tuple[str, ...] = ()
     """Things a person should know: wake-up trigger absent, listener deaf, unroutable station ..."""
     loop_lag_s: float = 0.0
     config_reload_ok: bool = True
-    counters: dict[str, float] = field(default_factory=dict)
-    """Of the dispatcher: claims, poll_found_work, listener_reconnects, rounds_ended, rescued, failovers, reconciled,
-    slips_made, slips_given_up; the tickets held now (held_tickets); of the supervisor: log_records_dropped and
-    database_errors."""
-    released: dict[str, int] = field(default_factory=dict)
-    """Tickets taken or given back, by cause: death, reclaim, reconcile, returned (by a printer that had not begun)."""
+    counters: Mapping[str, int] = field(default_factory=dict)
+    """What the service counts as a whole, by its place in /status, see kps.process.counters; what the supervisor
+    counts itself stands below `counters` as in a child."""
+    held_tickets: int = 0
+    """Tickets that wait because their printers are switched off in the POS, or because none can print (hold)."""
+    listener_proven: bool = True
+    """Whether the dispatcher hears notifications."""
+    retired: Mapping[str, Counted] = field(default_factory=dict)
+    """What was counted under names that no child bears any more."""
     failovers: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    @property
+    def tickets_failed(self) -> int:
+        """Tickets that this instance gave up since this process started."""
+        return self.counters.get("tickets.failed", 0)
 
 
 class HealthStatus(StrEnum):
@@ -216,7 +240,8 @@ def _what_needs_a_person(snapshot: Snapshot) -> Iterator[str]:
             yield f"the process of printer {child.name} keeps crashing"
     if not snapshot.config_reload_ok:
         yield "the printer rows could not be read again: the last known ones are in use"
-    if held := int(snapshot.counters.get("held_tickets", 0)):
+    if snapshot.held_tickets:
+        held = snapshot.held_tickets
         yield f"{held} tickets are held until one of their printers can print or is switched on in the POS"
     yield from _what_is_wrong_with_printers(snapshot.printers)
 

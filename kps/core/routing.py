@@ -232,6 +232,35 @@ class Routes:
         return self._along.get((station, brand), ())
 
 
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """Tickets of one station and brand that wait."""
+
+    station: str
+    brand: str
+    key: PrinterKey
+    """The device that they are claimed for; '' = none yet."""
+    tickets: int
+
+
+def queued(routes: Routes, crowds: Iterable[Crowd], devices: Mapping[PrinterKey, DeviceState]) -> dict[int, int]:
+    """How many tickets wait at each printer row, by its id; each ticket waits at one row.
+
+    What is claimed waits at the device that it is claimed for. Any other ticket waits where its route leads now: at the
+    first row that can print, or at the first active one if none can, or at the first if none is active.
+    """
+    found: dict[int, int] = {}
+    for crowd in crowds:
+        route = [row for row in routes.of(crowd.station, crowd.brand) if not row.fault]
+        rows = [row for row in route if row.key == crowd.key] or [row for row in routes.rows if row.key == crowd.key]
+        if not crowd.key or not rows:
+            active = [row for row in route if row.active]
+            rows = [row for row in active if _ability(devices, row.key) is Ability.ABLE] or active or route
+        if rows:
+            found[rows[0].id] = found.get(rows[0].id, 0) + crowd.tickets
+    return found
+
+
 def is_whole(ticket: Waiting, unchanged_s: float, seen_s: float) -> bool | None:
     """Whether all items of a ticket have been written; None = no items and none to be expected.
 

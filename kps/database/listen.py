@@ -42,6 +42,7 @@ class Listener:
         self._retry_at = 0.0
         self._failures = 0
         self.reconnects = 0
+        self.errors = 0
         self.proven = False
         self.wakes: bool | None = None
         """Whether the wake-up trigger was there and enabled at the last heartbeat; None = there was none yet."""
@@ -144,6 +145,7 @@ class Listener:
 
     def _lost(self, why: str) -> None:
         self._database.close()
+        self.errors += 1
         self._deaf(why)
         self._failures += 1
         delay = _RECONNECT.delay(self._failures, random.random())  # noqa: S311 - no secret

@@ -153,7 +153,11 @@ class Dispatcher:
     def step(self) -> None:
         """Hear what happened, look for work if there may be some, wait for the next thing to happen."""
         self._slot.beat()
-        self._slot.set(Cell.DATABASE_ERRORS, self._database.errors + self._maker.errors + self._keeper.errors)
+        self._slot.count(
+            Cell.DATABASE_ERRORS,
+            self._database.errors + self._maker.errors + self._keeper.errors + self._listener.errors,
+        )
+        self._slot.count(Cell.LOG_DROPPED, self._log_handle.dropped)
         self._read_control()
         self._read_mailboxes()
         self._hear()
@@ -253,7 +257,7 @@ class Dispatcher:
             self._rescue_due = 0.0
         self._know_whether_woken()
         self._slot.set(Cell.LISTENER_PROVEN, float(self._listener.proven))
-        self._slot.set(Cell.LISTENER_RECONNECTS, max(0, self._listener.reconnects - 1))
+        self._slot.count(Cell.LISTENER_RECONNECTS, max(0, self._listener.reconnects - 1))
 
     def _know_whether_woken(self) -> None:
         wakes = self._listener.wakes
@@ -556,7 +560,6 @@ class Dispatcher:
             claim = decided[one.ticket]
             self._slot.add(Cell.CLAIMED)
             if claim.backup_for:
-                self._slot.add(Cell.FAILOVERS)
                 self._control.send(("failover", claim.backup_for, claim.row.name))
             self._hand_over(one)
         if len(wanted) > len(batch):

@@ -267,7 +267,6 @@ class PrinterProcess:
                 self._claims.append(SlipClaim(SlipId(slip), Token(token)))
             case _:
                 log.error("unknown message", extra={"text": str(message[0])})
-        self._slot.set(Cell.HELD, len(self._claims))
 
     def _post(self, message: tuple[object, ...]) -> None:
         if self._mailbox is None:
@@ -308,7 +307,6 @@ class PrinterProcess:
                 self._give_back(list(self._claims), f"its printer cannot print: {text}")
         self._slot.set(Cell.STAGE, Stage.IDLE)
         self._slot.set(Cell.TICKET, 0)
-        self._slot.set(Cell.HELD, len(self._claims))
 
     def _promise(self, claim: Work) -> Promised:
         """Bytes may leave from now on. Raises ClaimLost, LeaseEnded, Withdrawn, DatabaseTrouble."""
@@ -553,7 +551,6 @@ class PrinterProcess:
             self._slot.add(Cell.RELEASED, float(isinstance(claim, Claim)))
             log.info("released", extra={"cause": why} | _named(claim))
             self._post(("room", claim.token))
-        self._slot.set(Cell.HELD, len(self._claims))
 
     def _catch_up(self) -> None:
         """What the printer has shown and said about earlier tickets, now that all outcomes are on record."""
@@ -584,8 +581,9 @@ class PrinterProcess:
 
     def _count(self) -> None:
         self._slot.set(Cell.CONNECTED, float(self._watch.device.connected))
-        self._slot.set(Cell.RECONNECTS, self._watch.device.reconnects)
-        self._slot.set(Cell.DATABASE_ERRORS, self._database.errors)
+        self._slot.count(Cell.RECONNECTS, self._watch.device.reconnects)
+        self._slot.count(Cell.DATABASE_ERRORS, self._database.errors)
+        self._slot.count(Cell.LOG_DROPPED, self._log_handle.dropped)
 
     def _beat_s(self) -> float:
         """Longest wait; when trust in the lease ends, the socket is let go at once."""

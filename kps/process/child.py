@@ -86,7 +86,7 @@ def run(start: ChildStart, loop: Callable[[ChildTools], None]) -> None:
         logging.getLogger("kps").critical("process failed", exc_info=True)
         code = EXIT_BUG
     finally:
-        tools.slot.set(Cell.LOG_DROPPED, tools.slot.get(Cell.LOG_DROPPED) + handle.dropped)
+        tools.slot.count(Cell.LOG_DROPPED, handle.dropped)
         handle.close()
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()

@@ -29,7 +29,7 @@ class Stage(IntEnum):
 
 
 class Cell(IntEnum):
-    """What stands where in a child's slot."""
+    """What stands where in a child's slot. What is counted is declared in kps.process.counters."""
 
     BEAT = 0
     TICKET = 1
@@ -37,7 +37,6 @@ class Cell(IntEnum):
     STAGE = 3
     CONNECTED = 4
     LAST_OK = 5
-    HELD = 6
     UNREACHED_SINCE = 7
     """Monotonic time since which the device cannot be reached at all; 0 = it can."""
     BYTES = 8
@@ -63,7 +62,6 @@ class Cell(IntEnum):
     LISTENER_PROVEN = 26
     ROUNDS_ENDED = 27
     RESCUED = 28
-    FAILOVERS = 29
     RECONCILED = 30
     RELEASED = 34
     """Tickets that this printer process gave back before it began them."""
@@ -105,15 +103,6 @@ PRINTED_CELL = {
     ProofLevel.REALTIME: Cell.PRINTED_REALTIME,
     ProofLevel.NONE: Cell.PRINTED_NONE,
 }
-COUNTERS = frozenset(
-    {
-        Cell.BYTES, Cell.RECONNECTS, Cell.DATABASE_ERRORS, Cell.LOG_DROPPED, Cell.MARKED, Cell.STALE_TOKENS,
-        Cell.NOT_PRINTED, Cell.UNCERTAIN, Cell.UNPRINTABLE, *PRINTED_CELL.values(), Cell.FAILED, Cell.CLAIMED,
-        Cell.POLL_FOUND_WORK, Cell.LISTENER_RECONNECTS, Cell.ROUNDS_ENDED, Cell.RESCUED, Cell.FAILOVERS,
-        Cell.RECONCILED, Cell.RELEASED, Cell.DEMOTED, Cell.LATE_PROOFS, Cell.STRAY_IDS, Cell.CLEARED,
-        Cell.SLIPS_MADE, Cell.SLIPS_PRINTED, Cell.SLIPS_GIVEN_UP,
-    }
-)  # fmt: skip
 
 
 def make_cells(context: SpawnContext) -> Cells:
@@ -126,6 +115,7 @@ class Slot:
 
     def __init__(self, cells: Cells) -> None:
         self._cells = cells
+        self._before = list(cells)
 
     def beat(self) -> None:
         """I am working."""
@@ -142,6 +132,10 @@ class Slot:
     def add(self, cell: Cell, amount: float = 1.0) -> None:
         """Count on."""
         self._cells[cell] += amount
+
+    def count(self, cell: Cell, mine: float) -> None:
+        """Count to `mine` since the start of this process, on top of what those before it have counted."""
+        self._cells[cell] = self._before[cell] + mine
 
     def observe_print(self, seconds: float) -> None:
         """Count one print time."""

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
 
+from kps.core.health import Counted
 from kps.core.restart import Cause, Deaths
 from kps.core.settings import Settings
 from kps.database import names
@@ -59,6 +60,8 @@ class Child:
     deaths: Deaths = field(default_factory=Deaths)
     restarts: dict[str, int] = field(default_factory=dict)
     last_exit: str = ""
+    named_at: Counted = field(default_factory=Counted)
+    """What it had counted when it got its name, see kps.supervisor.tallies."""
 
     @classmethod
     def new(cls, context: SpawnContext, name: str, kind: str, entry: Callable[..., None]) -> Child:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from kps.core.health import QueueView
 from kps.core.proof import Abilities
 from kps.core.retry import Backoff
-from kps.core.routing import PrinterRow, covers, printer_key
+from kps.core.routing import Crowd, PrinterRow, covers, printer_key
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey, ProofLevel, Token
 from kps.database import Database, DatabaseTrouble
@@ -200,6 +200,7 @@ class Clerk:
         self.devices: tuple[Row, ...] = ()
         self.unproven: tuple[tuple[int, list[str]], ...] = ()
         """Tickets of which a copy may lie at a printer, and the keys of those, newest first."""
+        self.waiting: tuple[Crowd, ...] = ()
         self.totals: dict[int, tuple[int, int]] = {}
         """Printer row id -> (total_prints, failed_prints)."""
         self.counts = QueueView()
@@ -552,6 +553,9 @@ class Clerk:
         row = self._database.run(self._known.sql.counts, limit=SLOW_CALL_S)[0]
         self.counts = QueueView(row.new, row.printing, row.failed_today, row.printed_today, row.oldest_new_age_s)
         self.unproven = tuple((ticket, keys) for ticket, keys in row.unproven)
+        self.waiting = tuple(
+            [Crowd(station, brand, PrinterKey(key), tickets) for station, brand, key, tickets in row.waiting]
+        )
         self.counts_at = monotonic()
 
     def _reclaim(self) -> None:

@@ -12,6 +12,8 @@ from kps.core.tickets import PrinterKey
 from kps.printer.config import DeviceConfig
 
 NAME_LIMIT = 60
+NOT_PRINTERS = frozenset({"dispatcher", "supervisor"})
+"""Names that other processes bear in /status and /metrics."""
 
 
 def wanted_devices(
@@ -27,7 +29,7 @@ def wanted_devices(
         all_by_key.setdefault(row.key, []).append(row)
         if row.active and not row.fault:
             by_key.setdefault(row.key, []).append(row)
-    taken: set[str] = set()
+    taken = set(NOT_PRINTERS)
     found = {}
     for key in sorted(by_key, key=lambda key: min(row.id for row in by_key[key])):
         same = sorted(by_key[key], key=lambda row: row.id)

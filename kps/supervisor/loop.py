@@ -47,6 +47,7 @@ from kps.supervisor.devices import vouched_for, vouched_for_none, wanted_devices
 from kps.supervisor.entries import dispatcher_entry, printer_entry
 from kps.supervisor.generation import RunDir
 from kps.supervisor.snapshot import Facts, build
+from kps.supervisor.tallies import Tallies
 
 TICK_S = 0.5
 """Longest wait while something must be done in time: children end, or we do."""
@@ -113,6 +114,7 @@ class Supervisor:
         self._leases: dict[PrinterKey, LeaseTaken] = {}
         self._schema: PosSchema | None = None
         self._retired: dict[PrinterKey, Child] = {}
+        self._tallies = Tallies()
         self._signals: list[int] = []
         self._last = monotonic()
         self._beats_count_from = monotonic()
@@ -330,6 +332,7 @@ class Supervisor:
                 proven = printer.config.abilities
                 printer.config = self._with_knowledge(config, printer.config)
                 if printer.config.abilities != proven or printer.child.name != f"printer-{printer.config.name}":
+                    self._tallies.keep(printer.child)
                     printer.child.name = f"printer-{printer.config.name}"
                     self._ask_to_end(printer.child)
                 else:
@@ -415,6 +418,7 @@ class Supervisor:
         printer.child.orders[Order.TRUST_UNTIL] = 0.0
         printer.child.cells[Cell.UNREACHED_SINCE] = 0.0
         printer.child.state = State.DEAD
+        self._tallies.keep(printer.child)
         self._retired[key] = printer.child
         self._printers.pop(key, None)
         self._leases.pop(key, None)
@@ -527,7 +531,7 @@ class Supervisor:
         ours = child.doom not in (None, Cause.HUNG)
         code = self._death(child)
         blamed = stage is Stage.TAKEN and code not in (0, -signal.SIGKILL) and not ours
-        child.cells[Cell.STAGE] = child.cells[Cell.TICKET] = child.cells[Cell.HELD] = child.cells[Cell.CONNECTED] = 0.0
+        child.cells[Cell.STAGE] = child.cells[Cell.TICKET] = child.cells[Cell.CONNECTED] = 0.0
         printer.mailbox_pair = (0, 0)
         self._tell(self._dispatcher, ("gone", printer.config.key))
         if printer.epoch is not None:
@@ -769,8 +773,13 @@ class Supervisor:
             draining=self._draining_since is not None,
             clerk=self._clerk,
             dispatcher=self._dispatcher,
-            printers={key: (printer.config, printer.child) for key, printer in self._printers.items()},
+            printers={
+                # Of those with one name, the one that is wanted is the first.
+                key: (printer.config, printer.child)
+                for key, printer in sorted(self._printers.items(), key=lambda item: item[1].retiring)
+            },
             retired=list(self._retired.values()),
+            tallies=self._tallies,
             rows=self._rows,
             released=dict(self._released),
             failovers=dict(self._failovers),

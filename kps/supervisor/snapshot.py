@@ -7,15 +7,17 @@ from datetime import UTC, datetime
 
 import kps
 from kps.core.health import ChildView, PrinterView, Snapshot
-from kps.core.routing import Ability, DeviceState, PrinterRow
+from kps.core.routing import Ability, DeviceState, PrinterRow, Routes, queued
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey, ProofLevel
 from kps.database.connection import Row
 from kps.printer.config import DeviceConfig
-from kps.process.slots import COUNTERS, PRINTED_CELL, Cell, print_buckets
+from kps.process.counters import counted_by_all
+from kps.process.slots import PRINTED_CELL, Cell
 from kps.supervisor.children import Child, State
 from kps.supervisor.clerk import Clerk
 from kps.supervisor.devices import vouched_for_none
+from kps.supervisor.tallies import Tallies
 
 DISPATCHER_BEAT_LIMIT_S = 10.0
 CHILD_TROUBLE_S = 3.0
@@ -38,6 +40,7 @@ class Facts:
     dispatcher: Child
     printers: dict[PrinterKey, tuple[DeviceConfig, Child]]
     retired: list[Child]
+    tallies: Tallies
     rows: tuple[PrinterRow, ...]
     released: dict[str, int]
     failovers: dict[tuple[str, str], int]
@@ -47,11 +50,11 @@ class Facts:
 def build(facts: Facts) -> Snapshot:
     """One consistent picture; ages count from now."""
     clerk, dispatcher = facts.clerk, facts.dispatcher
-    printers = [child for _, child in facts.printers.values()] + facts.retired
-    printed = sum(int(child.cells[cell]) for child in printers for cell in PRINTED_CELL.values())
-    failed = sum(int(child.cells[Cell.FAILED]) for child in [dispatcher, *printers])
+    children = [dispatcher, *(child for _, child in facts.printers.values())]
+    everybody = [*children, *facts.retired]
+    printed = sum(int(child.cells[cell]) for child in everybody for cell in PRINTED_CELL.values())
     last_poll = dispatcher.cells[Cell.LAST_POLL]
-    trouble = clerk.trouble or _trouble_of_children(facts, printers)
+    trouble = clerk.trouble or _trouble_of_children(facts, children)
     beat_age = facts.now - dispatcher.cells[Cell.BEAT]
     return Snapshot(
         version=kps.__version__,
@@ -66,35 +69,44 @@ def build(facts: Facts) -> Snapshot:
         dispatcher_ok=dispatcher.state is State.UP and beat_age < DISPATCHER_BEAT_LIMIT_S,
         dispatcher_crash_loop=dispatcher.deaths.crash_loop(facts.now),
         # A tuple made of a generator would leave memory behind each time, see kps.database.connection.
-        children=tuple([_child(child, facts.now) for child in [dispatcher, *printers]]),
+        children=tuple(_children(children, facts)),
         printers=tuple(_printers(facts)),
         queue=clerk.counts,
         tickets_processed=printed,
-        tickets_failed=failed,
         notices=tuple(_notices(facts)),
         loop_lag_s=facts.lag_s,
-        counters=_counters(dispatcher, facts),
-        released=facts.released
-        | {
-            "reconcile": int(dispatcher.cells[Cell.RECONCILED]),
-            "returned": sum(int(child.cells[Cell.RELEASED]) for child in printers),
+        counters=_counters(facts, everybody),
+        held_tickets=int(dispatcher.cells[Cell.HELD_TICKETS]),
+        listener_proven=bool(dispatcher.cells[Cell.LISTENER_PROVEN]),
+        retired={
+            name.removeprefix("printer-"): counted
+            for name, counted in facts.tallies.of_others({child.name for child in children}).items()
         },
         failovers=facts.failovers,
         config_reload_ok=clerk.rows_read,
     )
 
 
-def _trouble_of_children(facts: Facts, printers: list[Child]) -> str:
+def _trouble_of_children(facts: Facts, children: list[Child]) -> str:
     """A database that the supervisor can work with, and a child cannot: rights taken away, for one."""
-    for child in [facts.dispatcher, *printers]:
+    for child in children:
         since = child.cells[Cell.DATABASE_TROUBLE_SINCE]
         if child.running and since and facts.now - since > CHILD_TROUBLE_S:
             return f"{child.name} cannot do its work in the database: its log says why"
     return ""
 
 
-def _child(child: Child, now: float) -> ChildView:
-    cells = child.cells
+def _children(children: list[Child], facts: Facts) -> list[ChildView]:
+    views = []
+    seen: set[str] = set()
+    for child in children:
+        views.append(_child(child, facts, first=child.name not in seen))
+        seen.add(child.name)
+    return views
+
+
+def _child(child: Child, facts: Facts, *, first: bool) -> ChildView:
+    cells, now = child.cells, facts.now
     looping = child.deaths.crash_loop(now) and child.state is not State.UP
     return ChildView(
         name=child.name.removeprefix("printer-"),
@@ -102,40 +114,30 @@ def _child(child: Child, now: float) -> ChildView:
         pid=child.pid,
         generation=child.generation,
         state="crash_loop" if looping else {State.WAITING: "dead"}.get(child.state, child.state.value),
-        restarts=dict(child.restarts),
         heartbeat_age_s=now - cells[Cell.BEAT] if child.running and cells[Cell.BEAT] else None,
         started_at=child.started_at,
         ticket=int(cells[Cell.TICKET]) or None,
         last_exit=child.last_exit,
         connected=bool(cells[Cell.CONNECTED]),
-        printed={level.value: int(cells[cell]) for level, cell in PRINTED_CELL.items()},
-        failed_tries={
-            "not_printed": int(cells[Cell.NOT_PRINTED]),
-            "uncertain": int(cells[Cell.UNCERTAIN]),
-            "unprintable": int(cells[Cell.UNPRINTABLE]),
-        },
-        bytes_sent=int(cells[Cell.BYTES]),
-        reconnects=int(cells[Cell.RECONNECTS]),
-        database_errors=int(cells[Cell.DATABASE_ERRORS]),
-        log_records_dropped=int(cells[Cell.LOG_DROPPED]),
-        marked_copies=int(cells[Cell.MARKED]),
-        stale_tokens=int(cells[Cell.STALE_TOKENS]),
-        cleared=int(cells[Cell.CLEARED]),
-        slips=int(cells[Cell.SLIPS_PRINTED]),
-        late_proofs=int(cells[Cell.LATE_PROOFS]),
-        stray_ids=int(cells[Cell.STRAY_IDS]),
-        demotions=int(cells[Cell.DEMOTED]),
-        print_seconds_buckets=print_buckets(cells),
-        print_seconds_sum=cells[Cell.PRINT_SECONDS],
+        counted=facts.tallies.of(child, first=first),
     )
 
 
 def _printers(facts: Facts) -> list[PrinterView]:
     known = {PrinterKey(row.printer_key): row for row in facts.clerk.devices}
-    return [_printer(row, known.get(row.key), facts) for row in facts.rows]
+    waiting = _waiting(facts, known)
+    return [_printer(row, known.get(row.key), waiting.get(row.id, 0), facts) for row in facts.rows]
 
 
-def _printer(row: PrinterRow, device: Row | None, facts: Facts) -> PrinterView:
+def _waiting(facts: Facts, known: dict[PrinterKey, Row]) -> dict[int, int]:
+    """Tickets that wait, by row id, as the clerk has counted them last."""
+    if not facts.clerk.waiting:
+        return {}
+    states = {key: state for key, row in known.items() if (state := _state(row)) is not None}
+    return queued(Routes(facts.rows), facts.clerk.waiting, states)
+
+
+def _printer(row: PrinterRow, device: Row | None, waiting: int, facts: Facts) -> PrinterView:
     state = _state(device)
     usable = not row.fault and row.active
     able = _able(state) if usable else False
@@ -172,7 +174,7 @@ def _printer(row: PrinterRow, device: Row | None, facts: Facts) -> PrinterView:
         cutter=_word(device.cutter_ok if device is not None else None, "ok", "error"),
         response_ms=device.response_ms if device is not None else None,
         checked_at=device.checked_at if device is not None else None,
-        queued=int(held[1].cells[Cell.HELD]) if held is not None else 0,
+        queued=waiting,
         total_prints=total,
         failed_prints=failed,
         proof_lost=device.demoted_text if device is not None else "",
@@ -214,16 +216,12 @@ def _able(state: DeviceState | None) -> bool | None:
     return state.ability is Ability.ABLE
 
 
-def _counters(dispatcher: Child, facts: Facts) -> dict[str, float]:
-    cells = dispatcher.cells
-    counters = {cell.name.lower(): cells[cell] for cell in COUNTERS if Cell.CLAIMED <= cell <= Cell.RECONCILED}
-    counters["claims"] = counters.pop("claimed")
-    counters["slips_made"] = cells[Cell.SLIPS_MADE]
-    counters["slips_given_up"] = cells[Cell.SLIPS_GIVEN_UP]
-    counters["held_tickets"] = cells[Cell.HELD_TICKETS]
-    counters["log_records_dropped"] = facts.log_dropped
-    counters["listener_proven"] = cells[Cell.LISTENER_PROVEN]
-    counters["database_errors"] = facts.clerk.errors
+def _counters(facts: Facts, everybody: list[Child]) -> dict[str, int]:
+    counters = dict.fromkeys(("released.death", "released.reclaim"), 0)
+    counters |= {f"released.{cause}": count for cause, count in facts.released.items()}
+    counters |= counted_by_all([child.cells for child in everybody])
+    counters["counters.database_errors"] = facts.clerk.errors
+    counters["counters.log_records_dropped"] = facts.log_dropped
     return counters
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -187,6 +187,7 @@ def _health(now: Snapshot, judged: Verdict) -> Json:
 def _status(now: Snapshot) -> Json:
     judged = verdict(now)
     able, why_not = ready(now)
+    counted = _nested(now.counters)
     return {
         "status": judged.status.value,
         "reasons": list(judged.reasons),
@@ -206,9 +207,15 @@ def _status(now: Snapshot) -> Json:
         },
         "config_reload_ok": now.config_reload_ok,
         "queue": _queue(now.queue),
-        "tickets": {"processed": now.tickets_processed, "failed": now.tickets_failed},
-        "counters": {name: _finite(value) for name, value in now.counters.items()},
-        "released": dict(now.released),
+        "tickets": {"processed": now.tickets_processed, **counted.pop("tickets", {})},
+        "counters": {
+            **counted.pop("counters", {}),
+            "reconciled": now.counters.get("released.reconcile", 0),
+            "failovers": sum(now.failovers.values()),
+            "held_tickets": now.held_tickets,
+            "listener_proven": int(now.listener_proven),
+        },
+        **counted,
         "failovers": [{"from": here, "to": there, "count": n} for (here, there), n in now.failovers.items()],
         "processes": [_process(child) | _process_details(child) for child in now.children],
         "printers": [_printer(printer) | _printer_details(printer) for printer in now.printers],
@@ -222,31 +229,35 @@ def _process(child: ChildView) -> Json:
         "state": child.state,
         "pid": child.pid,
         "generation": child.generation,
-        "restarts": sum(child.restarts.values()),
+        "restarts": child.restarts,
         "heartbeat_age_seconds": _finite(child.heartbeat_age_s),
     }
 
 
 def _process_details(child: ChildView) -> Json:
     return {
-        "restarts_by_cause": dict(child.restarts),
         "started_at": _utc(child.started_at),
         "ticket": child.ticket,
         "last_exit": child.last_exit,
         "connected": child.connected,
-        "printed": dict(child.printed),
-        "failed_tries": dict(child.failed_tries),
-        "marked_copies": child.marked_copies,
-        "bytes_sent": child.bytes_sent,
-        "reconnects": child.reconnects,
-        "database_errors": child.database_errors,
-        "log_records_dropped": child.log_records_dropped,
-        "stale_tokens": child.stale_tokens,
-        "cleared": child.cleared,
-        "late_proofs": child.late_proofs,
-        "stray_ids": child.stray_ids,
-        "demotions": child.demotions,
+        **_nested(child.counted.counters),
+        "print_seconds": {
+            "count": max(child.counted.print_seconds_buckets.values(), default=0),
+            "sum": _finite(child.counted.print_seconds_sum),
+        },
     }
+
+
+def _nested(counters: Mapping[str, int]) -> Json:
+    """`printed.none` -> `none` in `printed`."""
+    found: Json = {}
+    for place, count in counters.items():
+        *above, name = place.split(".")
+        inner = found
+        for key in above:
+            inner = inner.setdefault(key, {})
+        inner[name] = count
+    return found
 
 
 def _printer(printer: PrinterView) -> Json:

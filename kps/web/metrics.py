@@ -11,10 +11,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from kps.core.health import ChildView, Snapshot
+from kps.core.health import ChildView, Counted, Snapshot
+from kps.process.counters import COUNTERS, Of
 
 CHILD_STATES = ("starting", "up", "stopping", "dead", "crash_loop")
-RESTART_CAUSES = ("exit", "signal", "hung", "boot_timeout", "reload")
 
 
 class MetricInfo(NamedTuple):
@@ -31,48 +31,30 @@ METRICS: tuple[MetricInfo, ...] = (
     MetricInfo("kps_build_info", "gauge", ("version", "instance"), "Always 1; what runs here."),
     MetricInfo("kps_child_up", "gauge", ("child",), "1 while the child process is up."),
     MetricInfo("kps_child_state", "gauge", ("child", "state"), "1 for the state that the child process is in."),
-    MetricInfo("kps_child_restarts_total", "counter", ("child", "reason"), "Restarts of a child process by cause."),
     MetricInfo("kps_child_heartbeat_age_seconds", "gauge", ("child",), "Age of the work loop's last heartbeat."),
     MetricInfo("kps_child_start_time_seconds", "gauge", ("child",), "When the child process started, Unix time."),
     MetricInfo("kps_printer_able", "gauge", ("printer",), "1 if the printer can print now; absent while unknown."),
     MetricInfo("kps_printer_connected", "gauge", ("printer",), "1 while the printer's connection is open."),
-    MetricInfo("kps_printer_tickets_total", "counter", ("printer",), "Tries to print a ticket, good or bad."),
-    MetricInfo("kps_printer_ticket_failures_total", "counter", ("printer", "reason"), "Tries that failed, by outcome."),
-    MetricInfo("kps_printer_fallbacks_total", "counter", ("from", "to"), "Tickets that moved on to another printer."),
-    MetricInfo("kps_printer_print_seconds", "histogram", ("printer",), "Seconds from taking a ticket to its proof."),
-    MetricInfo("kps_printer_reconnects_total", "counter", ("printer",), "Connections opened after the first."),
-    MetricInfo("kps_printer_sent_bytes_total", "counter", ("printer",), "Bytes sent to the printer."),
-    MetricInfo("kps_tickets_printed_total", "counter", ("printer", "proof"), "Tickets printed, by level of proof."),
-    MetricInfo("kps_tickets_failed_total", "counter", (), "Tickets that this instance gave up."),
-    MetricInfo("kps_tickets_rescued_total", "counter", (), "Failed tickets that were printed late by themselves."),
-    MetricInfo("kps_tickets_queued", "gauge", ("printer",), "Tickets waiting for the printer."),
+    MetricInfo("kps_tickets_queued", "gauge", ("printer",), "Tickets waiting for the device, claimed ones among them."),
     MetricInfo("kps_tickets_new", "gauge", (), "Tickets in status new."),
     MetricInfo("kps_tickets_printing", "gauge", (), "Tickets in status printing."),
     MetricInfo("kps_oldest_queued_ticket_age_seconds", "gauge", (), "Age of the oldest ticket in status new."),
-    MetricInfo("kps_tickets_released_total", "counter", ("reason",), "Tickets taken back from a process, by cause."),
-    MetricInfo(
-        "kps_marked_copies_total", "counter", ("printer",), "Copies printed with a POSSIBLE DUPLICATE or MOVED mark."
-    ),
-    MetricInfo("kps_slips_printed_total", "counter", ("printer",), "VOID, outage and catch-up slips printed."),
-    MetricInfo("kps_slips_made_total", "counter", (), "Slips made of events that stations must know of."),
-    MetricInfo("kps_slips_given_up_total", "counter", (), "Slips that no printer took in time."),
-    MetricInfo("kps_cleared_tickets_total", "counter", ("printer",), "Tickets that a blocked printer threw away."),
-    MetricInfo("kps_late_proofs_total", "counter", ("printer",), "Copies that were given up and proven afterwards."),
-    MetricInfo("kps_stray_process_ids_total", "counter", ("printer",), "Process IDs that no ticket ever had."),
-    MetricInfo("kps_proof_levels_lost_total", "counter", ("printer",), "Proof levels lost by contrary evidence."),
-    MetricInfo("kps_stale_tokens_total", "counter", ("child",), "Results dropped because the claim was lost."),
-    MetricInfo("kps_claims_total", "counter", (), "Tickets claimed."),
-    MetricInfo("kps_rounds_ended_total", "counter", (), "Rounds over a route in which no printer printed."),
-    MetricInfo("kps_poll_found_work_total", "counter", (), "Tickets found by polling: missed notifications."),
-    MetricInfo("kps_listener_reconnects_total", "counter", (), "Reconnects of the notification listener."),
     MetricInfo("kps_db_up", "gauge", (), "1 while the database answers and has what we need."),
     MetricInfo("kps_db_snapshot_age_seconds", "gauge", (), "Age of the counts from the database."),
-    MetricInfo("kps_db_errors_total", "counter", ("child",), "Database errors of a child process."),
     MetricInfo("kps_config_last_reload_successful", "gauge", (), "1 if the printer rows could be read again."),
     MetricInfo("kps_supervisor_loop_lag_seconds", "gauge", (), "How late the supervisor's last round was."),
-    MetricInfo("kps_log_records_dropped_total", "counter", ("child",), "Log lines dropped so as not to block."),
+    MetricInfo("kps_printer_fallbacks_total", "counter", ("from", "to"), "Tickets that moved on to another printer."),
+    MetricInfo("kps_printer_tickets_total", "counter", ("printer",), "Tries to print a ticket, good or bad."),
+    MetricInfo("kps_printer_print_seconds", "histogram", ("printer",), "Seconds from taking a ticket to its proof."),
+    *(MetricInfo(counter.metric, "counter", counter.labels, counter.help) for counter in COUNTERS),
 )
-"""All metrics in the order of /metrics: an interface, listed in the README."""
+"""All metrics in the order of /metrics: an interface, listed in the README. Most counters are declared where the
+processes that count them are."""
+
+_TRIES = ("printed", "failed_tries")
+"""The counters whose sum `kps_printer_tickets_total` is."""
+SUPERVISOR = "supervisor"
+"""The value of `child` for what the supervisor counts itself."""
 
 Labels = tuple[str, ...]
 _Simple = TypeVar("_Simple", CounterMetricFamily, GaugeMetricFamily)
@@ -136,11 +118,15 @@ class KpsCollector(Collector):
         now = self._snapshot()
         samples = _Samples()
         _service(samples, now)
-        _dispatcher(samples, now)
-        for child, label in zip(now.children, _distinct(child.name for child in now.children), strict=True):
-            _child(samples, child, label)
-            if child.kind == "printer":
-                _printer_process(samples, child, label)
+        seen: set[str] = set()
+        for child in now.children:
+            # One that is on its way out may have its name in common with the one that follows it.
+            if child.name not in seen:
+                _child(samples, child)
+            seen.add(child.name)
+            _counted(samples, child.counted, child.name, printer=child.kind == "printer")
+        for name, counted in now.retired.items():
+            _counted(samples, counted, name, printer=True)
         _printer_rows(samples, now)
         return samples.families()
 
@@ -156,7 +142,6 @@ def exposition(registry: CollectorRegistry, accept: str) -> tuple[str, bytes]:
 
 def _service(samples: _Samples, now: Snapshot) -> None:
     samples.put("kps_build_info", 1, now.version, now.instance)
-    samples.put("kps_tickets_failed_total", now.tickets_failed)
     samples.put("kps_tickets_new", now.queue.new)
     samples.put("kps_tickets_printing", now.queue.printing)
     samples.put("kps_oldest_queued_ticket_age_seconds", now.queue.oldest_new_age_s)
@@ -164,65 +149,51 @@ def _service(samples: _Samples, now: Snapshot) -> None:
     samples.put("kps_db_snapshot_age_seconds", now.snapshot_age_s)
     samples.put("kps_config_last_reload_successful", now.config_reload_ok)
     samples.put("kps_supervisor_loop_lag_seconds", now.loop_lag_s)
-    for reason, count in now.released.items():
-        samples.put("kps_tickets_released_total", count, reason)
     for (here, there), count in now.failovers.items():
         samples.put("kps_printer_fallbacks_total", count, here, there)
+    for counter in COUNTERS:
+        if counter.of is Of.SERVICE:
+            for value, _ in counter.cells:
+                labels = (value,) if value else ()
+                samples.put(counter.metric, now.counters.get(counter.place(value), 0), *labels)
+        elif counter.of is Of.CHILD and (own := now.counters.get(f"counters.{counter.key}")) is not None:
+            samples.put(counter.metric, own, SUPERVISOR)
 
 
-def _dispatcher(samples: _Samples, now: Snapshot) -> None:
-    for name, counter in (
-        ("kps_claims_total", "claims"),
-        ("kps_rounds_ended_total", "rounds_ended"),
-        ("kps_tickets_rescued_total", "rescued"),
-        ("kps_slips_made_total", "slips_made"),
-        ("kps_slips_given_up_total", "slips_given_up"),
-        ("kps_poll_found_work_total", "poll_found_work"),
-        ("kps_listener_reconnects_total", "listener_reconnects"),
-    ):
-        samples.put(name, now.counters.get(counter, 0.0))
-    if "log_records_dropped" in now.counters:
-        samples.put("kps_log_records_dropped_total", now.counters["log_records_dropped"], "supervisor")
-
-
-def _child(samples: _Samples, child: ChildView, label: str) -> None:
-    samples.put("kps_child_up", child.state == "up", label)
+def _child(samples: _Samples, child: ChildView) -> None:
+    samples.put("kps_child_up", child.state == "up", child.name)
     for state in CHILD_STATES:
-        samples.put("kps_child_state", child.state == state, label, state)
-    for cause in RESTART_CAUSES:
-        samples.put("kps_child_restarts_total", child.restarts.get(cause, 0), label, cause)
+        samples.put("kps_child_state", child.state == state, child.name, state)
     if child.heartbeat_age_s is not None:
-        samples.put("kps_child_heartbeat_age_seconds", child.heartbeat_age_s, label)
+        samples.put("kps_child_heartbeat_age_seconds", child.heartbeat_age_s, child.name)
     if child.started_at is not None:
-        samples.put("kps_child_start_time_seconds", child.started_at.timestamp(), label)
-    samples.put("kps_stale_tokens_total", child.stale_tokens, label)
-    samples.put("kps_db_errors_total", child.database_errors, label)
-    samples.put("kps_log_records_dropped_total", child.log_records_dropped, label)
+        samples.put("kps_child_start_time_seconds", child.started_at.timestamp(), child.name)
+    if child.kind == "printer":
+        samples.put("kps_printer_connected", child.connected, child.name)
 
 
-def _printer_process(samples: _Samples, child: ChildView, label: str) -> None:
-    samples.put("kps_printer_connected", child.connected, label)
-    samples.put("kps_printer_tickets_total", sum(child.printed.values()) + sum(child.failed_tries.values()), label)
-    samples.put("kps_printer_reconnects_total", child.reconnects, label)
-    samples.put("kps_printer_sent_bytes_total", child.bytes_sent, label)
-    samples.put("kps_marked_copies_total", child.marked_copies, label)
-    samples.put("kps_slips_printed_total", child.slips, label)
-    samples.put("kps_cleared_tickets_total", child.cleared, label)
-    samples.put("kps_late_proofs_total", child.late_proofs, label)
-    samples.put("kps_stray_process_ids_total", child.stray_ids, label)
-    samples.put("kps_proof_levels_lost_total", child.demotions, label)
-    for proof, count in child.printed.items():
-        samples.put("kps_tickets_printed_total", count, label, proof)
-    for outcome, count in child.failed_tries.items():
-        samples.put("kps_printer_ticket_failures_total", count, label, outcome)
-    if child.print_seconds_buckets:
-        samples.put_histogram("kps_printer_print_seconds", child.print_seconds_buckets, child.print_seconds_sum, label)
+def _counted(samples: _Samples, counted: Counted, name: str, *, printer: bool) -> None:
+    for counter in COUNTERS:
+        if counter.of is Of.CHILD or (counter.of is Of.PRINTER and printer):
+            for value, _ in counter.cells:
+                labels = (name, value) if value else (name,)
+                count = counted.counters.get(counter.place(value), 0)
+                samples.put(counter.metric, count, *labels)
+                if counter.key in _TRIES:
+                    samples.put("kps_printer_tickets_total", count, name)
+    if printer and counted.print_seconds_buckets:
+        samples.put_histogram(
+            "kps_printer_print_seconds", counted.print_seconds_buckets, counted.print_seconds_sum, name
+        )
 
 
 def _printer_rows(samples: _Samples, now: Snapshot) -> None:
     rows = [printer for printer in now.printers if printer.active]
+    labels: dict[str, str] = {}
     for printer, label in zip(rows, _distinct(printer.name for printer in rows), strict=True):
-        samples.put("kps_tickets_queued", printer.queued, label)
+        # Rows of one device are one queue.
+        device = labels.setdefault(printer.key, label) if printer.key else label
+        samples.put("kps_tickets_queued", printer.queued, device)
         if printer.able is not None:
             samples.put("kps_printer_able", printer.able, label)
 

@@ -54,7 +54,6 @@ CHILD = ChildView(
     pid=10,
     generation=1,
     state="up",
-    restarts={},
     heartbeat_age_s=0.1,
     started_at=None,
     ticket=None,
@@ -76,7 +75,6 @@ WELL = Snapshot(
     printers=(KITCHEN, BAR),
     queue=QueueView(),
     tickets_processed=0,
-    tickets_failed=0,
 )
 
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from kps.core.health import ChildView, PrinterView, QueueView, Snapshot
+from kps.core.health import ChildView, Counted, PrinterView, QueueView, Snapshot
 
 NOON = datetime(2026, 2, 4, 14, 30, 0, 250_000, tzinfo=UTC)
 
@@ -16,7 +16,6 @@ DISPATCHER = ChildView(
     pid=100,
     generation=1,
     state="up",
-    restarts={},
     heartbeat_age_s=0.2,
     started_at=NOON,
     ticket=None,
@@ -28,22 +27,28 @@ KITCHEN_PROCESS = ChildView(
     pid=101,
     generation=3,
     state="up",
-    restarts={"exit": 1, "hung": 1},
     heartbeat_age_s=0.1,
     started_at=NOON,
     ticket=12,
     last_exit="signal 9",
     connected=True,
-    printed={"process_id": 140, "none": 5},
-    failed_tries={"not_printed": 3},
-    bytes_sent=4096,
-    reconnects=2,
-    database_errors=1,
-    log_records_dropped=7,
-    marked_copies=1,
-    stale_tokens=1,
-    print_seconds_buckets={0.1: 100, 1.0: 140, math.inf: 145},
-    print_seconds_sum=31.5,
+    counted=Counted(
+        counters={
+            "restarts_by_cause.exit": 1,
+            "restarts_by_cause.hung": 1,
+            "printed.process_id": 140,
+            "printed.none": 5,
+            "failed_tries.not_printed": 3,
+            "bytes_sent": 4096,
+            "reconnects": 2,
+            "database_errors": 1,
+            "log_records_dropped": 7,
+            "marked_copies": 1,
+            "stale_tokens": 1,
+        },
+        print_seconds_buckets={0.1: 100, 1.0: 140, math.inf: 145},
+        print_seconds_sum=31.5,
+    ),
 )
 KITCHEN = PrinterView(
     id=1,
@@ -100,9 +105,15 @@ KITCHEN_WORKS = Snapshot(
     printers=(KITCHEN,),
     queue=QueueView(new=3, printing=1, failed_today=2, printed_today=142, oldest_new_age_s=1.5),
     tickets_processed=145,
-    tickets_failed=2,
     notices=("the wake-up trigger is absent",),
-    counters={"claims": 150, "poll_found_work": 2, "listener_reconnects": 1, "rounds_ended": 3, "rescued": 1},
-    released={"death": 2},
+    counters={
+        "tickets.failed": 2,
+        "released.death": 2,
+        "counters.claims": 150,
+        "counters.poll_found_work": 2,
+        "counters.listener_reconnects": 1,
+        "counters.rounds_ended": 3,
+        "counters.rescued": 1,
+    },
     failovers={("Kitchen 1", "吧台"): 4},
 )

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
-from snapshots import BAR, DESSERT, KITCHEN, KITCHEN_PROCESS, KITCHEN_WORKS
+from snapshots import BAR, DESSERT, KITCHEN, KITCHEN_WORKS
 
 from kps.core.health import Snapshot
 from kps.web.metrics import METRICS, KpsCollector, exposition
@@ -86,26 +86,23 @@ def test_an_unknown_printer_is_neither_able_nor_unable() -> None:
 def test_two_printers_of_one_name_are_two_series() -> None:
     twins = replace(
         KITCHEN_WORKS,
-        children=(KITCHEN_PROCESS, replace(KITCHEN_PROCESS, pid=102, printed={"process_id": 1})),
-        printers=(KITCHEN, replace(KITCHEN, id=9, brand_id="b2", queued=1)),
+        printers=(KITCHEN, replace(KITCHEN, id=9, brand_id="b2", key=":10.0.0.9:9100", queued=1)),
     )
 
-    assert value(twins, "kps_tickets_printed_total", printer="Kitchen 1", proof="process_id") == 140
-    assert value(twins, "kps_tickets_printed_total", printer="Kitchen 1#2", proof="process_id") == 1
+    assert value(twins, "kps_printer_able", printer="Kitchen 1") == 1
+    assert value(twins, "kps_printer_able", printer="Kitchen 1#2") == 1
     assert value(twins, "kps_tickets_queued", printer="Kitchen 1#2") == 1
 
 
 def test_a_service_that_has_just_started_can_be_scraped() -> None:
-    empty = replace(
-        KITCHEN_WORKS, children=(), printers=(), counters={}, released={}, failovers={}, snapshot_age_s=math.inf
-    )
+    empty = replace(KITCHEN_WORKS, children=(), printers=(), counters={}, failovers={}, snapshot_age_s=math.inf)
 
     assert value(empty, "kps_db_snapshot_age_seconds") == math.inf
     assert value(empty, "kps_claims_total") == 0
 
 
 def test_lines_dropped_by_the_supervisor_itself_are_counted_with_the_childrens() -> None:
-    snapshot = replace(KITCHEN_WORKS, counters={"log_records_dropped": 9})
+    snapshot = replace(KITCHEN_WORKS, counters={"counters.log_records_dropped": 9})
 
     assert value(snapshot, "kps_log_records_dropped_total", child="supervisor") == 9
     assert value(snapshot, "kps_log_records_dropped_total", child="Kitchen 1") == 7

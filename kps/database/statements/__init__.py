@@ -73,7 +73,7 @@ class Statements:
     torn = cached_property(lambda self: printing.TORN)
     health = cached_property(lambda self: printing.health(self._schema))
     prune_health = cached_property(lambda self: printing.prune_health(self._schema))
-    counts = cached_property(lambda self: keeping.counts())
+    counts = cached_property(lambda self: keeping.counts(self._schema))
     make_slips = cached_property(lambda self: slips.make(self._schema))
     look_slips = cached_property(lambda self: slips.LOOK)
     claim_slip = cached_property(lambda self: slips.CLAIM)

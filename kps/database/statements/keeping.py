@@ -11,6 +11,7 @@ from kps.database.statements.parts import (
     LEFT_BEHIND,
     LIVE,
     WOKEN,
+    brand_of,
     covered,
     ip_text,
     log_rows,
@@ -354,10 +355,16 @@ PRINTERS = Statement("printers", f"SELECT {_DEVICE} FROM kps.printer p WHERE p.p
 """What is known about devices, whoever owns them."""
 
 
-def counts() -> Statement:
+WAITING_MOST = 5000
+"""So many waiting tickets are counted by station."""
+
+
+def counts(schema: PosSchema) -> Statement:
     """The queue in numbers, for /health and /metrics; `today` is the database's day.
 
     `unproven`: tickets of the last day of which a copy may lie at a printer, with the keys of those, newest first.
+    `waiting`: tickets by station, brand and the key of the device that they are claimed for ('' = none yet), without
+    those that are being sent; of a great backlog only a part, for it is looked at every few seconds.
     """
     return Statement(
         "counts",
@@ -373,6 +380,14 @@ def counts() -> Statement:
           FROM (SELECT j.ticket_id, j.maybe_keys FROM kps.job j
            WHERE (j.maybe_keys <> '{{}}' OR j.moved_keys <> '{{}}') AND j.maybe_keys <> '{{}}'
              AND greatest(j.claimed_at, j.finished_at) > clock_timestamp() - interval '1 day'
-           ORDER BY j.ticket_id DESC LIMIT 200) u) AS unproven
+           ORDER BY j.ticket_id DESC LIMIT 200) u) AS unproven,
+       (SELECT coalesce(json_agg(json_build_array(g.station, g.brand, g.key, g.tickets)), '[]')
+          FROM (SELECT lower(btrim(w.printer_target)) AS station, w.brand, w.key, count(*) AS tickets
+                  FROM (SELECT t.printer_target, {brand_of(schema)}::text AS brand, coalesce(j.printer_key, '') AS key
+                          FROM {TICKET} t LEFT JOIN pos_bill b ON b.id = t.bill_id
+                               LEFT JOIN kps.job j ON j.ticket_id = t.id AND j.state = 'claimed'
+                         WHERE t.status IN ('new', 'printing') AND (t.status = 'new' OR j.state = 'claimed')
+                         LIMIT {WAITING_MOST}) w
+                 GROUP BY 1, 2, 3) g) AS waiting
   FROM {TICKET} t WHERE t.status IN ('new', 'printing')""",
     )
