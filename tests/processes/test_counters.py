@@ -35,6 +35,7 @@ from tests.service.harness import environment
 NOW = {
     Cell.BEAT, Cell.TICKET, Cell.TOKEN, Cell.STAGE, Cell.CONNECTED, Cell.LAST_OK, Cell.UNREACHED_SINCE, Cell.LAST_POLL,
     Cell.LISTENER_PROVEN, Cell.DATABASE_TROUBLE_SINCE, Cell.UNROUTABLE, Cell.HELD_TICKETS, Cell.RUNG,
+    Cell.BACKLOG_BEFORE, Cell.BACKLOG_UP_TO,
 }  # fmt: skip
 """Cells that say how things are now: nothing is counted there."""
 TIMES = {Cell.PRINT_SECONDS, Cell.BUCKETS}
