@@ -21,14 +21,6 @@ RUN /opt/build/bin/pip wheel --no-cache-dir --no-index --no-deps --no-build-isol
 
 FROM ${BASE}
 
-# What a cook may have to read (docs/decisions/0020-fonts.md), and FriBiDi, which joins and orders Arabic letters.
-# Versions are the base's: a font that is older or newer prints the same words.
-# hadolint ignore=DL3008
-RUN apt-get update \
-    && apt-get install --yes --no-install-recommends \
-        fonts-dejavu-core fonts-noto-core fonts-symbola fonts-unifont fonts-wqy-microhei libfribidi0 \
-    && rm -rf /var/lib/apt/lists/*
-
 COPY --from=build /opt/kps /opt/kps
 COPY supervisord.conf /app/supervisord.conf
 RUN install -d -o 10001 -g 10001 -m 0700 /run/kps /var/log/kps

@@ -162,7 +162,9 @@ class Environment(BaseModel):
         "en", description="language of our own words on the paper"
     )
     allergy_words: Words = Field((), description="further words (comma separated) that make an allergy banner")
-    font_dirs: Folders = Field((), description="folders (colon separated) searched for fonts before the system's")
+    font_dirs: Folders = Field(
+        (), description="folders (colon separated) searched for fonts before our own and the system's"
+    )
     top_feed_lines: int = Field(0, ge=0, le=20, description="empty lines before the heading, for rails that clamp")
     beep: bool = Field(False, description="each paper is heard, where the printer's model can")
     day_start: Annotated[int | str, BeforeValidator(_clock)] = Field(

@@ -25,6 +25,7 @@ from kps.device import Device
 from kps.device.address import Unresolvable, addresses
 from kps.device.connection import Ready, Unable
 from kps.health import url_here
+from kps.paper.fonts import undrawable
 
 HTTP_LIMIT_S = 2.0
 RESOLVE_LIMIT_S = 2.0
@@ -58,10 +59,19 @@ def run(settings: Settings, say: Callable[[str], None]) -> bool:
     finally:
         database.close()
     _check_ports(settings, findings)
+    _check_fonts(settings, findings)
     _check_folder(findings, "RUN_DIR", settings.run_dir)
     if settings.log_dir:
         _check_folder(findings, "LOG_DIR", settings.log_dir)
     return findings.problems == 0
+
+
+def _check_fonts(settings: Settings, findings: _Findings) -> None:
+    lacking = undrawable(settings.font_dirs)
+    if lacking:
+        findings.problem(f"fonts: none here draws {', '.join(lacking)}: it comes out as [U+XXXX]")
+    else:
+        findings.ok("fonts: those of the installation are there")
 
 
 def _check_folder(findings: _Findings, variable: str, folder: str) -> None:

@@ -6,7 +6,6 @@ grey, and dither makes letters ragged.
 
 from __future__ import annotations
 
-import math
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -16,12 +15,12 @@ from typing import TYPE_CHECKING, Final
 
 from kps.core.document import Align, Line
 from kps.core.text import JOINERS, columns
-from kps.paper.fonts import Face, Fonts, drawing_with, is_ideographic, is_shaping, open_face
-from kps.paper.runs import Run, in_reading_order, in_visual_order, is_mark, runs
+from kps.paper.fonts import Face, Fonts, is_ideographic, script_of
+from kps.paper.ink import ink_of
+from kps.paper.runs import Run, in_reading_order, is_mark, runs
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from PIL.ImageFont import FreeTypeFont
 
 _HIDDEN: Final = re.compile(rb"\x10[\x04\x05\x14]")
 """DLE EOT, DLE ENQ, DLE DC4: executed on arrival wherever they stand, in pictures too (Epson TM-T88III, TM-U295)."""
@@ -85,7 +84,7 @@ class TooWide(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """What one font writes of a run in one direction."""
+    """What one font writes of a run, in one script and one direction."""
 
     text: str
     face: Face
@@ -151,7 +150,7 @@ def without_hidden_commands(data: bytes) -> bytes:
 
 def forget() -> None:
     """Drop what has been drawn and measured, after a font was lost."""
-    for remembered in (_stamp, _setting, _measure):
+    for remembered in (_stamp, _setting, _measure, ink_of):
         remembered.cache_clear()
 
 
@@ -240,8 +239,16 @@ def _faces(text: str, main: Face, fonts: Fonts) -> list[Face]:
 
 
 def _by_font(text: str, faces: list[Face], *, right_to_left: bool) -> tuple[_Piece, ...]:
-    grouped = groupby(zip(text, faces, strict=True), key=lambda pair: pair[1])
-    return tuple(_Piece("".join(char for char, _ in group), face, right_to_left) for face, group in grouped)
+    written = zip(text, faces, _scripts(text), strict=True)
+    grouped = groupby(written, key=lambda letter: letter[1:])
+    return tuple(_Piece("".join(char for char, *_ in group), face, right_to_left) for (face, _), group in grouped)
+
+
+def _scripts(text: str) -> list[str]:
+    """The script of each character: what is no letter goes with the letter before it, or else with the first one."""
+    letters = [script_of(char) if unicodedata.category(char)[0] == "L" else "" for char in text]
+    script = next(filter(None, letters), "")
+    return [script := letter or script for letter in letters]
 
 
 def _extent(pieces: tuple[_Piece, ...], pixels: int) -> tuple[int, int, int]:
@@ -257,33 +264,20 @@ def _extent(pieces: tuple[_Piece, ...], pixels: int) -> tuple[int, int, int]:
 @lru_cache(maxsize=4096)
 def _measure(piece: _Piece, pixels: int) -> tuple[int, int, int, int]:
     """The box of a piece that starts at (0, 0) on its ground line: its ink, and its advance if that is wider."""
-    with drawing_with(piece.face):
-        font = open_face(piece.face, pixels)
-        direction, ordered = _order(piece, font)
-        left, top, right, bottom = font.getbbox(ordered, anchor="ls", direction=direction)
-        advance = font.getlength(ordered, direction=direction)
-    return math.floor(min(left, 0)), math.floor(top), max(math.ceil(right), round(advance)), math.ceil(bottom)
+    ink = ink_of(piece.text, piece.face, pixels, right_to_left=piece.right_to_left)
+    return min(ink.left, 0), ink.top, max(ink.left + ink.width, round(ink.advance)), ink.top + ink.height
 
 
 def _write(image: Image, piece: _Piece, setting: _Setting, left: int, baseline: int) -> int:
     """Draw a piece and return how wide it is."""
-    from PIL import ImageDraw
+    from PIL import Image
 
     start, _, end, _ = _measure(piece, setting.pixels)
-    with drawing_with(piece.face):
-        font = open_face(piece.face, setting.pixels)
-        direction, ordered = _order(piece, font)
-        place = (left - start, baseline)
-        ImageDraw.Draw(image).text(place, ordered, fill=_INK, font=font, anchor="ls", direction=direction)
+    ink = ink_of(piece.text, piece.face, setting.pixels, right_to_left=piece.right_to_left)
+    if ink.dots:
+        drawn = Image.frombytes("L", (ink.width, ink.height), ink.dots)
+        image.paste(_INK, (left - start + ink.left, baseline + ink.top), drawn)
     return end - start
-
-
-def _order(piece: _Piece, font: FreeTypeFont) -> tuple[str | None, str]:
-    """The direction that the shaper is told, and the text; without a shaper, the text as the eye meets it."""
-    if is_shaping(font):
-        return "rtl" if piece.right_to_left else "ltr", piece.text
-    text = "".join(char for char in piece.text if char not in JOINERS)
-    return None, in_visual_order(text) if piece.right_to_left else text
 
 
 def _draw_box_part(box: Image, ends: str, grid: Grid, floor: int) -> None:

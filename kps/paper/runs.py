@@ -86,22 +86,6 @@ def in_reading_order(text: str) -> Iterator[tuple[str, bool]]:
         yield "".join(char for _, char in part), is_number
 
 
-def in_visual_order(text: str) -> str:
-    """A right-to-left run from left to right as the eye meets it: numbers keep their order, marks their letter."""
-    parts = [part if is_number else _reversed(part) for part, is_number in in_reading_order(text)]
-    return "".join(reversed(parts))
-
-
-def _reversed(text: str) -> str:
-    clusters: list[str] = []
-    for char in text:
-        if clusters and is_mark(char):
-            clusters[-1] += char
-        else:
-            clusters.append(_MIRRORED.get(char, char))
-    return "".join(reversed(clusters))
-
-
 def _bidirectional(text: str) -> list[str]:
     """The bidirectional class of each character among its neighbours."""
     kinds: list[str] = []

@@ -26,6 +26,7 @@ from kps.core.routing import PrinterRow
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey, Token
 from kps.database.schema import PosSchema
+from kps.paper.fonts import undrawable
 from kps.printer.config import DeviceConfig
 from kps.process.channels import Channel, FrameTooBig, PeerGone, PeerStuck
 from kps.process.clocks import monotonic
@@ -103,6 +104,7 @@ class Supervisor:
         self.owner = str(uuid.uuid4())
         self._reader, self._writer = wakeup_pipe()
         self._clerk = Clerk(settings, self.owner, self._wake)
+        self._undrawable = undrawable(settings.font_dirs)
         self._dispatcher = Child.new(self._context, "dispatcher", "dispatcher", dispatcher_entry)
         self._printers: dict[PrinterKey, Printer] = {}
         self._configs: dict[PrinterKey, DeviceConfig] = {}
@@ -784,4 +786,5 @@ class Supervisor:
             released=dict(self._released),
             failovers=dict(self._failovers),
             log_dropped=self._log_handle.dropped,
+            undrawable=self._undrawable,
         )

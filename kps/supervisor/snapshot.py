@@ -45,6 +45,8 @@ class Facts:
     released: dict[str, int]
     failovers: dict[tuple[str, str], int]
     log_dropped: int
+    undrawable: tuple[str, ...] = ()
+    """Writings that no font on this host has."""
 
 
 def build(facts: Facts) -> Snapshot:
@@ -238,4 +240,6 @@ def _notices(facts: Facts) -> list[str]:
     if facts.rows:
         unknown = vouched_for_none(facts.rows, facts.settings)
         notices += [f"PROOF_LEVELS names {name}, and no printer is called so" for name in unknown]
+    if facts.undrawable:
+        notices.append(f"no font here draws {', '.join(facts.undrawable)}: it comes out as [U+XXXX]")
     return notices

@@ -1,4 +1,4 @@
-"""Fonts for the tests of the paper: those of this machine, or none."""
+"""Fonts for the tests of the paper: those of the installation and of this machine, or fewer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,17 @@ from kps.paper import fonts
 
 @pytest.fixture
 def no_fonts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A machine on which no font is installed."""
+    """Neither the installation nor the machine has any font."""
+    monkeypatch.setattr(fonts, "_SYSTEM", ())
+    monkeypatch.setattr(fonts, "_brought", tuple)
+    fonts.fonts_in.cache_clear()
+    yield
+    fonts.fonts_in.cache_clear()
+
+
+@pytest.fixture
+def bare_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine that has no fonts but those that the installation brings."""
     monkeypatch.setattr(fonts, "_SYSTEM", ())
     fonts.fonts_in.cache_clear()
     yield

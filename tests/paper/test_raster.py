@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from dataclasses import replace
 
@@ -10,7 +9,7 @@ import pytest
 
 from kps.core.document import Align, Line, Size
 from kps.core.text import columns
-from kps.paper import fonts, raster
+from kps.paper import raster
 from kps.paper.fonts import fonts_in
 from kps.paper.raster import Picture, draw
 from kps.paper.runs import is_shaped, runs
@@ -20,14 +19,7 @@ CELL = (12, 24, 30)
 
 def drawn(line: Line, paper_columns: int = 48) -> list[str]:
     """The picture as rows of 0 and 1."""
-    needs_fonts_for(line.text)
     return dots(draw(line, paper_columns, CELL, fonts_in(())))
-
-
-def needs_fonts_for(text: str) -> None:
-    lacking = [char for char in text if char not in " ─│┌┐└┘" and fonts_in(()).face_for(char) is None]
-    if lacking:
-        pytest.skip(f"no font on this machine for {''.join(lacking)}")
 
 
 def dots(picture: Picture) -> list[str]:
@@ -110,7 +102,6 @@ def test_the_tallest_letters_move_the_ground_line_of_the_whole_line() -> None:
 @pytest.mark.parametrize("size", Size)
 @pytest.mark.parametrize("inverse", [False, True])
 def test_no_letter_loses_its_head_or_its_feet(text: str, size: Size, inverse: bool) -> None:
-    needs_fonts_for(text)
     rows = max(30, 24 * size.height)
     grid = raster.Grid(12 * size.width, 24 * size.height, rows, size.width, size.height)
     floor = 24 * size.height if inverse else rows
@@ -155,8 +146,6 @@ def test_a_frame_is_closed_and_reaches_from_cell_to_cell() -> None:
 
 
 def test_right_to_left_letters_are_joined_and_begin_at_the_right() -> None:
-    if not fonts.shaping():
-        pytest.skip("Pillow finds no raqm or no libfribidi on this machine")
     joined, apart = drawn(Line("بببب")), drawn(Line("ب ب ب ب"))
     assert ink_columns(joined)[1] < ink_columns(apart)[1]
     assert len(ink_blocks(joined)) == 1
@@ -176,7 +165,6 @@ def ink_blocks(rows: list[str]) -> list[int]:
 
 def test_a_run_becomes_smaller_rather_than_be_squeezed_beyond_reading() -> None:
     text = "ഔഔഔഔഔ"
-    needs_fonts_for(text)
     (run,) = raster.runs(text)
     setting = raster._setting(run, raster.Grid(12, 24, 30, 1, 1), 30, fonts_in(()))
     assert setting.pixels < 24
@@ -200,29 +188,8 @@ def test_marks_without_end_do_no_harm() -> None:
     assert has_ink(drawn(Line("a" + "\u0301" * 400 + "少")))
 
 
-def test_without_a_shaper_the_line_still_prints_and_says_so_once(
-    monkeypatch: pytest.MonkeyPatch, fresh_fonts: None, caplog: pytest.LogCaptureFixture
-) -> None:
-    from PIL import features
-
-    real = features.check_feature
-    caches = (fonts.shaping, fonts.open_face, raster._measure, raster._setting, raster._stamp)
-    monkeypatch.setattr(features, "check_feature", lambda name: name != "raqm" and real(name))
-    for cached in caches:
-        cached.cache_clear()
-    try:
-        with caplog.at_level(logging.INFO, "kps.paper.fonts"):
-            rows = [drawn(Line("2 x شاي بالنعناع 250ml", size)) for size in (Size.NORMAL, Size.DOUBLE)]
-    finally:
-        for cached in caches:
-            cached.cache_clear()
-    assert all(map(has_ink, rows))
-    assert [record.getMessage() for record in caplog.records].count("no text shaping") == 1
-
-
 def test_every_look_of_a_line_is_drawn() -> None:
     """No combination of looks fails, and no two of them are the same picture."""
-    needs_fonts_for("少")
     line = Line("少")
     looks = [
         replace(line, size=size, bold=bold, inverse=inverse, align=align)
@@ -237,7 +204,6 @@ def test_every_look_of_a_line_is_drawn() -> None:
 
 def as_the_eye_meets_it(text: str) -> list[str]:
     """The pieces of a text that is one run, from left to right, without the blanks around them."""
-    needs_fonts_for(text)
     (run,) = runs(text)
     return [piece.text.strip() for piece in raster._pieces(run, fonts_in(())) if piece.text.strip()]
 
@@ -282,7 +248,4 @@ def test_brackets_around_a_word_from_right_to_left_hold_it() -> None:
 
 @pytest.mark.parametrize(("with_joiner", "without"), [("می\u200cخواهم", "میخواهم"), ("ශ්\u200dරී", "ශ්රී")])
 def test_a_joiner_decides_about_the_form_of_its_letters(with_joiner: str, without: str) -> None:
-    needs_fonts_for(without)
-    if not fonts.shaping():
-        pytest.skip("no text shaping on this machine")
     assert dots(draw(Line(with_joiner), 48, CELL, fonts_in(()))) != drawn(Line(without))

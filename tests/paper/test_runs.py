@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kps.core.text import clean, columns
-from kps.paper.runs import in_reading_order, in_visual_order, runs
+from kps.paper.runs import in_reading_order, runs
 
 
 def shaped(text: str) -> list[str]:
@@ -56,22 +56,6 @@ def test_runs_are_the_whole_text_in_the_columns_that_it_was_wrapped_for(text: st
     assert "".join(run.text for run in pieces) == text
     assert sum(run.columns for run in pieces) == columns(text)
     assert all(run.text for run in pieces)
-
-
-@pytest.mark.parametrize(
-    ("text", "seen"),
-    [
-        ("אבג", "גבא"),
-        ("אב 250 ג", "ג 250 בא"),
-        ("(אב)", "(בא)"),
-        ("אָב", "באָ"),
-        ("א 1/2 ב", "ב 1/2 א"),
-        ("א 2-3 ב", "ב 2-3 א"),
-        ("א 1/2 + 3/4 ב", "ב 3/4 + 1/2 א"),
-    ],
-)
-def test_without_a_shaper_letters_still_come_in_the_order_of_the_eye(text: str, seen: str) -> None:
-    assert in_visual_order(text) == seen
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from kps.database.migrations import available, step_sql
 from kps.demo.orders import PosWriter
 from kps.demo.till import BadPrinter, Named, parse_printer, printer_seeds
 from kps.demo.virtual_printer import VirtualPrinter
+from kps.paper import fonts
 from tests.conftest import Database, eventually
 from tests.service.harness import Service, environment, free_port, shop
 
@@ -106,6 +107,25 @@ def test_check_says_why_the_database_cannot_be_used(
     assert said.code == 1
     (problem,) = said.problems
     assert words in problem
+
+
+def test_check_and_health_name_the_writings_that_no_font_here_draws(
+    pos: PosWriter, pos_database: Database, tmp_path: Path
+) -> None:
+    """With a package of fonts taken out: an empty one of its name stands before it."""
+    if not {"Chinese", "Japanese", "Korean"} <= {*fonts.Fonts(tuple(fonts._files(fonts._SYSTEM))).lacking()}:
+        pytest.skip(
+            "the system's fonts would stand in for those of the installation (remove fonts-noto-cjk, fonts-wqy-*)"
+        )
+    (tmp_path / "noto_cjk_sans_otc").mkdir()
+    (tmp_path / "noto_cjk_sans_otc" / "__init__.py").touch()
+    sentence = "draws Chinese, Japanese, Korean: it comes out as [U+XXXX]"
+    said = kps("check", env=environment(pos_database, tmp_path, POS_WIDGET_PORT=free_port(), PYTHONPATH=tmp_path))
+    assert sum(sentence in problem for problem in said.problems) == 1
+    with shop(pos, pos_database, tmp_path, {"kitchen-1": ("kitchen", 1)}, PYTHONPATH=tmp_path) as here:
+        here.printed(pos.ticket("kitchen", [("宫保鸡丁", 1)]))
+        assert "[U+5BAB]" in here.printers["kitchen-1"].papers[0].text
+        assert [sentence in notice for notice in here.service.health()["notices"]] == [True]
 
 
 def test_check_names_the_missing_tables(pos_database: Database, tmp_path: Path) -> None:
