@@ -148,6 +148,30 @@ class ReplyReader:
         self._buffer.clear()
 
 
+TALK_BYTES, TALK_BYTES_PER_S = 16 * 1024, 4 * 1024
+"""What says so much at once, beyond so much in each second, is no printer. A busy one says 20 bytes for a ticket and 4
+for each change of its state; the answers that wait in a network board are 512 bytes (Epson UB-E02)."""
+
+
+class Talk:
+    """How much a device says, against what a printer may have to say. `now` is any clock that does not go back."""
+
+    def __init__(self, now: float) -> None:
+        self._ahead = 0.0
+        self._at = now
+
+    def too_much(self, count: int, now: float) -> bool:
+        """Note that `count` bytes were read (0 = nothing lay ready); whether it is more than a printer says.
+
+        What has waited in a kernel while nobody read it came over all that time; silence is not saved up.
+        """
+        self._ahead += count - TALK_BYTES_PER_S * (now - self._at)
+        self._at = now
+        if not count:
+            self._ahead = max(0.0, self._ahead)
+        return self._ahead > TALK_BYTES
+
+
 @dataclass(frozen=True, slots=True)
 class _Taken:
     """What the first bytes of the buffer are: a reply, noise, or (neither) flow control."""
@@ -329,6 +353,7 @@ _SENTENCES = {
     Reason.CUTTER_ERROR: "cutter error",
     Reason.PRINTER_ERROR: "printer error",
     Reason.BLOCKED: "printer takes no data",
+    Reason.TALKATIVE: "sends data that no printer sends",
     Reason.UNPROVEN: "printer gave no proof of print",
     Reason.LEASE_LOST: "printer passed to another instance",
     Reason.NO_ITEMS: "ticket has no items",

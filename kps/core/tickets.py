@@ -43,6 +43,7 @@ class Reason(StrEnum):
     CUTTER_ERROR = "cutter_error"
     PRINTER_ERROR = "printer_error"
     BLOCKED = "blocked"
+    TALKATIVE = "talkative"
     UNPROVEN = "unproven"
     LEASE_LOST = "lease_lost"
     NO_ITEMS = "no_items"

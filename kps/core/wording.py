@@ -66,7 +66,7 @@ class Wording:
                 return self.say("cover open")
             case Reason.CUTTER_ERROR:
                 return self.say("cutter jammed")
-            case Reason.OFFLINE | Reason.PRINTER_ERROR:
+            case Reason.OFFLINE | Reason.PRINTER_ERROR | Reason.TALKATIVE:
                 return self.say("printer fault")
             case Reason.REFUSED | Reason.TIMEOUT | Reason.UNRESOLVABLE | Reason.SILENT | Reason.CONNECTION_LOST:
                 return self.say("no connection")

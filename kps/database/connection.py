@@ -6,7 +6,7 @@ import re
 import select
 import sys
 import time
-from collections import namedtuple
+from collections import deque, namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -105,6 +105,13 @@ class Connection(psycopg2.extensions.connection):
         self.pulse = pulse
         self.limit = type(self).limit / share
         super().__init__(*how)
+
+
+class _Brief(list[str]):
+    """The last notices of the server, as psycopg2 keeps them, each cut short: a trigger may have megabytes to say."""
+
+    def append(self, notice: str) -> None:
+        super().append(notice[:500])
 
 
 def _wait(connection: psycopg2.extensions.connection) -> None:
@@ -350,6 +357,9 @@ class Database:
             connection_factory=partial(Connection, pulse=self._pulse, share=share),
         )
         assert isinstance(connection, Connection)
+        connection.notices = _Brief()
+        # Who listens says where to put them; a session that a pooler has used before may listen for somebody else.
+        connection.notifies = deque(maxlen=0)  # type: ignore[assignment]
         return connection
 
     def _describe(self, error: psycopg2.Error) -> _Described:

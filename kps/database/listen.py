@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 import psycopg2
+from psycopg2.extensions import Notify
 
 from kps.core.retry import Backoff
 from kps.core.settings import DatabaseSettings
@@ -20,6 +21,13 @@ HEARTBEAT_LIMIT_S = 2.0
 """For a call, and for the way of a notification to ourselves."""
 _NEVER = float("inf")
 _RECONNECT = Backoff(first=0.05, cap=5.0)
+
+
+class _Ear:
+    """What psycopg2 gives notifications to, during whatever call they come in: none is kept, however large."""
+
+    def __init__(self, append: Callable[[Notify], None]) -> None:
+        self.append = append
 
 
 class Listener:
@@ -87,23 +95,23 @@ class Listener:
         try:
             # After a terminate the first poll succeeds and only the second one raises: poll until nothing is readable.
             connection.poll()
-            for _ in range(100):
+            for _ in range(100):  # who notifies without end does not keep us: the rest is read the next time
                 if not select.select([connection], [], [], 0)[0]:
                     break
                 connection.poll()
         except psycopg2.Error as error:
             self._lost(" ".join(str(error).split()))
-            return
-        for notify in connection.notifies:
-            if notify.channel != self._own_channel:
-                self._heard.add(notify.channel)
-            elif notify.payload == str(self._word) and self._answer_by != _NEVER:
-                self._answer_by, self.proven, self.deaf_reason = _NEVER, True, ""
-        connection.notifies.clear()
+
+    def _hear(self, notify: Notify) -> None:
+        if notify.channel != self._own_channel:
+            self._heard.add(notify.channel)
+        elif notify.payload == str(self._word) and self._answer_by != _NEVER:
+            self._answer_by, self.proven, self.deaf_reason = _NEVER, True, ""
 
     def _listen(self) -> bool:
         try:
             self._database.connect()
+            self._database.raw.notifies = _Ear(self._hear)  # type: ignore[assignment]
             self._ask_to_be_told()
         except DatabaseTrouble as trouble:
             self._lost(trouble.sentence)

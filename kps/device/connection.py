@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,14 +21,13 @@ from kps.core.status import (
     REALTIME_QUERIES,
     PrinterStatus,
     RealtimeAnswer,
-    Reply,
     TextBlock,
     sentence,
     trouble,
 )
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain
 from kps.device.address import Address, Unresolvable, addresses
-from kps.device.link import Link, LinkLost, Unreachable, open_link
+from kps.device.link import ECHOES_KEPT, Link, LinkLost, Talkative, Unreachable, open_link
 from kps.device.preparing import Debt, Disbelieved, Unanswered, prepare
 from kps.device.sending import Consent, Sending
 
@@ -48,6 +48,9 @@ OWED_AGAIN_S = 15.0
 
 FRESH_S = 0.05
 """So long after it has answered a printer counts as asked, unless it says otherwise by itself."""
+
+QUIET_S, QUIET_BYTES = 1.0, 512
+"""A device that has talked without end must be silent for so long, but for so many bytes, before it is believed."""
 
 OVERDUE_TIMES = 2
 """So many tickets in a row without a proof from a printer that is well, and the probe is not believed."""
@@ -118,7 +121,9 @@ class Device:
         self._owed_at = 0.0
         self._overdue = 0
         self._debt = Debt.unknown(self.abilities.level)
-        self._echoes: list[bytes] = []
+        self._echoes: deque[bytes] = deque(maxlen=ECHOES_KEPT)
+        self._talked = False
+        """Whether the last connection ended because it said more than any printer."""
         self._ever_connected = False
         self._unanswered_since: float | None = None
         self._answered_at = float("-inf")
@@ -191,6 +196,7 @@ class Device:
         self._answered_at = float("-inf")
         try:
             outcome = sending.run()
+            self._talked = isinstance(outcome, (NotPrinted, Uncertain)) and outcome.reason is Reason.TALKATIVE
         finally:
             self.bytes_sent += sending.accepted
             self._judge(proof, outcome)
@@ -217,7 +223,8 @@ class Device:
         if self._link is not None:
             self._echoes += self._link.echoes
             self._link.echoes.clear()
-        echoes, self._echoes = self._echoes, []
+        echoes = list(self._echoes)
+        self._echoes.clear()
         return echoes
 
     def disbelieve(self, evidence: str) -> None:
@@ -243,7 +250,7 @@ class Device:
         match outcome:
             case Uncertain(cleared=cleared):
                 self.close(abort=not cleared)
-            case NotPrinted(reason=Reason.CONNECTION_LOST):
+            case NotPrinted(reason=Reason.CONNECTION_LOST | Reason.TALKATIVE):
                 self._drop()
             case None if accepted:
                 self.close(abort=True)
@@ -251,18 +258,21 @@ class Device:
     def _ask(self, began: float, whole: bool) -> Ready | Unable:
         if self._owed and time.monotonic() - self._owed_at >= OWED_AGAIN_S:
             self.close()
-        if self._link is not None:
-            try:
-                return self._greet(self._link, began, whole)
-            except LinkLost:
-                self._drop()  # it died while idle, which says nothing about the printer: a new one decides
         try:
+            if self._link is not None:
+                try:
+                    return self._greet(self._link, began, whole)
+                except Talkative:
+                    raise
+                except LinkLost:
+                    self._drop()  # it died while idle, which says nothing about the printer: a new one decides
             return self._greet(self._connect(), began, whole)
         except Unreachable as error:
             return Unable(error.reason, error.text, alive=False, status=PrinterStatus())
-        except LinkLost:
+        except LinkLost as lost:
             self._drop()
-            return _unable(Reason.CONNECTION_LOST)
+            self._talked = isinstance(lost, Talkative)
+            return _unable(lost.reason)
 
     def _connect(self) -> Link:
         limit_s = min(self._timeout_s, CONNECT_LIMIT_S)
@@ -277,7 +287,23 @@ class Device:
         self._ever_connected = True
         self._link = link
         self._unanswered_since = None
+        if self._talked:
+            self._wait_for_quiet(link)
         return link
+
+    def _wait_for_quiet(self, link: Link) -> None:
+        """It has talked without end: what it answers counts again when it has shown that it can be silent.
+
+        Raises Talkative, LinkLost.
+        """
+        until = time.monotonic() + QUIET_S
+        while (left := until - time.monotonic()) > 0:
+            self._pulse()
+            link.wait(left)
+            link.read()
+            if link.heard > QUIET_BYTES:
+                raise Talkative
+        self._talked = False
 
     def _first_that_accepts(self, candidates: list[Address], until: float) -> Link:
         failure = Unreachable(Reason.TIMEOUT, sentence(Reason.TIMEOUT))
@@ -290,11 +316,9 @@ class Device:
 
     def _greet(self, link: Link, began: float, whole: bool) -> Ready | Unable:
         """Ask what there is to ask on this connection. Raises LinkLost if it turns out to be of no use."""
-        stale = link.read()
-        if any(isinstance(reply, TextBlock) and reply.power_on for reply in stale):
-            raise LinkLost("switched on anew: it has forgotten what it was told")
+        late_answer = self._hear_out(link)
         if self._unanswered_since is not None:
-            return self._greet_mute(link, stale, began)
+            return self._greet_mute(link, began, late_answer=late_answer)
         if self.abilities.level is ProofLevel.NONE:
             return self._settle_debt(link, began)
         if self._prepared and not whole and not (self._shared or self._owed) and trouble(link.pushed) is None:
@@ -313,6 +337,21 @@ class Device:
         if not self._prepared and trouble(questions.status) is None:
             return self._prepare(link, questions, began)
         return self._verdict(questions.status, began)
+
+    def _hear_out(self, link: Link) -> bool:
+        """What was said while nobody asked; returns whether an answer is among it. Raises LinkLost if it is of no use.
+
+        It ends: who never stops is Talkative.
+        """
+        answered = False
+        while True:
+            for reply in link.read():
+                if isinstance(reply, TextBlock) and reply.power_on:
+                    raise LinkLost("switched on anew: it has forgotten what it was told")
+                answered = answered or isinstance(reply, RealtimeAnswer)
+            if not link.more:
+                return answered
+            self._pulse()
 
     def _prepare(self, link: Link, questions: StatusRound, began: float) -> Ready | Unable:
         """Once per connection, before its first ticket: modes, identity, and what an earlier ticket left behind."""
@@ -383,9 +422,9 @@ class Device:
             self._debt = Debt()
         return self._verdict(link.pushed, began)
 
-    def _greet_mute(self, link: Link, stale: list[Reply], began: float) -> Ready | Unable:
+    def _greet_mute(self, link: Link, began: float, *, late_answer: bool) -> Ready | Unable:
         """A device that has not answered on this connection: nobody waits for it, but an answer is noticed later."""
-        if any(isinstance(reply, RealtimeAnswer) for reply in stale):
+        if late_answer:
             self.answers = True
             raise LinkLost("a late answer: which question it belongs to cannot be told on this connection")
         now = time.monotonic()

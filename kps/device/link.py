@@ -16,10 +16,11 @@ import struct
 import sys
 import termios
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kps.core.status import AsbUnit, PrinterStatus, ProcessIdEcho, Reply, ReplyReader, after_asb
+from kps.core.status import AsbUnit, PrinterStatus, ProcessIdEcho, Reply, ReplyReader, Talk, after_asb, sentence
 from kps.core.tickets import Reason
 
 SLICE_S = 0.25
@@ -30,6 +31,14 @@ SEND_BUFFER = 8192
 
 CLOSE_LIMIT_S = 1.0
 """How long an orderly close listens for the printer's own end."""
+
+TURN_BYTES = 16 * 1024
+"""Most that one `read` takes: whoever listens gets back to its heartbeat and its deadlines in between."""
+
+ECHOES_KEPT = 1024
+"""Process IDs that wait to be taken note of; of more than that the oldest are forgotten, as if they had been lost."""
+
+_PIECE = 4096
 
 _BLOCK_LIMIT_S = 1.0
 """A reply that is unfinished for so long is noise."""
@@ -46,9 +55,20 @@ _WOULD_BLOCK = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR)
 class LinkLost(Exception):
     """The connection ended under us. `orderly`: the printer closed it; else it was reset or broke on the way."""
 
+    reason = Reason.CONNECTION_LOST
+
     def __init__(self, what: str, *, orderly: bool = False) -> None:
         super().__init__(what)
         self.orderly = orderly
+
+
+class Talkative(LinkLost):
+    """More came than a printer has to say: nothing of it is believed, and the connection is of no use any more."""
+
+    reason = Reason.TALKATIVE
+
+    def __init__(self) -> None:
+        super().__init__(sentence(self.reason))
 
 
 class Unreachable(Exception):
@@ -95,9 +115,14 @@ class Link:
         self._reader = ReplyReader()
         self._heard_at = time.monotonic()
         self._end: LinkLost | None = None
+        self._talk = Talk(self._heard_at)
+        self.heard = 0
+        """Bytes that the printer has said on this connection."""
+        self.more = False
+        """Whether there may be more than the last `read` took."""
         self.pushed = PrinterStatus()
         """What the printer told on this connection without being asked (ASB)."""
-        self.echoes: list[bytes] = []
+        self.echoes: deque[bytes] = deque(maxlen=ECHOES_KEPT)
         """Process IDs that the printer has said on this connection; whoever takes note of them empties it."""
 
     def fileno(self) -> int:
@@ -105,10 +130,18 @@ class Link:
         return self._socket.fileno()
 
     def read(self) -> list[Reply]:
-        """The replies that have arrived. Raises LinkLost at the end of the stream, after what came before it."""
+        """The replies that have arrived, in TURN_BYTES at most.
+
+        Raises LinkLost at the end of the stream, after what came before it, and Talkative.
+        """
         replies: list[Reply] = []
-        while self._end is None:
-            data = self._receive()
+        for _ in range(TURN_BYTES // _PIECE):
+            data = self._receive() if self._end is None else b""
+            self.heard += len(data)
+            self.more = bool(data)
+            if self._talk.too_much(len(data), time.monotonic()):
+                self._end = Talkative()
+                raise self._end
             if not data:
                 break
             for reply in self._reader.feed(data):
@@ -124,7 +157,7 @@ class Link:
     def _receive(self) -> bytes:
         """What lies ready; nothing if that is nothing, or if the stream has ended, which is then noted."""
         try:
-            data = self._socket.recv(4096)
+            data = self._socket.recv(_PIECE)
         except OSError as error:
             if error.errno in _WOULD_BLOCK:
                 self._drop_torn_block()

@@ -38,7 +38,7 @@ from kps.core.status import (
 )
 from kps.core.tickets import ProofLevel
 from kps.device.address import Unresolvable, addresses
-from kps.device.link import Link, LinkLost, Unreachable, open_link
+from kps.device.link import Link, LinkLost, Talkative, Unreachable, open_link
 from kps.device.preparing import PUSH_ALL, RESET
 
 FEED_AND_CUT = b"\x1bd\x03\x1dV\x42\x00"
@@ -53,6 +53,8 @@ _MODEL, _FIRMWARE, _MAKER, _NAME, _SERIAL = 1, 65, 66, 67, 68
 _TEXT_HEAD = 0x5F
 _PAPER_END = 0x0C
 _PAUSE_S = 0.25
+_HEARD_MOST = 10_000
+"""Replies of one step; a printer has some ten to give."""
 
 CARD_IS_HERE = "A card with the printer's name at its head comes out. Is it the printer before you?"
 IS_IT_WELL = "It answers no question. Is it switched on, with paper in it, its cover closed, and no light blinking?"
@@ -186,14 +188,14 @@ class _Wire:
                 raise ProbeFailed("the printer takes no data")
             else:
                 self._link.wait(self._limits.stalled_s, writable=True)
-            self.heard += self._link.read()
+            self._hear()
 
     def until(self, condition: Callable[[], bool], limit_s: float) -> bool:
         """Listen until the condition holds; False = it did not within the limit."""
         end = time.monotonic() + limit_s
         while True:
             self._check()
-            self.heard += self._link.read()
+            self._hear()
             if condition():
                 return True
             left = end - time.monotonic()
@@ -263,6 +265,11 @@ class _Wire:
             return
         self._link.close(lambda: None)
 
+    def _hear(self) -> None:
+        self.heard += self._link.read()
+        if len(self.heard) > _HEARD_MOST:
+            raise Talkative
+
     def _check(self) -> None:
         if not self._may_go_on():
             raise ProbeFailed("the printer is not borrowed any more: the database could not be told in time")
@@ -274,6 +281,8 @@ def _connect(host: str, port: int, may_go_on: Callable[[], bool], limits: Limits
     while True:
         try:
             return _first_that_takes_data(host, port, may_go_on, limits)
+        except Talkative as error:
+            raise ProbeFailed(f"the device {error}") from error
         except (Unreachable, LinkLost) as error:
             if time.monotonic() >= until:
                 raise ProbeFailed(f"the printer cannot be reached: {error}") from error

@@ -91,7 +91,7 @@ class Sending:
         except LinkLost as lost:
             self._look_what_the_printer_had(lost)
             if self._proof.step is not Step.DONE:
-                return self._proof.given_up(Reason.CONNECTION_LOST)
+                return self._proof.given_up(lost.reason)
         if self._watching:
             self._link.expect_life(None)
         return self._proof.proven()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
+from collections import OrderedDict, deque
 
 from kps.core.proof import ProcessIds, process_id_value
 from kps.core.tickets import ProofLevel
 from kps.database.queue import Queue
+from kps.device.link import ECHOES_KEPT
 from kps.printer.watch import DeviceWatch
 from kps.process.slots import Cell, Slot
 
@@ -15,6 +16,9 @@ REMEMBERED = 256
 """Sendings whose IDs are kept in mind; older ones are looked up."""
 LIES = 2
 """So many IDs in a row that no ticket ever had, and the printer's IDs mean nothing."""
+
+HEARD_AT_ONCE = 32
+"""Each may cost two statements: a printer that babbles must not keep the next ticket waiting."""
 
 log = logging.getLogger("kps.printer")
 
@@ -28,7 +32,7 @@ class Echoes:
         self._watch = watch
         self._known: OrderedDict[bytes, None] = OrderedDict()
         self._given_up: set[bytes] = set()
-        self._waiting: list[bytes] = []
+        self._waiting: deque[bytes] = deque(maxlen=ECHOES_KEPT)
         self._lies = 0
 
     def sent(self, ids: ProcessIds, *, proven: bool) -> None:
@@ -45,9 +49,9 @@ class Echoes:
     def listen(self) -> None:
         """Act on what the printer has said since. Raises DatabaseTrouble; what was not done then is done later."""
         self._waiting += self._watch.device.take_echoes()
-        while self._waiting:
+        for _ in range(min(len(self._waiting), HEARD_AT_ONCE)):
             self._hear(self._waiting[0])
-            del self._waiting[0]
+            self._waiting.popleft()
 
     def _hear(self, process_id: bytes) -> None:
         if process_id in self._known and process_id not in self._given_up:

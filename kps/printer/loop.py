@@ -48,6 +48,9 @@ LEASE_NEED_S = 2.0
 """A ticket is promised only if the lease is ours for at least this much longer."""
 TRUST_MARGIN_S = 0.25
 BEAT_S = 0.5
+SPOKEN_AGAIN_S = 0.1
+"""So long after an idle printer has spoken by itself it is not listened to again: one that babbles is asked ten times a
+second, not a thousand."""
 IDLE_BEAT_S = 2.0
 """The same while there is nothing to do and nothing amiss: whatever happens wakes the loop."""
 LAST_WORDS_S = 8.0
@@ -152,6 +155,7 @@ class PrinterProcess:
         self._expected = False
         self._in_hold = False
         self._turn_away_due = 0.0
+        self._listen_at = 0.0
 
     def run(self) -> None:
         """Work until told to end."""
@@ -604,11 +608,14 @@ class PrinterProcess:
         if self._mailbox is not None:
             sources.append(self._mailbox)
         device = self._watch.device.fileno() if self._result is None and not self._claims and self._trusted() else None
+        if device is not None and now < self._listen_at:
+            device, timeout = None, min(timeout, self._listen_at - now)
         if device is not None:
             sources.append(device)
         if device in wait(sources, max(0.005, timeout)):  # type: ignore[arg-type]
             # An idle printer that says something, or closes, has news: power off, or a status of its own accord.
             self._watch.due = 0.0
+            self._listen_at = monotonic() + SPOKEN_AGAIN_S
 
 
 def _named(claim: Work) -> dict[str, object]:

@@ -32,6 +32,8 @@ FORETOLD_S = 0.1
 _ASK_AGAIN = Backoff(first=0.5, cap=5.0)
 _ASK_ALIVE_AGAIN = Backoff(first=0.5, cap=1.0)
 """Somebody loads paper or shuts the cover: that should be noticed at once."""
+_ASK_TALKER_AGAIN = Backoff(first=1.0, cap=5.0)
+"""It is no printer, or a person must mend it: each try costs a connection and what it can send meanwhile."""
 _BUSY_SIGNS = frozenset({Reason.REFUSED, Reason.TIMEOUT, Reason.SILENT, Reason.CONNECTION_LOST})
 
 log = logging.getLogger("kps.printer")
@@ -138,6 +140,8 @@ class DeviceWatch:
         self._ask_failures += 1
         self._response_ms = None
         again = _ASK_ALIVE_AGAIN if answer.alive else _ASK_AGAIN
+        if answer.reason is Reason.TALKATIVE:
+            again = _ASK_TALKER_AGAIN
         self.due = monotonic() + again.delay(self._ask_failures, random.random())  # noqa: S311 - jitter
         if not answer.alive and not self._slot.get(Cell.UNREACHED_SINCE):
             self._slot.set(Cell.UNREACHED_SINCE, monotonic())
@@ -279,7 +283,7 @@ class DeviceWatch:
 
     def _write_health(self) -> None:
         status, unable = self._status, self.unable
-        online = unable is None or (unable.alive and unable.reason is not Reason.SILENT)
+        online = unable is None or (unable.alive and unable.reason not in (Reason.SILENT, Reason.TALKATIVE))
         code = "" if unable is None else unable.reason.value
         text = "" if unable is None else unable.text
         told = (online, status.paper, status.cutter_ok, status.temperature_ok, code)
@@ -318,6 +322,7 @@ _STATES = {
     Reason.CUTTER_ERROR: "error",
     Reason.PRINTER_ERROR: "error",
     Reason.BLOCKED: "blocked",
+    Reason.TALKATIVE: "error",
 }
 
 

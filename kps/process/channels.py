@@ -51,7 +51,8 @@ class Channel:
         try:
             if not self._connection.poll(timeout_s):
                 return None
-            message = self._connection.recv()
+            # Not even a header that claims two gigabytes costs more than a frame has.
+            message = ForkingPickler.loads(self._connection.recv_bytes(FRAME_LIMIT))
         except (EOFError, OSError, ValueError) as error:
             raise PeerGone from error
         assert isinstance(message, tuple)

@@ -20,10 +20,11 @@ class Trouble(StrEnum):
     CUTTER_JAM = "printer cutter jams"
     RESET = "printer resets a connection"
     WRONG_ID = "printer returns wrong ids"
+    TALKATIVE = "printer talks without end"
 
 
 KEEPS_DATA: Final = frozenset(
-    {Trouble.HANGS, Trouble.SILENT, Trouble.PAPER_OUT, Trouble.COVER_OPEN, Trouble.CUTTER_JAM}
+    {Trouble.HANGS, Trouble.SILENT, Trouble.PAPER_OUT, Trouble.COVER_OPEN, Trouble.CUTTER_JAM, Trouble.TALKATIVE}
 )
 """The printer has the data still, and prints it when the trouble is over."""
 LOSES_DATA: Final = frozenset({Trouble.REFUSES, Trouble.POWER_CYCLE, Trouble.RESET})

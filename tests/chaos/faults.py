@@ -193,6 +193,9 @@ class Injector:
             case Trouble.SILENT:
                 printer.silent()
                 return lambda: printer.silent(False)
+            case Trouble.TALKATIVE:
+                printer.talk()
+                return lambda: printer.talk(False)
             case Trouble.PAPER_OUT:
                 printer.paper_out(after_lines=int(detail))
                 return printer.load_paper

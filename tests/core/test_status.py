@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from kps.core.status import (
     MAX_BLOCK,
     REALTIME_QUERIES,
+    TALK_BYTES,
+    TALK_BYTES_PER_S,
     AsbUnit,
     ByteAnswer,
     Cleared,
@@ -21,6 +23,7 @@ from kps.core.status import (
     RealtimeAnswer,
     Reply,
     ReplyReader,
+    Talk,
     TextBlock,
     after_asb,
     after_realtime,
@@ -344,3 +347,32 @@ def test_every_reason_has_a_short_sentence_of_its_own() -> None:
 
     assert all(0 < len(text) <= 40 for text in sentences)
     assert len(set(sentences)) == len(sentences)
+
+
+# How much a printer says.
+
+
+def test_a_stream_is_too_much_within_a_moment_and_a_busy_printer_never() -> None:
+    assert Talk(0.0).too_much(TALK_BYTES + 1, 0.0)
+    assert not Talk(0.0).too_much(TALK_BYTES, 0.0)
+    busy = Talk(0.0)
+    assert not any(busy.too_much(count, tick / 100) for tick in range(100_000) for count in (20, 0))
+
+
+def test_what_waited_while_nobody_listened_came_over_all_that_time_but_silence_is_not_saved_up() -> None:
+    waited = Talk(0.0)
+    assert not waited.too_much(4096, 60.0)
+    assert not any(waited.too_much(4096, 60.0) for _ in range(60 * TALK_BYTES_PER_S // 4096))
+    silent = Talk(0.0)
+    assert not silent.too_much(0, 60.0)
+    assert silent.too_much(TALK_BYTES + 1, 60.0)
+
+
+@given(st.lists(st.tuples(st.integers(1, 4096), st.floats(0.0, 0.2)), min_size=60, max_size=60))
+def test_who_says_more_than_the_limit_in_the_long_run_is_found_out(portions: list[tuple[int, float]]) -> None:
+    talk, now, said = Talk(0.0), 0.0, 0
+    for count, pause in portions:
+        now += pause
+        said += count
+        found = talk.too_much(count, now)
+        assert found == (said - TALK_BYTES_PER_S * now > TALK_BYTES)

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from kps.core.settings import DatabaseSettings
+from kps.database import listen
 from kps.database.connection import Database, DatabaseTrouble, Statement
 from kps.database.listen import Listener
 from kps.database.migrations import install_trigger, migrate
@@ -323,3 +325,54 @@ def test_a_certificate_is_checked_against_the_name_although_the_address_is_given
             given = database.raw.info.dsn_parameters
             assert (given["host"], given["hostaddr"]) == ("localhost", "127.0.0.1")
         assert "does not match" in sentence(replace(named, host="127.0.0.1"))
+
+
+# Others may notify, and notice, as much as they like.
+
+
+def flood(database: Target, channel: str, count: int = 4000) -> None:
+    """So many notifications of 7,900 bytes each: 31 MB."""
+    with database.connect() as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(pg_notify(%s, repeat('x', 7900) || n)) FROM generate_series(1, %s) AS n", [channel, count]
+        )
+    connection.close()
+
+
+@pytest.fixture
+def traced() -> Iterator[None]:
+    tracemalloc.start()
+    yield
+    tracemalloc.stop()
+
+
+@pytest.mark.usefixtures("traced")
+def test_a_flood_of_notifications_wakes_and_is_not_kept(
+    ears: Listener, pos_database: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listen, "HEARTBEAT_S", 0.0)
+    assert ears.step()
+    flood(pos_database, CHANNEL_TICKET)
+    flood(pos_database, CHANNEL_PRINTER, 1)
+    ears.step()  # the flood comes with the answer to its question
+    heard: set[str] = set()
+
+    def both() -> bool:
+        heard.update(ears.heard())
+        return heard == {CHANNEL_TICKET, CHANNEL_PRINTER}
+
+    eventually(both, what="both channels are heard")
+    assert ears.proven
+    assert tracemalloc.get_traced_memory()[1] < 2 * 1024 * 1024
+
+
+@pytest.mark.usefixtures("traced")
+def test_a_connection_keeps_neither_notifications_nor_notices_that_it_did_not_ask_for(
+    access: Database, pos_database: Target
+) -> None:
+    """A pooler may hand out a session that listens for its last user; a trigger of the POS may have much to say."""
+    access.query("LISTEN somebody")
+    flood(pos_database, "somebody")
+    access.query("DO $$ BEGIN FOR n IN 1..40 LOOP RAISE NOTICE '%', repeat('x', 200000); END LOOP; END $$")
+    assert access.query("SELECT 1 AS one")[0].one == 1
+    assert tracemalloc.get_traced_memory()[1] < 2 * 1024 * 1024

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
+import struct
+import tracemalloc
 from multiprocessing.context import SpawnContext
 
 import pytest
@@ -52,6 +55,20 @@ def test_a_frame_of_more_than_4000_bytes_is_refused_and_nothing_of_it_is_sent(pa
     assert FRAME_LIMIT == 4000
     for end in pair:
         end.close()
+
+
+@pytest.mark.parametrize("claimed", [FRAME_LIMIT + 1, 2**31 - 1])
+def test_a_frame_that_claims_more_than_a_frame_has_ends_the_channel_and_nothing_is_reserved_for_it(
+    pair: tuple[Channel, Channel], claimed: int
+) -> None:
+    tracemalloc.start()
+    os.write(pair[1].fileno(), struct.pack("!i", claimed) + pickle.dumps(("ticket", "x" * FRAME_LIMIT)))
+    pair[1].close()
+    with pytest.raises(PeerGone):
+        pair[0].receive(PATIENCE_S)
+    assert tracemalloc.get_traced_memory()[1] < 1024 * 1024
+    tracemalloc.stop()
+    pair[0].close()
 
 
 def test_a_device_with_many_rows_and_long_texts_fits_into_a_frame(pair: tuple[Channel, Channel]) -> None:

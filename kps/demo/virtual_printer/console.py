@@ -26,6 +26,7 @@ def run(
     speed: Speed | str = Speed.FAST,
     profile: str = "generic",
     connections: Connections | str = Connections.MANY_ONE_PRINTS,
+    talks: bool = False,
     out: TextIO | None = None,
 ) -> int:
     """Print until SIGINT or SIGTERM; returns the exit code. Call it from the main thread.
@@ -38,8 +39,9 @@ def run(
     before = {number: signal.signal(number, _noting(noted)) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         printer = VirtualPrinter(
-            host, port, name, profile=profile, speed=speed, connections=connections, keep_raw=PAPERS_KEPT_WHOLE
-        )
+            host, port, name,
+            profile=profile, speed=speed, connections=connections, talks=talks, keep_raw=PAPERS_KEPT_WHOLE,
+        )  # fmt: skip
         with printer:
             _say(out, f"{name}: listening on {host}:{printer.port} ({profile}, {Speed(speed).value})")
             _show_papers(printer, out, noted)
@@ -72,10 +74,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=Connections.MANY_ONE_PRINTS.value,
         help="what becomes of a second connection",
     )
+    parser.add_argument("--talks", action="store_true", help="send without end, as what is no printer may do")
     given = parser.parse_args(arguments)
     return run(
-        given.host, given.port, given.name, speed=given.speed, profile=given.profile, connections=given.connections
-    )
+        given.host, given.port, given.name,
+        speed=given.speed, profile=given.profile, connections=given.connections, talks=given.talks,
+    )  # fmt: skip
 
 
 def picture(paper: Paper, columns: int = 48) -> Iterator[str]:

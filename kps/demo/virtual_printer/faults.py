@@ -13,6 +13,8 @@ K = TypeVar("K", bound=StrEnum)
 LATE_BY = 2.0
 """Seconds that a late echo is held back at most."""
 CONSTANT_ID = b"1234"
+CHATTER = random.Random(0).randbytes(4096)
+"""What a device says again and again that talks without end: a camera's picture has as little sense to a host."""
 _PRINTABLE = range(0x20, 0x7F)
 _NO_ANSWER = range(0x80, 0x100)
 """Bytes with which no answer begins (TM-T88III guide, table of transmitted status)."""

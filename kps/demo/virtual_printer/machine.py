@@ -76,6 +76,8 @@ class Machine:
         """Everything is read, nothing is printed or answered."""
         self.unreachable = False
         """Nothing gets through to or from the network: neither answers nor connects nor the end of a connection."""
+        self.talking = settings.talks
+        """It sends without end, besides all that it does."""
         self.power_notice = settings.power_notice
         self.echoes = Echoes()
         self.fence_fault: Switch[FenceFault] = Switch()
@@ -123,6 +125,11 @@ class Machine:
         if not self.powered:
             return False
         return not (self.settings.connections is Connections.ONE_REFUSE and self.connections_open)
+
+    @property
+    def talks_now(self) -> bool:
+        """Whether something is to be said on every connection, as long as the hosts take it."""
+        return self.talking and self.powered and not (self.hanging or self.unreachable)
 
     @property
     def connections_open(self) -> int:

@@ -18,7 +18,7 @@ from kps.demo.virtual_printer import cable
 from kps.demo.virtual_printer.connection import Close, Reset, ResetWhen, Send
 from kps.demo.virtual_printer.door import Door
 from kps.demo.virtual_printer.drawing import draw
-from kps.demo.virtual_printer.faults import FenceFault, IdFault, Noise
+from kps.demo.virtual_printer.faults import CHATTER, FenceFault, IdFault, Noise
 from kps.demo.virtual_printer.machine import Machine
 from kps.demo.virtual_printer.records import Event, Paper
 from kps.demo.virtual_printer.sensors import Sensors
@@ -326,6 +326,10 @@ class VirtualPrinter:
         """Everything is read, nothing is printed, nothing is answered: half-open behind a proxy."""
         self._call(lambda: setattr(self._machine, "swallowing", on))
 
+    def talk(self, on: bool = True) -> None:
+        """It sends without end on every connection, besides all that it does."""
+        self._call(lambda: setattr(self._machine, "talking", on))
+
     def id_fault(self, kind: IdFault | str | None, times: int | None = None) -> None:
         """What is wrong with the echoes of the next `times` process IDs (None = all); None ends it."""
         self._call(lambda: self._machine.echoes.fault.set(None if kind is None else IdFault(kind), times))
@@ -402,6 +406,8 @@ class VirtualPrinter:
                 case _:
                     assert_never(action)
         self._flush_all()
+        if self._machine.talks_now:
+            self._talk()
         self._sync_doors()
         for peer in self._peers.values():
             self._poll.modify(peer.socket, self._interest(peer))
@@ -480,6 +486,16 @@ class VirtualPrinter:
             return
         del peer.outgoing[:sent]
 
+    def _talk(self) -> None:
+        """Between answers, as much as each host takes."""
+        for peer in [peer for peer in self._peers.values() if not peer.outgoing]:
+            try:
+                peer.socket.send(CHATTER)
+            except BlockingIOError:
+                continue
+            except OSError:
+                self._lost(peer)
+
     def _lost(self, peer: _Peer) -> None:
         """The host has reset this connection."""
         self._machine.peer_closed(peer.number, reset=True)
@@ -487,7 +503,7 @@ class VirtualPrinter:
 
     def _interest(self, peer: _Peer) -> int:
         reading = select.POLLIN if self._machine.room(peer.number) else _HOLD
-        return reading | (select.POLLOUT if peer.outgoing else _HOLD)
+        return reading | (select.POLLOUT if peer.outgoing or self._machine.talks_now else _HOLD)
 
     def _accept(self, door: Door) -> None:
         accepted = door.accept()

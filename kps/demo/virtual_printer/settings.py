@@ -154,6 +154,8 @@ class Settings:
     asb_at_boot: bool = False
     silent_when_not_ready: bool = False
     """Whether it answers nothing while offline, as some clones."""
+    talks: bool = False
+    """Whether it sends without end and unasked, from the first connection on, like a camera."""
     keep_raw: int | None = None
     """How many of the newest papers keep their raw bytes and bitmaps; None = all."""
 
