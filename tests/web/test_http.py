@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
@@ -441,6 +443,80 @@ def test_oversized_requests_are_refused() -> None:
             connection.putheader("Content-Length", str(10 * 1024 * 1024))
             connection.endheaders()
             assert connection.getresponse().status == 413
+
+
+@pytest.fixture
+def traced() -> Iterator[None]:
+    tracemalloc.start()
+    yield
+    tracemalloc.stop()
+
+
+MOST_MEMORY = 4 * 1024 * 1024
+ENDLESS = {
+    "a request line": (b"GET /", b"x" * 4096),
+    "a header": (b"GET /health HTTP/1.1\r\nX-Long: ", b"x" * 4096),
+    "headers": (b"GET /health HTTP/1.1\r\n", b"X-More: 1\r\n" * 400),
+    "a body in chunks": (
+        b"POST /health HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"800\r\n" + b"x" * 2048 + b"\r\n",
+    ),
+    "the size of a chunk": (b"POST /health HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", b"1" * 4096),
+    "what follows a chunk's size": (b"POST /health HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"x" * 4096),
+    "trailers": (b"POST /health HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"X-More: 1\r\n" * 400),
+    "no request at all": (b"", bytes(range(256)) * 16),
+}
+
+
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize(("head", "more"), ENDLESS.values(), ids=ENDLESS)
+def test_a_request_without_end_is_refused_and_its_connection_closed(head: bytes, more: bytes) -> None:
+    with health(KITCHEN_WORKS) as client:
+        talker = socket.create_connection(("127.0.0.1", client.server.port), timeout=PATIENCE_S)
+        with talker:
+            sent = 0
+            with contextlib.suppress(ConnectionError):
+                talker.sendall(head)
+                while sent < 64 * 1024 * 1024:
+                    sent += talker.send(more)
+        assert sent < 16 * 1024 * 1024, "the server hung up; some of it lay in the kernels"
+        assert tracemalloc.get_traced_memory()[1] < MOST_MEMORY
+        assert client.get("/healthz").code == 200
+
+
+@pytest.mark.usefixtures("traced")
+def test_who_asks_without_end_and_reads_no_answer_costs_little_and_keeps_nobody_else() -> None:
+    question = b"GET /status HTTP/1.1\r\nHost: kps\r\n\r\n" * 100
+    with health(KITCHEN_WORKS) as client:
+        askers = [socket.create_connection(("127.0.0.1", client.server.port), timeout=10) for _ in range(8)]
+        with ExitStack() as stack:
+            for asker in askers:
+                stack.enter_context(asker)
+                asker.setblocking(False)
+            until(lambda: not any(wants_more(asker, question) for asker in askers), "all of them are stuck")
+            assert client.get("/healthz").code == 200
+            assert tracemalloc.get_traced_memory()[1] < 8 * MOST_MEMORY
+
+
+def wants_more(asker: socket.socket, question: bytes) -> bool:
+    """Send what is taken; whether any of it was."""
+    try:
+        return asker.send(question) > 0
+    except (BlockingIOError, ConnectionError):
+        return False
+
+
+@pytest.mark.parametrize("length", [0, 1, 64 * 1024 - 1])
+def test_a_body_for_a_route_that_only_reads_is_refused_and_the_connection_goes_on(length: int) -> None:
+    with (
+        health(KITCHEN_WORKS) as client,
+        closing(http.client.HTTPConnection("127.0.0.1", client.server.port, timeout=10)) as connection,
+    ):
+        for _ in range(3):
+            connection.request("POST", "/health", body=b"x" * length)
+            response = connection.getresponse()
+            response.read()
+            assert response.status == 405
 
 
 def ask(question: str, port: int) -> subprocess.CompletedProcess[str]:
