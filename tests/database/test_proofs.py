@@ -170,6 +170,26 @@ def test_a_late_proof_while_the_copy_is_going_out_says_so(house: House, kitchen:
     assert house.job(ticket)["printed_on"] == "kitchen-2"
 
 
+def test_a_ticket_that_is_deleted_behind_its_late_proof_is_let_go(house: House, kitchen: Instance) -> None:
+    for let_go in ("death", "lost promise", "retry"):
+        ticket, sending = given_up_on(house, kitchen)
+        claimed, _ = kitchen.claim_and_send(ticket, house.row("kitchen-2"))
+        assert late(house, kitchen, sending) is not None
+        house.pos.execute("DELETE FROM kitchen_kitchenticketlog WHERE ticket_id = %s", [ticket])
+        house.pos.execute("DELETE FROM kitchen_kitchenticketitem WHERE kitchen_ticket_id = %s", [ticket])
+        house.pos.execute("DELETE FROM kitchen_kitchenticket WHERE id = %s", [ticket])
+
+        match let_go:
+            case "death":
+                kitchen.release_dead(house.row("kitchen-2"))
+            case "lost promise":
+                kitchen.queue.settle_unsent(claimed.ticket, claimed.token)
+            case _:
+                kitchen.settle(claimed, GIVEN_UP)
+
+        assert house.job(ticket)["state"] == "failed", let_go
+
+
 def test_a_late_proof_after_the_copy_says_that_there_are_two(house: House, kitchen: Instance) -> None:
     ticket, sending = given_up_on(house, kitchen)
     claimed, _ = kitchen.claim_and_send(ticket, house.row("kitchen-2"))

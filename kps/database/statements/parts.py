@@ -111,7 +111,8 @@ def requeue(
     """
     unsent = "- CASE WHEN given.state = 'sending' THEN 1 ELSE 0 END" if not sent else ""
     may_lie = "given.state = 'sending'" if sent else "false"
-    came_out = f"given.state = 'sending' AND l.status = 'printing' AND {PROVEN_LATE}"
+    # The POS may have deleted the ticket: true or false all the same.
+    came_out = f"given.state = 'sending' AND l.status IS NOT DISTINCT FROM 'printing' AND {PROVEN_LATE}"
     log = log_rows(
         schema,
         "given JOIN back ON back.id = given.ticket_id",

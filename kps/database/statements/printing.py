@@ -65,8 +65,9 @@ def settle(schema: PosSchema) -> Statement:
           'printer_name', old.printer_name, 'attempt', k.print_attempts, 'token', old.token,
           'failover_from', nullif(old.backup_for, '')) || {metadata:jsonb}""",
     )
-    # A copy that was given up before has proven itself while this one was under way.
-    came_out = f"((SELECT status FROM t) IN ('printing', 'failed') AND {PROVEN_LATE})"
+    # A copy that was given up before has proven itself while this one was under way; false where the POS has deleted
+    # the ticket.
+    came_out = f"(coalesce((SELECT status FROM t), '') IN ('printing', 'failed') AND {PROVEN_LATE})"
     moved = "{cleared:boolean} AND j.printer_key <> ALL (j.moved_keys)"
     status = """CASE WHEN job.state = 'printed' AND t.status IN ('printing', 'failed') THEN 'printed'
         WHEN {outcome:text} = 'printed' AND t.status IN ('printing', 'failed') THEN 'printed'
