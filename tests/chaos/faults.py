@@ -94,6 +94,8 @@ class Injector:
                 return None
             case Harm.DATABASE_FROZEN:
                 return self._freeze_database()
+            case Harm.ROW_LOCKED:
+                return self._lock_a_row(detail)
             case Harm.WAY_CUT | Harm.WAY_SLOW:
                 return _block_the_way(self._instances[target].proxy, kind, detail)
             case Harm.REPLY_CUT | Harm.REPLY_DROPPED:
@@ -159,6 +161,36 @@ class Injector:
             "SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity"
             " WHERE application_name LIKE 'kps:%%' OR application_name = 'naive' ORDER BY random() LIMIT 1) x"
         )
+
+    def _lock_a_row(self, which: str) -> Undo:
+        """As the POS does that opens a transaction and goes away: a ticket, best one that is printed now, or its bill.
+
+        Nobody can claim it meanwhile, so its ticket may be overtaken.
+        """
+        try:
+            connection = psycopg2.connect(self._house.database.dsn, connect_timeout=2, options="-c lock_timeout=500")
+        except psycopg2.Error as error:
+            raise Missed from error
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT id, bill_id FROM kitchen_kitchenticket ORDER BY status <> 'printing', id DESC LIMIT 1"
+                )
+                if (row := cursor.fetchone()) is None:
+                    raise Missed
+                cursor.execute(_LOCKS[which], {"ticket": row[0], "bill": row[1]})
+        except psycopg2.Error as error:
+            connection.close()
+            raise Missed from error
+        self._house.locked.add(row[0])
+
+        def end() -> None:
+            with contextlib.suppress(psycopg2.Error):  # the server may have been restarted
+                if not self._frozen:  # or we would wait for the thaw that we ourselves must bring
+                    connection.commit()
+            connection.close()
+
+        return end
 
     def _ruin_a_reply(self, kind: Harm, statement: str) -> Undo:
         """The next such statement of each instance. Whether there was one is known only in the end."""
@@ -231,6 +263,11 @@ class Injector:
         return mended
 
 
+_LOCKS: Final = {
+    "ticket": "SELECT 1 FROM kitchen_kitchenticket WHERE id = %(ticket)s FOR UPDATE",
+    "saved ticket": "UPDATE kitchen_kitchenticket SET max_retries = max_retries WHERE id = %(ticket)s",
+    "bill": "SELECT 1 FROM pos_bill WHERE id = %(bill)s FOR UPDATE",
+}
 _NAIVE_WORDS: Final = {"claim": b"'printing'", "sending": b"'printing'", "settle": b"'printed'"}
 
 

@@ -192,6 +192,8 @@ class House:
     till: Till
     half_sent: Path
     """See HALF_SENT."""
+    locked: set[int] = field(default_factory=set)
+    """Tickets that the POS has kept locked for a while: they have waited."""
     keys: dict[str, str] = field(default_factory=dict)
     """Printer's name -> its key in kps.printer."""
 

@@ -26,6 +26,8 @@ class Harm(StrEnum):
     BACKEND_TERMINATED = "backend terminated"
     DATABASE_RESTART = "database restarted at once"
     DATABASE_FROZEN = "database frozen"
+    ROW_LOCKED = "row locked by the POS"
+    """A ticket or its bill, in a transaction that stays open; mostly one that is being printed."""
     WAY_CUT = "way to the database cut"
     WAY_SLOW = "way to the database slow"
     REPLY_CUT = "connection cut after COMMIT"
@@ -46,6 +48,7 @@ STATEMENTS: Final = ("claim", "claim", "sending", "sending", "settle", "settle",
 """After whose COMMIT a reply is cut or dropped."""
 RESETS: Final = ("accept", "mid", "after_cut")
 POWER_CYCLES: Final = ("", "after standing open")
+LOCKED_ROWS: Final = ("ticket", "saved ticket", "bill")
 LIES: Final = ("wrong", "constant", "late", "lost", "previous", "doubled")
 
 PAUSE_S: Final = 0.2
@@ -119,7 +122,7 @@ def _targets(kind: Kind, instances: int) -> list[str]:
         return [device.name for device in DEVICES if kind in device.troubles]
     if kind in OF_A_PRINTER_PROCESS:
         return [device.name for device in DEVICES]
-    if kind in OF_THE_DATABASE:
+    if kind in OF_THE_DATABASE or kind is Harm.ROW_LOCKED:
         return ["database"]
     if kind in OF_A_REPLY or kind is Harm.HALF_SENT:
         return [EVERY_INSTANCE]
@@ -134,6 +137,8 @@ def _group(kind: Kind) -> str:
         return "way"
     if kind in OF_A_REPLY:
         return "reply"
+    if kind is Harm.ROW_LOCKED:
+        return "row"
     return "database" if kind in OF_THE_DATABASE else kind.removeprefix("kill -9 ").removeprefix("SIGSTOP ")
 
 
@@ -142,6 +147,8 @@ def _seconds(chance: random.Random, kind: Kind, detail: str) -> float:
         return 0.0
     if kind in (Harm.STOP_SUPERVISOR, Harm.STOP_DISPATCHER, Harm.STOP_PRINTER_PROCESS, Harm.STOP_INSTANCE):
         return chance.choice(_STOPS_S)
+    if kind is Harm.ROW_LOCKED:
+        return 10.0
     if kind is Harm.DATABASE_FROZEN:
         return round(chance.uniform(0.5, 3.0), 1)
     return round(chance.uniform(0.5, 6.0), 1)
@@ -151,6 +158,8 @@ def _detail(chance: random.Random, kind: Kind) -> str:
     match kind:
         case Harm.REPLY_CUT | Harm.REPLY_DROPPED:
             return chance.choice(STATEMENTS)
+        case Harm.ROW_LOCKED:
+            return chance.choice(LOCKED_ROWS)
         case Harm.WAY_SLOW:
             return f"{chance.choice((0.02, 0.1, 0.4)):g}"
         case Trouble.RESET:

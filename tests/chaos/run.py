@@ -241,7 +241,16 @@ def _tickets(house: House) -> list[Ticket]:
             " t.print_attempts > 1 AS waited"
             " FROM kitchen_kitchenticket t JOIN pos_bill b ON b.id = t.bill_id ORDER BY t.id"
         )
-        return [Ticket(row["id"], row["queue"], row["station"], row["status"], waited=row["waited"]) for row in rows]
+        return [
+            Ticket(
+                row["id"],
+                row["queue"],
+                row["station"],
+                row["status"],
+                waited=row["waited"] or row["id"] in house.locked,
+            )
+            for row in rows
+        ]
     rows = house.pos.rows(
         "SELECT t.id, b.queue_number AS queue, t.printer_target AS station, t.status, coalesce(j.proof, '') AS proof,"
         "  coalesce(j.sends, 0) AS sends, EXISTS (SELECT 1 FROM kitchen_kitchenticketitem i"
@@ -256,7 +265,7 @@ def _tickets(house: House) -> list[Ticket]:
     return [
         Ticket(
             row["id"], row["queue"], row["station"], row["status"], row["proof"],
-            waited=row["actions"] != _PROMPT, sends=row["sends"], drawn=row["drawn"],
+            waited=row["actions"] != _PROMPT or row["id"] in house.locked, sends=row["sends"], drawn=row["drawn"],
         )
         for row in rows
     ]  # fmt: skip
