@@ -181,7 +181,7 @@ def test_the_nightly_purge_of_everything_succeeds_while_leases_live_and_tickets_
     assert [house.pos.ticket_row(ticket) for ticket in (failed, new)] == [None, None]
     assert one.renew() == {kitchen.key, backup.key}
     assert one.queue.look(5) == []
-    one.database.run(one.queue.sql.sweep, me=one.me)
+    one.database.run(one.queue.sql.sweep, me=one.me, after=0)
     assert house.pos.rows("SELECT 1 FROM kps.job") == []
 
 

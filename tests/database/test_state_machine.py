@@ -211,7 +211,7 @@ class Kitchen(RuleBasedStateMachine):
         for ticket in list(self.slips):
             self.gone(ticket)
         instance = self.instances[0]
-        instance.database.run(instance.queue.sql.sweep, me=instance.me)
+        instance.database.run(instance.queue.sql.sweep, me=instance.me, after=0)
 
     def gone(self, ticket: int) -> None:
         """Nobody can know of its papers any more, and its reprints are tickets of their own."""
@@ -288,7 +288,7 @@ class Kitchen(RuleBasedStateMachine):
     def adopt(self, who: int, _: int) -> None:
         """What is `printing` and accounted for by nobody; its time is up."""
         instance = self.instances[who % 3]
-        orphans = instance.database.run(instance.queue.sql.orphans)
+        orphans = instance.database.run(instance.queue.sql.orphans, me=instance.me, stations=[], brands=[])
         taken = instance.database.run(
             instance.queue.sql.adopt,
             ids=[row.id for row in orphans],

@@ -15,6 +15,8 @@ EACH = 5
 """Slips of one route that a look returns."""
 DEATH = 5
 """So many tries is one worth that ended with the death of its process: perhaps it died of this slip."""
+MOST_WAITING = 2000
+"""Tickets that are looked through for those that wait for a printer; no slip lists so many."""
 OUTAGE_HOURS = 24
 """What went elsewhere longer ago is not told any more."""
 
@@ -231,9 +233,11 @@ def sending(schema: PosSchema) -> Statement:
     waiting = f"""(SELECT json_agg(w ORDER BY w.ticket) FROM (
          SELECT t.id AS ticket, btrim(t.printer_target) AS station, j.chain_number AS number,
                 {place("tb.number", "b.queue_number")} AS place, '' AS printer, t.created_at AS at
-           FROM {TICKET} t LEFT JOIN kps.job j ON j.ticket_id = t.id LEFT JOIN pos_bill b ON b.id = t.bill_id
+           FROM (SELECT x.* FROM {TICKET} x WHERE x.status = 'printing'
+                 UNION ALL (SELECT x.* FROM {TICKET} x WHERE x.status = 'new' LIMIT {MOST_WAITING})) t
+           LEFT JOIN kps.job j ON j.ticket_id = t.id LEFT JOIN pos_bill b ON b.id = t.bill_id
            LEFT JOIN tables_table tb ON tb.id = b.table_id
-          WHERE t.status IN ('new', 'printing') AND (j.printer_key = s.printer_key AND j.state = 'claimed'
+          WHERE (j.printer_key = s.printer_key AND j.state = 'claimed'
                 OR t.status = 'new' AND EXISTS (SELECT 1 FROM {PRINTER} r WHERE r.id = ANY ({{rows:bigint[]}})
                      AND lower(btrim(r.station_code)) = lower(btrim(t.printer_target))
                      AND r.brand_id = {brand_of(schema)}))
