@@ -26,6 +26,7 @@ from kps.device.address import Unresolvable, addresses
 from kps.device.connection import Ready, Unable
 from kps.health import url_here
 from kps.paper.fonts import undrawable
+from kps.supervisor.generation import RunDirUnusable, opened
 
 HTTP_LIMIT_S = 2.0
 RESOLVE_LIMIT_S = 2.0
@@ -60,7 +61,7 @@ def run(settings: Settings, say: Callable[[str], None]) -> bool:
         database.close()
     _check_ports(settings, findings)
     _check_fonts(settings, findings)
-    _check_folder(findings, "RUN_DIR", settings.run_dir)
+    _check_run_dir(findings, Path(settings.run_dir))
     if settings.log_dir:
         _check_folder(findings, "LOG_DIR", settings.log_dir)
     return findings.problems == 0
@@ -72,6 +73,17 @@ def _check_fonts(settings: Settings, findings: _Findings) -> None:
         findings.problem(f"fonts: none here draws {', '.join(lacking)}: it comes out as [U+XXXX]")
     else:
         findings.ok("fonts: those of the installation are there")
+
+
+def _check_run_dir(findings: _Findings, folder: Path) -> None:
+    """Whether the service would take it."""
+    if folder.exists() or folder.is_symlink():
+        try:
+            os.close(opened(folder))
+        except (RunDirUnusable, OSError) as fault:
+            findings.problem(str(fault))
+            return
+    _check_folder(findings, "RUN_DIR", str(folder))
 
 
 def _check_folder(findings: _Findings, variable: str, folder: str) -> None:

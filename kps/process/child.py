@@ -110,7 +110,8 @@ def _temporary_files_under(run_dir: Path) -> None:
     folder = run_dir / TEMPORARY
     with contextlib.suppress(OSError):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        tempfile.tempdir = str(folder)
+        if not folder.is_symlink():
+            tempfile.tempdir = str(folder)
 
 
 def name_process(name: str) -> None:

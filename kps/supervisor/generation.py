@@ -10,14 +10,18 @@ import os
 import select
 import shutil
 import signal
+import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from kps.process.child import TEMPORARY
 
 GRACE_S = 2.0
 """Orphans of a killed supervisor notice it by EOF and end by themselves within this."""
+
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 log = logging.getLogger("kps.supervisor")
 
@@ -27,7 +31,7 @@ class AlreadyRunning(Exception):
 
 
 class RunDirUnusable(Exception):
-    """RUN_DIR cannot be made, is not ours, or cannot be written."""
+    """RUN_DIR cannot be made, is not ours alone, or cannot be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +45,15 @@ class Left:
 
 
 class RunDir:
-    """The folder of one instance's children.json and lock."""
+    """The folder of one instance's children.json and lock.
+
+    It may lie where everybody can make files, and things are removed in it: it is opened once, examined, and from then
+    on used by that descriptor, so that nothing is done where a link leads.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._fd: int | None = None
         self._lock_fd: int | None = None
         self._written: tuple[str, list[int]] | None = None
 
@@ -55,25 +64,36 @@ class RunDir:
         self._clear()
 
     def _clear(self) -> None:
-        shutil.rmtree(self._path / TEMPORARY, ignore_errors=True)
+        if self._fd is not None:
+            # A link is removed as such, a folder with all that is in it.
+            for name in (TEMPORARY, "children.json.new"):
+                with contextlib.suppress(OSError):
+                    os.unlink(name, dir_fd=self._fd)
+            shutil.rmtree(TEMPORARY, ignore_errors=True, dir_fd=self._fd)
 
     def _lock(self) -> bool:
         try:
             self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if self._path.stat().st_uid != os.getuid():
-                raise RunDirUnusable(f"RUN_DIR {self._path} belongs to another user")
-            lock = os.open(self._path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            folder = opened(self._path)
         except OSError as error:
             raise RunDirUnusable(f"RUN_DIR {self._path} cannot be used: {error.strerror}") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(lock)
-            raise AlreadyRunning(f"another supervisor uses {self._path}; set INSTANCE_NAME or RUN_DIR") from error
-        if os.fstat(lock).st_nlink == 0:
-            os.close(lock)
-            return False
-        self._lock_fd = lock
+        with contextlib.ExitStack() as undo:
+            undo.callback(os.close, folder)
+            try:
+                lock = os.open("lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=folder)
+            except OSError as error:
+                if os.fstat(folder).st_nlink == 0:
+                    return False
+                raise RunDirUnusable(f"RUN_DIR {self._path} cannot be used: {error.strerror}") from error
+            undo.callback(os.close, lock)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise AlreadyRunning(f"another supervisor uses {self._path}; set INSTANCE_NAME or RUN_DIR") from error
+            if os.fstat(lock).st_nlink == 0:
+                return False
+            undo.pop_all()
+        self._fd, self._lock_fd = folder, lock
         return True
 
     def write(self, owner: str, pids: list[int]) -> None:
@@ -82,10 +102,10 @@ class RunDir:
         if self._written == (owner, pids):
             return
         text = json.dumps({"owner": owner, "children": [[pid, start] for pid in pids if (start := start_time(pid))]})
-        fresh = self._path / "children.json.new"
         try:
-            fresh.write_text(text, encoding="utf-8")
-            fresh.replace(self._path / "children.json")
+            with self._file("children.json.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, "w") as fresh:
+                fresh.write(text)
+            os.replace("children.json.new", "children.json", src_dir_fd=self._fd, dst_dir_fd=self._fd)
         except OSError as error:
             log.warning("children file cannot be written", extra={"path": str(self._path), "cause": error.strerror})
             return
@@ -93,26 +113,53 @@ class RunDir:
 
     def leave(self) -> None:
         """A clean end leaves nothing behind."""
+        if self._fd is None or self._lock_fd is None:
+            return
         self._clear()
         for name in ("children.json", "lock"):
             with contextlib.suppress(OSError):
-                (self._path / name).unlink()
+                os.unlink(name, dir_fd=self._fd)
         with contextlib.suppress(OSError):
             self._path.rmdir()
-        if self._lock_fd is not None:
-            os.close(self._lock_fd)
-            self._lock_fd = None
+        for held in (self._lock_fd, self._fd):
+            os.close(held)
+        self._lock_fd = self._fd = None
 
     def left(self) -> Left:
         """What the last generation has left behind; to be asked before `write`."""
         try:
-            found = json.loads((self._path / "children.json").read_text(encoding="utf-8"))
+            with self._file("children.json", os.O_RDONLY, "r") as file:
+                found = json.load(file)
             return Left(str(found["owner"]), tuple((int(pid), int(start)) for pid, start in found["children"]))
         except FileNotFoundError:
             return Left("", ())
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.warning("children file cannot be read", extra={"cause": str(error)})
             return Left("", ())
+
+    def _file(self, name: str, flags: int, mode: str) -> IO[str]:
+        """A file of ours in the folder; never what a link leads to, and never something that keeps us waiting."""
+        flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        return open(os.open(name, flags, 0o600, dir_fd=self._fd), mode, encoding="utf-8")
+
+
+def opened(path: Path) -> int:
+    """A descriptor of a folder of ours in which nobody else can put anything. Raises RunDirUnusable or OSError."""
+    try:
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except NotADirectoryError:
+        if path.is_symlink():
+            raise RunDirUnusable(
+                f"RUN_DIR {path} is a symbolic link: KPS removes files there, so name the folder itself"
+            ) from None
+        raise
+    found = os.fstat(folder)
+    if found.st_uid == os.getuid() and not found.st_mode & _OTHERS_WRITE:
+        return folder
+    os.close(folder)
+    if found.st_uid != os.getuid():
+        raise RunDirUnusable(f"RUN_DIR {path} belongs to another user")
+    raise RunDirUnusable(f"RUN_DIR {path} can be written by other users: chmod go-w {path}, or choose another folder")
 
 
 def start_time(pid: int) -> int:

@@ -68,7 +68,8 @@ def test_a_dead_pid_counts_as_gone(sleeper: subprocess.Popen[bytes]) -> None:
 def test_the_next_generation_reads_what_the_last_one_wrote(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     first = RunDir(folder)
-    assert first.take() == Left("", ())
+    first.take()
+    assert first.left() == Left("", ())
     first.write("the-owner", [os.getpid()])
     assert json.loads((folder / "children.json").read_text()) == {
         "owner": "the-owner",
@@ -78,7 +79,8 @@ def test_the_next_generation_reads_what_the_last_one_wrote(tmp_path: Path) -> No
     assert first._lock_fd is not None
     os.close(first._lock_fd)
     second = RunDir(folder)
-    assert second.take() == Left("the-owner", ((os.getpid(), start_time(os.getpid())),))
+    second.take()
+    assert second.left() == Left("the-owner", ((os.getpid(), start_time(os.getpid())),))
     second.leave()
     assert not folder.exists()
 
@@ -90,7 +92,8 @@ def test_two_supervisors_of_one_name_do_not_run_side_by_side(tmp_path: Path) -> 
     with pytest.raises(AlreadyRunning, match="INSTANCE_NAME"):
         second.take()
     first.leave()
-    assert second.take() == Left("", ())
+    second.take()
+    assert second.left() == Left("", ())
     second.leave()
 
 
@@ -100,7 +103,8 @@ def test_a_broken_children_file_counts_as_none(tmp_path: Path, text: str) -> Non
     folder.mkdir()
     (folder / "children.json").write_text(text)
     directory = RunDir(folder)
-    assert directory.take() == Left("", ())
+    directory.take()
+    assert directory.left() == Left("", ())
     directory.leave()
 
 
@@ -108,3 +112,77 @@ def test_a_run_dir_that_cannot_be_made_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunDirUnusable, match="RUN_DIR"):
         RunDir(tmp_path / "file" / "run").take()
+
+
+def somebodys_folder(place: Path) -> Path:
+    """With a file of somebody's in the place where we keep temporary ones."""
+    (place / "somebody" / "tmp").mkdir(parents=True)
+    (place / "somebody" / "tmp" / "letter").write_text("dear")
+    return place / "somebody"
+
+
+def test_a_link_in_the_place_of_the_run_dir_is_refused_and_nothing_is_removed_behind_it(tmp_path: Path) -> None:
+    target = somebodys_folder(tmp_path)
+    (tmp_path / "run").symlink_to(target)
+    directory = RunDir(tmp_path / "run")
+    with pytest.raises(RunDirUnusable, match="symbolic link"):
+        directory.take()
+    directory.leave()
+    assert sorted(path.name for path in target.rglob("*")) == ["letter", "tmp"]
+
+
+def test_a_link_above_the_run_dir_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "var").symlink_to(tmp_path / "real")
+    directory = RunDir(tmp_path / "var" / "kps")
+    directory.take()
+    assert (tmp_path / "real" / "kps" / "lock").exists()
+    directory.leave()
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o702, 0o1777])
+def test_a_run_dir_that_others_can_write_is_refused_with_what_to_do(tmp_path: Path, mode: int) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    folder.chmod(mode)
+    with pytest.raises(RunDirUnusable, match=f"chmod go-w {folder}"):
+        RunDir(folder).take()
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.root
+def test_a_run_dir_of_another_user_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir(mode=0o700)
+    os.chown(folder, 65534, 65534)
+    with pytest.raises(RunDirUnusable, match="another user"):
+        RunDir(folder).take()
+
+
+def test_links_inside_the_run_dir_lead_nowhere(tmp_path: Path) -> None:
+    target = somebodys_folder(tmp_path)
+    (target / "children.json").write_text('{"owner": "somebody", "children": [[1, 1]]}')
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name, there in (("tmp", "tmp"), ("children.json", "children.json"), ("children.json.new", "tmp/letter")):
+        (folder / name).symlink_to(target / there)
+    directory = RunDir(folder)
+    directory.take()
+    assert directory.left() == Left("", ())
+    directory.write("the-owner", [os.getpid()])
+    assert not (folder / "tmp").is_symlink()
+    directory.leave()
+    assert (target / "tmp" / "letter").read_text() == "dear"
+    assert "somebody" in (target / "children.json").read_text()
+
+
+def test_a_run_dir_that_is_swapped_for_a_link_while_we_run_is_left_alone(tmp_path: Path) -> None:
+    target = somebodys_folder(tmp_path)
+    folder = tmp_path / "run"
+    directory = RunDir(folder)
+    directory.take()
+    folder.rename(tmp_path / "moved")
+    folder.symlink_to(target)
+    directory.write("the-owner", [os.getpid()])
+    directory.leave()
+    assert sorted(path.name for path in target.rglob("*")) == ["letter", "tmp"]

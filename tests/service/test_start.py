@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 from tests.conftest import Database, eventually
@@ -58,3 +60,25 @@ def test_term_before_anything_works_ends_with_0(pos_database: Database, tmp_path
         eventually(lambda: not service.family(), what="every process has ended")
     finally:
         service.end()
+
+
+def test_a_run_dir_that_is_a_link_ends_the_start_with_one_sentence_and_kps_check_says_so(
+    pos_database: Database, tmp_path: Path
+) -> None:
+    letter = tmp_path / "somebody" / "tmp" / "letter"
+    letter.parent.mkdir(parents=True)
+    letter.write_text("dear")
+    (tmp_path / "link").symlink_to(tmp_path / "somebody")
+    service = Service(pos_database, tmp_path, RUN_DIR=tmp_path / "link")
+    try:
+        assert service.start().wait_exit() == 78
+        (line,) = [line for line in service.text().splitlines() if "cannot start" in line]
+        assert "is a symbolic link" in line
+    finally:
+        service.end()
+    assert letter.read_text() == "dear"
+    checked = subprocess.run(
+        [sys.executable, "-m", "kps.cli", "check"], env=service.env, capture_output=True, text=True, timeout=60
+    )
+    assert checked.returncode != 0
+    assert f"RUN_DIR {tmp_path / 'link'} is a symbolic link" in " ".join(checked.stdout.split())
