@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import TypeVar
@@ -13,6 +13,7 @@ STALLED_AFTER_S = 10.0
 STALE_AFTER_S = 30.0
 """Counts from the database that are older than this say nothing about now."""
 SHUTTING_DOWN = "shutting down"
+UNAVAILABLE = "unavailable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +203,26 @@ def verdict(snapshot: Snapshot) -> Verdict:
     if minor:
         return Verdict(HealthStatus.DEGRADED, minor)
     return Verdict(HealthStatus.HEALTHY, ())
+
+
+def for_everybody(snapshot: Snapshot) -> Snapshot:
+    """The same, without a word of where the database and the printers are, who we are there, and what they said."""
+    count = len(snapshot.notices)
+    return replace(
+        snapshot,
+        database=snapshot.database if snapshot.database_ok else UNAVAILABLE,
+        printers=tuple([_for_everybody(printer) for printer in snapshot.printers]),
+        notices=(f"shown to those with HTTP_TOKEN only: {count}",) if count else (),
+    )
+
+
+def _for_everybody(printer: PrinterView) -> PrinterView:
+    if printer.usable:
+        state = printer.state if printer.active else "off"
+        reason = state.replace("_", " ") if printer.reason else ""
+    else:
+        reason = "its row cannot be used"
+    return replace(printer, ip="", port=0, key="", reason=reason)
 
 
 def ready(snapshot: Snapshot) -> tuple[bool, tuple[str, ...]]:

@@ -20,6 +20,7 @@ from kps.core.health import (
     Snapshot,
     Verdict,
     alive,
+    for_everybody,
     ready,
     success_rate,
     uptime_formatted,
@@ -36,22 +37,24 @@ def health_app(snapshot: Callable[[], Snapshot], *, token: str = "") -> Flask:
     """What probes, scrapers and people ask on HEALTH_CHECK_PORT. Reads memory only; nothing here can wait.
 
     With a `token`, /metrics and /status want `Authorization: Bearer <token>`; everything else is open, since a probe
-    has no secrets. Every route answers GET and HEAD, other methods 405.
+    has no secrets, but says to those without it nothing of addresses, users and what exactly is wrong. Every route
+    answers GET and HEAD, other methods 405.
     """
     app = _bare_app("kps-health")
     registry = CollectorRegistry()
     registry.register(KpsCollector(snapshot))
 
     def health() -> tuple[Response, int]:
-        now = snapshot()
+        shown = _may_read(token)
+        now = snapshot() if shown else for_everybody(snapshot())
         judged = verdict(now)
-        return jsonify(_health(now, judged)), 503 if judged.status is HealthStatus.UNHEALTHY else 200
+        return jsonify(_health(now, judged, addresses=shown)), 503 if judged.status is HealthStatus.UNHEALTHY else 200
 
     def healthz() -> tuple[Response, int]:
         return (_text("ok"), 200) if alive(snapshot()) else (_text("stuck"), 503)
 
     def readyz() -> tuple[Response, int]:
-        able, reasons = ready(snapshot())
+        able, reasons = ready(snapshot() if _may_read(token) else for_everybody(snapshot()))
         return jsonify({"ready": able, "reasons": list(reasons)}), 200 if able else 503
 
     def ping() -> Response:
@@ -158,8 +161,9 @@ def _allow_every_origin(answer: Response) -> Response:
     return answer
 
 
-def _health(now: Snapshot, judged: Verdict) -> Json:
+def _health(now: Snapshot, judged: Verdict, *, addresses: bool) -> Json:
     """The product's document fixes the keys down to `metrics`; the rest is ours."""
+    hidden: Json = {} if addresses else {"ip": None, "port": None}
     return {
         "status": judged.status.value,
         "service": SERVICE_NAME,
@@ -180,7 +184,7 @@ def _health(now: Snapshot, judged: Verdict) -> Json:
         "reasons": list(judged.reasons),
         "notices": list(now.notices),
         "processes": [_process(child) for child in now.children],
-        "printers": [_printer(printer) for printer in now.printers],
+        "printers": [_printer(printer) | hidden for printer in now.printers],
     }
 
 

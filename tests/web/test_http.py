@@ -541,3 +541,58 @@ def test_the_containers_probe_says_0_when_well_and_1_when_not() -> None:
 def test_the_containers_probe_uses_no_exit_code_that_docker_reserves() -> None:
     assert ask("", 1).returncode == 1
     assert ask("alive", 1).returncode == 1
+
+
+SECRETS = ("edge_db", "5432", "kps_user", "fnb_edge", "10.0.0.", "9100", "core_user")
+NOTHING_WORKS = replace(
+    KITCHEN_WORKS,
+    database='no answer from edge_db:5432 (user "kps_user", database "fnb_edge")',
+    database_ok=False,
+    printers=(
+        replace(KITCHEN, able=False, state="down", reason="10.0.0.5:9100 refuses connections"),
+        replace(BAR, usable=False, reason="its port 9100 does not exist"),
+        replace(DESSERT, active=False, able=False, queued=0, reason="switched off in the POS"),
+    ),
+    notices=("wake-up trigger is absent: permission denied for table core_user",),
+)
+
+
+@pytest.mark.parametrize("path", ["/health", "/readyz", "/healthz", "/ping", "/metrics", "/status"])
+@pytest.mark.parametrize("given", ["", "Bearer wrong"])
+def test_without_the_token_no_answer_names_a_host_a_user_or_an_address(path: str, given: str) -> None:
+    with health(NOTHING_WORKS, token="s3cret") as client:
+        answer = client.get(path, Authorization=given)
+
+    assert [secret for secret in SECRETS if secret in answer.body.decode()] == []
+
+
+def test_without_the_token_health_keeps_its_keys_its_status_and_says_in_general_words_what_is_wrong() -> None:
+    with health(NOTHING_WORKS, token="s3cret") as client:
+        closed, opened = client.get("/health"), client.get("/health", Authorization="Bearer s3cret")
+        ready = client.get("/readyz")
+    with health(NOTHING_WORKS) as client:
+        without = client.get("/health")
+
+    assert closed.code == opened.code == without.code == 503
+    assert closed.json.keys() == opened.json.keys()
+    assert closed.json["status"] == "unhealthy"
+    assert closed.json["database"] == "unavailable"
+    assert closed.json["reasons"] == [
+        "database: unavailable",
+        "printer Kitchen 1: down",
+        "station bar has no printer that can be reached: 吧台: its row cannot be used",
+    ]
+    assert closed.json["notices"] == ["shown to those with HTTP_TOKEN only: 1"]
+    assert [(row["ip"], row["port"]) for row in closed.json["printers"]] == [(None, None)] * 3
+    assert closed.json["printers"][0].keys() == opened.json["printers"][0].keys()
+    assert ready.json["reasons"][0] == "database: unavailable"
+    assert opened.body == without.body
+    assert opened.json["database"] == NOTHING_WORKS.database
+    assert opened.json["printers"][0]["ip"] == "10.0.0.5"
+
+
+def test_with_a_token_a_database_that_answers_is_still_connected() -> None:
+    with health(KITCHEN_WORKS, token="s3cret") as client:
+        answer = client.get("/health").json
+
+    assert (answer["status"], answer["database"]) == ("healthy", "connected")
