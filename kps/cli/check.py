@@ -6,12 +6,14 @@ import http.client
 import json
 import os
 import socket
+import time
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kps.core.clock import RIGHT_WITHIN_S, direction
 from kps.core.routing import PrinterRow, covers, printer_key
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey
@@ -118,6 +120,7 @@ def _check_database(database: Database, settings: Settings, findings: _Findings)
     findings.ok(f"tables and rights: {schema.describe()}")
     migrated = _check_migrations(database, settings, findings)
     _check_trigger(database, settings, schema, findings, migrated=migrated)
+    _check_clocks(database, schema, findings, migrated=migrated)
     _check_printers(database, settings, schema, findings, migrated=migrated)
 
 
@@ -183,6 +186,28 @@ def _check_trigger(
             f"wake-up trigger: absent, and user {settings.database.user} lacks TRIGGER on {TICKET}:"
             " tickets would be found by polling"
         )
+
+
+def _check_clocks(database: Database, schema: PosSchema, findings: _Findings, *, migrated: bool) -> None:
+    """The database's is the one that counts. Of the POS's the service learns when tickets come."""
+    before = time.time()
+    clock = database.query("SELECT extract(epoch FROM clock_timestamp())::float8 AS now")[0].now
+    took_s = time.time() - before
+    _tell_clock(findings, "this host", clock - before - took_s / 2, took_s)
+    if not migrated or database.query("SELECT to_regclass('kps.clock') AS there")[0].there is None:
+        return
+    found = database.run(Statements(schema).pos_clock)[0]
+    if found.known:
+        _tell_clock(findings, "the POS", found.behind_s, 0.0)
+    else:
+        findings.ok("clock of the POS: not known yet, the service learns it when tickets come")
+
+
+def _tell_clock(findings: _Findings, whose: str, behind_s: float, doubt_s: float) -> None:
+    if abs(behind_s) < RIGHT_WITHIN_S + doubt_s:
+        findings.ok(f"clock of {whose}: as the database's")
+    else:
+        findings.problem(f"clock of {whose}: {direction(behind_s)} the database's")
 
 
 # The printers.

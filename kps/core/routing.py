@@ -138,6 +138,10 @@ class Waiting:
     round_open: bool
     tried: frozenset[PrinterKey]
     forced_printer: str = ""
+    age_s: float = 0.0
+    """By the POS's clock, which may be wrong."""
+    untried: bool = True
+    """Nobody has decided anything about it, as far as the database knows."""
     waited_s: float = 0.0
     """Seconds since it was noted that no printer row would do; 0 if it was not."""
     unroutable_noted: bool = False

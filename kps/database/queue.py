@@ -448,6 +448,15 @@ class Queue:
         )  # fmt: skip
         return [OldTicket(TicketId(row.id), Token(row.token), row.at, row.stale, row.reset) for row in rows]
 
+    def pos_behind_s(self) -> float | None:
+        """Seconds by which the POS's clock is behind the database's, as far as anybody has learned; None = nobody."""
+        row = self.database.run(self.sql.pos_clock)[0]
+        return float(row.behind_s) if row.known else None
+
+    def learn_pos_clock(self, behind_s: float) -> None:
+        """Remember it for all."""
+        self.database.run(self.sql.learn_pos_clock, behind=behind_s)
+
     def next_due(self) -> float | None:
         """Seconds until the next round of a waiting ticket is due; None = none waits."""
         rows = self.database.run(self.sql.next_due)
@@ -579,6 +588,8 @@ def _waiting(row: Row) -> Waiting:
         round_open=row.round_open,
         tried=frozenset(PrinterKey(key) for key in row.tried) if row.round_open else frozenset(),
         forced_printer=row.forced_printer or "",
+        age_s=row.age_s,
+        untried=row.token == 0 and row.print_attempts == 0,
         waited_s=row.waited_s,
         unroutable_noted=row.unrouted,
     )

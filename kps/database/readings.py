@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from kps.core.proof import ProcessIds
@@ -64,7 +64,8 @@ class SlipSending:
 def sending(ticket: TicketId, row: Row, late_after_minutes: float) -> Sending:
     """A row of the statements `sending` and `preview`."""
     checker = row.station.strip().lower() == "checker"
-    age_minutes = (row.printed_now - row.created_at).total_seconds() / 60
+    pos_behind = timedelta(seconds=row.pos_behind_s)
+    age_minutes = (row.printed_now - row.created_at - pos_behind).total_seconds() / 60
     return Sending(
         ticket=Ticket(
             id=ticket,
@@ -88,7 +89,7 @@ def sending(ticket: TicketId, row: Row, late_after_minutes: float) -> Sending:
             also_at=tuple(Sibling(other["station"].upper(), int(other["items"])) for other in row.also_at or ()),
             add_on=row.add_on,
             priority=_priority(row.priority),
-            ready_by=row.ready_by,
+            ready_by=None if row.ready_by is None else row.ready_by + pos_behind,
         ),
         paper=_paper(row),
         printer_id=row.printer_id,

@@ -62,6 +62,7 @@ _TEMPLATES = (KITCHEN_TEMPLATE, CHECKER_TEMPLATE)
 _TEMPLATE_COLUMNS = ("is_active", "header_line_1", "header_line_2", "feed_lines", "updated_at", "brand_id")
 _OURS: dict[str, tuple[str, ...]] = {
     "chain": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "clock": ("SELECT", "INSERT", "UPDATE"),
     "instance": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "job": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "printed_item": ("SELECT", "INSERT", "UPDATE", "DELETE"),

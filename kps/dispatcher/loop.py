@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from multiprocessing.connection import wait
 
 from kps.core.backlog import NO_TICKET, Among, Horizon, Route, Survey
+from kps.core.clock import ARRIVALS, behind
 from kps.core.routing import (
     ClaimFor,
     DeviceState,
@@ -66,6 +67,8 @@ NO_CROWD_S = 60.0
 """After a survey that found few tickets: the database is slow, or far away."""
 LOGGED_EACH = 20
 """So many tickets that fail together have a log line each."""
+CLOCK_NEWS_S = 10.0
+"""What is known of the POS's clock is written anew if it differs by so much."""
 RETRY_DATABASE_S = (0.05, 0.1, 0.25, 0.5, 1.0)
 NOTHING_TO_DO_S = 2.0
 """Longest wait of the loop: whatever happens ends it, and the heart beats."""
@@ -115,6 +118,11 @@ class Dispatcher:
         """Whether what the POS commits wakes us: it notifies, and we hear it."""
         self._wakes_known = start.schema.has_trigger
         """What the supervisor knows of the wake-up trigger."""
+        self._newest: TicketId | None = None
+        """The newest ticket of the last look; who comes after it, comes now. None = somebody may have come unseen."""
+        self._ages: deque[float] = deque(maxlen=ARRIVALS)
+        """How old the last tickets that were seen to come pretended to be."""
+        self._pos_behind_s: float | None = None
         self._gained: set[PrinterKey] = set()
         self._look_due = 0.0
         self._rescue_due = 0.0
@@ -247,6 +255,7 @@ class Dispatcher:
 
     def _hear(self) -> None:
         if self._listener.step():
+            self._newest = None
             self._devices_due = 0.0
             self._look_now()
         heard = self._listener.heard()
@@ -306,6 +315,7 @@ class Dispatcher:
             self._trouble_since = monotonic()
             self._slot.set(Cell.DATABASE_TROUBLE_SINCE, self._trouble_since)
         self._look_due = self._slips_due = monotonic() + delay
+        self._newest = None
         # After a blip the backlog is today's; after an outage it may be another day's.
         if monotonic() - self._trouble_since > OUTAGE_S:
             self._first_look = True
@@ -364,6 +374,7 @@ class Dispatcher:
             wanted = bool(short)
         if monotonic() >= self._survey_due and (wanted or survey is not None):
             self._keeper.survey(self._today() or EVERYTHING)
+        self._learn_clock(seen)
         return seen
 
     def _passes(self, ticket: Waiting, survey: Survey, short: Mapping[Route, TicketId]) -> bool:
@@ -380,6 +391,25 @@ class Dispatcher:
         """All but what lies behind the first look and is still being failed; None = there is nothing of that."""
         keeper = self._keeper
         return None if keeper.horizon is None else keeper.horizon.without_old(keeper.spared)
+
+    def _learn_clock(self, seen: Sequence[Waiting]) -> None:
+        """A ticket that has come since the last look was written just now, whatever the POS's clock says."""
+        known = self._newest
+        newest = max((ticket.id for ticket in seen), default=TicketId(0))
+        saw_all = self._saw_all and self._keeper.horizon is None
+        self._newest = max(newest, known or newest) if saw_all else None
+        ages = [ticket.age_s for ticket in seen if ticket.untried and known is not None and ticket.id > known]
+        if not ages:
+            return
+        self._ages.append(min(ages))
+        found = behind(self._ages)
+        told = self._pos_behind_s
+        if found is None or (told is not None and abs(found - told) < CLOCK_NEWS_S):
+            return
+        self._queue.learn_pos_clock(found)
+        self._pos_behind_s = found
+        if found or told:
+            log.warning("clock of the POS", extra={"behind_s": round(found)})
 
     def _depth(self) -> int:
         return max(20, self._settings.max_tickets_per_poll)
@@ -437,7 +467,10 @@ class Dispatcher:
 
     def _look_back(self) -> None:
         """The first look after a start or an outage: what is of another day is failed, beside the looks for today's."""
-        horizon, any_old = self._queue.horizon(self._settings.stale_after_minutes)
+        self._pos_behind_s = self._queue.pos_behind_s()
+        # A clock that was ahead may have been set meanwhile: nothing becomes older by it.
+        slow_minutes = max(0.0, self._pos_behind_s or 0.0) / 60
+        horizon, any_old = self._queue.horizon(self._settings.stale_after_minutes + slow_minutes)
         if any_old:
             self._keeper.fail(horizon)
             self._slot.set(Cell.BACKLOG_BEFORE, horizon.before)

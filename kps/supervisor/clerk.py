@@ -11,10 +11,12 @@ import queue
 import random
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
+from kps.core.clock import RIGHT_WITHIN_S
 from kps.core.health import QueueView
 from kps.core.proof import Abilities
 from kps.core.retry import Backoff
@@ -205,6 +207,10 @@ class Clerk:
         """Printer row id -> (total_prints, failed_prints)."""
         self.counts = QueueView()
         self.counts_at = float("-inf")
+        self.pos_behind_s = 0.0
+        """How far the POS's clock is behind the database's; negative: ahead, 0 = right or not known."""
+        self.host_behind_s = 0.0
+        """The same of this host's clock."""
         self.schema: PosSchema | None = None
         self.trigger_missing = ""
         self.rows_read = True
@@ -550,12 +556,18 @@ class Clerk:
             )
 
     def _count(self) -> None:
+        asked_at = time.time()
         row = self._database.run(self._known.sql.counts, limit=SLOW_CALL_S)[0]
         self.counts = QueueView(row.new, row.printing, row.failed_today, row.printed_today, row.oldest_new_age_s)
         self.unproven = tuple((ticket, keys) for ticket, keys in row.unproven)
         self.waiting = tuple(
             [Crowd(station, brand, PrinterKey(key), tickets) for station, brand, key, tickets in row.waiting]
         )
+        self.pos_behind_s = row.pos_behind_s
+        took_s = time.time() - asked_at
+        # The database looked at its clock somewhere in between.
+        behind_s = row.clock - (asked_at + took_s / 2)
+        self.host_behind_s = behind_s if abs(behind_s) >= RIGHT_WITHIN_S + took_s else 0.0
         self.counts_at = monotonic()
 
     def _reclaim(self) -> None:

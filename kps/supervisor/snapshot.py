@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import kps
+from kps.core.clock import direction
 from kps.core.health import ChildView, PrinterView, Snapshot
 from kps.core.routing import Ability, DeviceState, PrinterRow, Routes, queued
 from kps.core.settings import Settings
@@ -234,6 +235,12 @@ def _notices(facts: Facts) -> list[str]:
     dispatcher = facts.dispatcher
     if dispatcher.state is State.UP and not dispatcher.cells[Cell.LISTENER_PROVEN]:
         notices.append("not listening for wake-ups: tickets are found by polling")
+    if pos_s := facts.clerk.pos_behind_s:
+        notices.append(
+            f"the clock of the POS is {direction(pos_s)} the database's, and tickets are counted without that"
+        )
+    if host_s := facts.clerk.host_behind_s:
+        notices.append(f"the clock of this host is {direction(host_s)} the database's, and so are its logs")
     if unroutable := int(dispatcher.cells[Cell.UNROUTABLE]):
         notices.append(f"{unroutable} tickets wait for a printer row of their station and brand")
     notices += [f"printer row {row.name} is skipped: {row.fault}" for row in facts.rows if row.fault]

@@ -285,7 +285,7 @@ def test_everything_that_the_migrations_make_is_looked_at(databases: Databases) 
         )
         with pytest.raises(SchemaUnusable) as error:
             refuse_missing_rights(access)
-    assert len(made) == 9
+    assert len(made) == 10
     for row in made:
         assert f" on kps.{row.relname}" in str(error.value)
 

@@ -243,6 +243,9 @@ def test_ready_by_is_the_order_and_the_time_of_the_station(house: House, one: In
     one.acquire(*house.rows())
     assert printed(house, one, house.pos.ticket(created_at=ordered)).ready_by == ordered + timedelta(minutes=12)
     assert printed(house, one, house.pos.ticket(station="bar"), on="bar-1").ready_by is None
+    one.queue.learn_pos_clock(360.0)
+    by_the_wall = ordered + timedelta(minutes=12 + 6)
+    assert printed(house, one, house.pos.ticket(created_at=ordered)).ready_by == by_the_wall
 
 
 def test_items_of_a_cancelled_bill_are_void_before_they_are_printed(house: House, one: Instance) -> None:

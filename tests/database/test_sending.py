@@ -206,6 +206,28 @@ def test_an_old_ticket_is_late_by_the_databases_clock(house: House, one: Instanc
     assert fresh.ticket.marks.late_minutes == 0
 
 
+@pytest.mark.parametrize(
+    ("minutes_behind", "late"), [(0, 17), (6, 11), (-6, 23), (60 * 7, 0)], ids=["right", "slow", "fast", "zone"]
+)
+def test_a_wrong_clock_of_the_pos_makes_nothing_late_and_hides_nothing(
+    house: House, one: Instance, minutes_behind: int, late: int
+) -> None:
+    one.queue.learn_pos_clock(1.0)
+    one.queue.learn_pos_clock(minutes_behind * 60.0)
+    assert one.queue.pos_behind_s() == minutes_behind * 60.0
+    written = datetime.now(UTC) - timedelta(minutes=17)
+    ticket = house.pos.ticket(created_at=written)
+    shown = max(0.0, 60.0 * (17 - minutes_behind))
+    assert shown <= one.database.run(one.queue.sql.counts)[0].oldest_new_age_s < shown + 60
+    _, sending = one.claim_and_send(ticket, house.row("kitchen-1"))
+    assert sending.ticket.marks.late_minutes == late
+    assert sending.ticket.created_at == written
+
+
+def test_nobody_knows_the_clock_of_the_pos_before_tickets_have_come(one: Instance) -> None:
+    assert one.queue.pos_behind_s() is None
+
+
 def test_the_facts_of_the_paper_are_those_of_the_bill(house: House, one: Instance) -> None:
     lines = [
         Line("Kopi Susu", 2, "kitchen", (Modifier("Less sugar"), Modifier("Oat")), "no ice"),

@@ -62,6 +62,8 @@ class Statements:
     adopt = cached_property(lambda self: keeping.adopt(self._schema))
     sweep = cached_property(lambda self: keeping.sweep())
     next_due = cached_property(lambda self: dispatching.next_due())
+    pos_clock = cached_property(lambda self: dispatching.POS_CLOCK)
+    learn_pos_clock = cached_property(lambda self: dispatching.LEARN_POS_CLOCK)
     speak = cached_property(lambda self: dispatching.SPEAK)
     rows = cached_property(lambda self: keeping.rows(self._schema))
     printers = cached_property(lambda self: keeping.PRINTERS)

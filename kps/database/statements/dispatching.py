@@ -9,6 +9,7 @@ from kps.database.statements.parts import (
     CHANNEL_TICKET,
     LEFT_BEHIND,
     LIVE,
+    POS_BEHIND_S,
     RESET,
     ROUND_OPEN,
     SEEN,
@@ -422,6 +423,16 @@ def next_due() -> Statement:
 HAVING min(j.not_before) IS NOT NULL""",
     )
 
+
+POS_CLOCK = Statement("pos_clock", f"SELECT {POS_BEHIND_S} AS behind_s, EXISTS (SELECT 1 FROM kps.clock) AS known")
+"""What is known of the POS's clock."""
+
+LEARN_POS_CLOCK = Statement(
+    "learn_pos_clock",
+    """INSERT INTO kps.clock AS c (behind_s) VALUES ({behind:float8})
+ON CONFLICT (one) DO UPDATE SET behind_s = excluded.behind_s, learned_at = excluded.learned_at RETURNING c.behind_s""",
+)
+"""Keep it: a first look needs it, and so do printers and other instances."""
 
 SPEAK = Statement("speak", f"SELECT pg_notify({{channel:text}}, {{word:text}}), {WAKES} AS wakes")
 """A notification to our own listener, which proves that it hears; and whether the POS's tickets wake anybody."""

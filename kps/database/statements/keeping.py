@@ -10,6 +10,7 @@ from kps.database.statements.parts import (
     CHANNEL_TICKET,
     LEFT_BEHIND,
     LIVE,
+    POS_BEHIND_S,
     WOKEN,
     brand_of,
     covered,
@@ -371,11 +372,13 @@ def counts(schema: PosSchema) -> Statement:
         f"""SELECT count(*) FILTER (WHERE t.status = 'new') AS new, count(*) FILTER (WHERE t.status = 'printing')
        AS printing,
        (SELECT count(*) FROM {TICKET} f WHERE f.status = 'failed'
-           AND f.created_at >= (SELECT date_trunc('day', clock_timestamp()))) AS failed_today,
+           AND f.created_at >= (SELECT date_trunc('day', clock_timestamp()) - {POS_BEHIND_S} * interval '1 second'))
+       AS failed_today,
        (SELECT count(*) FROM kps.job j WHERE j.state = 'printed'
            AND j.finished_at >= (SELECT date_trunc('day', clock_timestamp()))) AS printed_today,
-       coalesce(extract(epoch FROM clock_timestamp() - min(t.created_at) FILTER (WHERE t.status = 'new')),
-         0)::float8 AS oldest_new_age_s,
+       greatest(0, coalesce(extract(epoch FROM clock_timestamp() - min(t.created_at) FILTER (WHERE t.status = 'new'))
+         - {POS_BEHIND_S}, 0))::float8 AS oldest_new_age_s,
+       {POS_BEHIND_S} AS pos_behind_s, extract(epoch FROM clock_timestamp())::float8 AS clock,
        (SELECT coalesce(json_agg(json_build_array(u.ticket_id, u.maybe_keys) ORDER BY u.ticket_id DESC), '[]')
           FROM (SELECT j.ticket_id, j.maybe_keys FROM kps.job j
            WHERE (j.maybe_keys <> '{{}}' OR j.moved_keys <> '{{}}') AND j.maybe_keys <> '{{}}'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kps.database.connection import Statement
 from kps.database.schema import CHECKER_TEMPLATE, ITEM, KITCHEN_TEMPLATE, ORDER, PRINTER, STATION, TICKET, PosSchema
-from kps.database.statements.parts import FAMILY_LOCK, brand_of, ip_text
+from kps.database.statements.parts import FAMILY_LOCK, POS_BEHIND_S, brand_of, ip_text
 
 CANCELLED = "('cancelled', 'canceled', 'void', 'voided')"
 """What `pos_bill.status` may be of a bill that nobody wants any more."""
@@ -123,8 +123,8 @@ def _facts(schema: PosSchema) -> str:
        job.chain_day IS DISTINCT FROM kps.local_day(clock_timestamp(), house.timezone, {{day_start:int}}) AS other_day,
        kin.moved_from AS kin_moved_from, t.printed_at, kin.on_paper AS kin_on_paper, kin.printed_at AS kin_printed_at,
        kin.printed_on AS kin_printed_on, kin.maybe_at AS kin_maybe_at, t.print_attempts, t.created_at,
-       clock_timestamp() AS printed_now, btrim(t.printer_target) AS station, house.timezone,
-       house.bill_number, house.bill_type, house.table_number, house.queue_number, house.customer_name,
+       clock_timestamp() AS printed_now, {POS_BEHIND_S} AS pos_behind_s, btrim(t.printer_target) AS station,
+       house.timezone, house.bill_number, house.bill_type, house.table_number, house.queue_number, house.customer_name,
        house.guest_count, house.bill_notes, house.waiter,
        sp.chars_per_line, sp.paper_width_mm, sp.printer_brand, {ip_text(schema.printer_ip_type, "sp.printer_ip")}
          AS printer_ip, coalesce(kp.model, '') AS model,

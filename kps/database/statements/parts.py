@@ -13,6 +13,10 @@ FAMILY_LOCK = 1_263_557_185
 """First key of the advisory lock that serialises the sending of an original and its reprints."""
 
 
+POS_BEHIND_S = "(SELECT coalesce(max(c.behind_s), 0) FROM kps.clock c)"
+"""Seconds to be added to the POS's time (`created_at`) to get the database's; see kps.core.clock."""
+
+
 def brand_of(schema: PosSchema) -> str:
     """The brand of ticket t with bill b."""
     return "coalesce(t.brand_id, b.brand_id)" if schema.ticket_has_brand else "b.brand_id"
