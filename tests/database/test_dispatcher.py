@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from multiprocessing import Pipe
 from multiprocessing.connection import wait
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -41,8 +42,9 @@ class Scene:
         cells = make_cells(context)
         settings = Settings(database=settings_of(house.target))
         start = ChildStart("dispatcher", 1, settings, house.schema, one.me, theirs, cells, cells)
-        # no log file: nobody asks for it to be opened anew
-        self.dispatcher = Dispatcher(ChildTools(start, Channel(theirs), Slot(cells), None))  # type: ignore[arg-type]
+        # no log of its own: no line of it is dropped, and nobody asks for a file to be opened anew
+        log = SimpleNamespace(dropped=0)
+        self.dispatcher = Dispatcher(ChildTools(start, Channel(theirs), Slot(cells), log))  # type: ignore[arg-type]
         self._control = control = Channel(self._ours)
         self._thread = threading.Thread(target=self.dispatcher.run)
         rows = [house.row(name) for name in printers]
