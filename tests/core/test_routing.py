@@ -14,6 +14,7 @@ from kps.core.routing import (
     UNOWNED_GRACE_S,
     Ability,
     ClaimFor,
+    Crowd,
     Decision,
     DeviceState,
     EndRound,
@@ -29,6 +30,7 @@ from kps.core.routing import (
     normal,
     printer_for_slip,
     printer_key,
+    queued,
 )
 from kps.core.settings import PrinterDownPolicy
 from kps.core.tickets import PrinterKey, Reason, TicketId, Token
@@ -430,3 +432,27 @@ def test_one_address_has_one_key_however_it_is_spelt() -> None:
     assert printer_key("", "::ffff:10.0.0.5", 9100) == plain
     assert printer_key("", "2001:DB8:0:0::1", 9100) == printer_key("", "2001:db8::1", 9100)
     assert printer_key("shop-2", "10.0.0.5", 9100) != plain
+
+
+def test_a_waiting_ticket_counts_once_where_it_is_claimed_or_where_its_route_leads_now() -> None:
+    nobody = PrinterKey("")
+    rows = (
+        row(1), row(2, priority=2), row(3, station="bar", active=False), row(4, station="grill", kind="win32"),
+        row(5, station="pass", key=PrinterKey("k1")),
+    )  # fmt: skip
+    waiting = [
+        Crowd("kitchen", "b", nobody, 3),
+        Crowd("kitchen", "b", PrinterKey("k2"), 2),
+        Crowd("pass", "b", PrinterKey("k1"), 4),
+        Crowd("bar", "b", nobody, 5),
+        Crowd("grill", "b", nobody, 6),
+        Crowd("terrace", "b", nobody, 7),
+        Crowd("kitchen", "b", PrinterKey("k9"), 1),
+    ]
+
+    def found(*devices: DeviceState) -> dict[int, int]:
+        return queued(Routes(rows), waiting, {state.key: state for state in devices})
+
+    assert found(device(1), device(2)) == {1: 4, 2: 2, 5: 4, 3: 5}
+    assert found(device(1, "down"), device(2)) == {2: 6, 5: 4, 3: 5}
+    assert found(device(1, "down"), device(2, "down")) == {1: 4, 2: 2, 5: 4, 3: 5}

@@ -334,6 +334,21 @@ def test_the_counts_are_those_of_the_queue(house: House, one: Instance) -> None:
     assert counts.oldest_new_age_s >= 90
 
 
+def test_the_counts_tell_what_waits_for_whom_and_leave_out_what_is_being_sent(house: House, one: Instance) -> None:
+    for station in ("kitchen", " KITCHEN ", "bar"):
+        house.pos.ticket(station)
+    house.pos.ticket(status="failed")
+    one.claim(house.pos.ticket(), house.row("kitchen-2"))
+    one.claim_and_send(house.pos.ticket(), house.row("kitchen-1"))
+    (counts,) = one.database.run(one.queue.sql.counts)
+    brand = house.row("kitchen-1").brand
+    assert sorted(map(tuple, counts.waiting)) == [
+        ("bar", brand, "", 1),
+        ("kitchen", brand, "", 2),
+        ("kitchen", brand, house.row("kitchen-2").key, 1),
+    ]
+
+
 def test_the_printer_rows_come_in_routing_order_with_normalised_texts(house: House) -> None:
     house.printer(" bar-1 ", " BAR ", priority=0, host=" 127.0.77.9 ", printer_type="WIN32")
     first = house.rows()[0]
