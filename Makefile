@@ -40,8 +40,9 @@ check: $(STAMPS)/dev
 	elif command -v hadolint >/dev/null; then set -x; hadolint Dockerfile; \
 	else echo "hadolint is not here: the Dockerfile was not checked"; fi
 
-# Everything of test and check, then: further examples for the properties, a long demo, and the image.
+# Everything of test and check, then: a far database for long, further examples for the properties, a long demo, and the image.
 check-long: test check
+	KPS_TEST_LONG=1 $(BIN)/python -m pytest -q tests/service/test_slow_database.py
 	for seed in 1 2 3 4 5; do $(BIN)/python -m pytest -q --hypothesis-seed=$$seed $(PROPERTIES) || exit 1; done
 	$(BIN)/kps demo --plain --seconds 120 --rate 300
 	$(MAKE) fuzz

@@ -270,10 +270,12 @@ class Database:
         connection.limit = limit
         try:
             with connection.cursor() as cursor:
+                execute = cursor.mogrify(statement.execute, values or None)
                 if statement.name not in self._prepared:
-                    cursor.execute(statement.prepare)
-                    self._prepared.add(statement.name)
-                cursor.execute(statement.execute, values or None)
+                    # In the same round trip: a database may be far away.
+                    execute = statement.prepare.encode() + b"; " + execute
+                cursor.execute(execute)
+                self._prepared.add(statement.name)
                 return _rows(cursor)
         except psycopg2.Error as error:
             raise self._dropped(error) from error

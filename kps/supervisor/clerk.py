@@ -1,4 +1,6 @@
-"""The supervisor's thread that talks to the database: leases, printer rows, reclaim, counts.
+"""The supervisor's thread that talks to the database: printer rows, reclaim, counts, leases that are to change hands.
+
+Renewing leases is the work of another thread, so that nothing that happens here can cost one.
 
 Its failure or slowness never stops the main loop, which reads events and the last views only.
 """
@@ -9,11 +11,10 @@ import logging
 import os
 import queue
 import random
-import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from kps.core.clock import RIGHT_WITHIN_S
@@ -29,18 +30,10 @@ from kps.database.migrations import MigrationNeeded, SchemaTooNew, install_trigg
 from kps.database.queue import Queue, printer_rows
 from kps.database.schema import PosSchema, SchemaUnusable, introspect, refuse_missing_rights
 from kps.process.clocks import boottime, monotonic
-from kps.process.slots import Cells, Order
+from kps.process.slots import Order
+from kps.supervisor.lease_keeper import LEASE_TTL_S, Borrowed, LeaseKeeper, LeaseLost, Well
 from kps.supervisor.resolver import Resolver
 
-LEASE_TTL_S = 6.0
-RENEW_EVERY_S = 1.5
-"""Between renewals, which show all devices as well."""
-BORROWED_EVERY_S = 0.5
-"""The same while somebody has a device for a probe: its tickets wait for it."""
-LAPSED_AFTER_S = 0.02
-"""So long after the end of another owner's lease it is looked at again: if it has not been renewed, it may be taken."""
-HURRY_S = 0.1
-"""Shortest pause between two renewals: leases that end one after the other are taken together."""
 ROWS_EVERY_S = 2.0
 COUNTS_EVERY_S = 5.0
 ORPHANS_EVERY_S = 5.0
@@ -53,7 +46,7 @@ YIELD_AWAY_S = 60.0
 TOGETHER_S = 0.1
 """What is due so soon is done now: each time that we wake up costs more than most statements."""
 SLOW_CALL_S = 4.0
-"""Limit of calls that may be slow: one of them between two renewals must not cost the leases."""
+"""Limit of calls that may be slow."""
 _CONNECT_AGAIN = Backoff(first=0.1, cap=0.5)
 
 log = logging.getLogger("kps.supervisor")
@@ -89,21 +82,6 @@ class LeaseTaken:
 
 
 @dataclass(frozen=True, slots=True)
-class LeaseLost:
-    """Another instance owns the printer, or we have given it up."""
-
-    key: PrinterKey
-
-
-@dataclass(frozen=True, slots=True)
-class Borrowed:
-    """A person wants a printer of ours for a probe: it is to be let go."""
-
-    key: PrinterKey
-    by: str
-
-
-@dataclass(frozen=True, slots=True)
 class Released:
     """What a dead process held has been given back; `epoch` is the next incarnation's, None = the lease is gone."""
 
@@ -121,14 +99,6 @@ class Reclaimed:
 
 
 Event = SchemaKnown | RowsRead | LeaseTaken | LeaseLost | Borrowed | Released | Reclaimed
-
-
-@dataclass(frozen=True, slots=True)
-class Well:
-    """A printer whose lease is to be renewed, and the cell that tells its process until when it is trusted."""
-
-    epoch: int
-    orders: Cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +135,15 @@ class _LookAgain:
     pass
 
 
+@dataclass(frozen=True, slots=True)
+class _Free:
+    keys: frozenset[PrinterKey]
+
+
+class _CutLoans:
+    pass
+
+
 class _Quit:
     pass
 
@@ -176,7 +155,6 @@ class Clerk:
         self._settings = settings
         self._owner = owner
         self._wake = wake
-        self._host = socket.gethostname()
         self._database = Database(settings.database, "supervisor")
         self._queue: Queue | None = None
         self._resolver = Resolver()
@@ -192,14 +170,13 @@ class Clerk:
         self._swept_up_to = 0
         """The last ticket whose job the sweep has looked at; each sweep goes on behind it."""
         self._dead_owner = ""
+        self._trouble = "not connected yet"
+        self._free_asked = False
+        self._keeper = LeaseKeeper(
+            settings, owner, post=self._post, wake=wake, on_free=self._take_free,
+            on_overlong=lambda: self._inbox.put(_CutLoans()),
+        )  # fmt: skip
         self.events: deque[Event] = deque()
-        self.well: dict[PrinterKey, Well] = {}
-        """Set by the main loop as a whole: the printers of ours whose process is well."""
-        self.unwanted: frozenset[PrinterKey] = frozenset()
-        """Set by the main loop: printers that must not be acquired now."""
-        self.trouble: str = "not connected yet"
-        """A sentence for people; '' while the database works."""
-        self.devices: tuple[Row, ...] = ()
         self.unproven: tuple[tuple[int, list[str]], ...] = ()
         """Tickets of which a copy may lie at a printer, and the keys of those, newest first."""
         self.waiting: tuple[Crowd, ...] = ()
@@ -223,7 +200,27 @@ class Clerk:
     def start(self, dead_owner: str) -> None:
         """Begin; `dead_owner` is a generation proven gone, whose leases end at once ('' = none)."""
         self._dead_owner = dead_owner
+        self._keeper.thread.start()
         self.thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether both threads work, this one and the one that keeps the leases."""
+        return self.thread.is_alive() and self._keeper.thread.is_alive()
+
+    @property
+    def trouble(self) -> str:
+        """A sentence for people; '' while the database works, and the leases are renewed."""
+        return self._trouble or self._keeper.trouble
+
+    @property
+    def devices(self) -> tuple[Row, ...]:
+        """All devices, as the last renewal has shown them."""
+        return self._keeper.devices
+
+    def keep(self, well: dict[PrinterKey, Well], unwanted: frozenset[PrinterKey]) -> None:
+        """Whose leases to renew, and which printers must not be acquired now."""
+        self._keeper.well, self._keeper.unwanted = well, unwanted
 
     def release_dead(self, key: PrinterKey, generation: int, epoch: int, blamed: Token) -> None:
         """A printer process has been reaped: answered by Released."""
@@ -252,6 +249,7 @@ class Clerk:
 
     def quit(self, limit_s: float) -> None:
         """Finish what has been asked for, and end; waits for at most `limit_s`."""
+        self._keeper.quit()
         self._inbox.put(_Quit())
         self.thread.join(limit_s)
 
@@ -283,20 +281,20 @@ class Clerk:
                 else "AUTO_MIGRATE is off and schema kps is not there: run the SQL that `kps schema` prints,"
                 " then block C of the README"
             )
-            if self.trouble != sentence:
+            if self._trouble != sentence:
                 log.error("migration needed", extra={"text": str(needed)})
             self._failed(sentence)
         else:
-            if self.trouble:
+            if self._trouble:
                 log.info("database connected")
-            self.trouble = ""
+            self._trouble = ""
             self._failures = 0
-        self.errors = self._database.errors
+        self.errors = self._database.errors + self._keeper.errors
 
     def _failed(self, sentence: str) -> None:
-        if sentence != self.trouble:
+        if sentence != self._trouble:
             log.warning("database trouble", extra={"cause": sentence})
-        self.trouble = sentence
+        self._trouble = sentence
         self._database.close()
         self._failures += 1
         self._retry_at = monotonic() + _CONNECT_AGAIN.delay(self._failures, random.random())  # noqa: S311
@@ -306,9 +304,9 @@ class Clerk:
 
     def _say(self, sentence: str) -> None:
         """What keeps us from working, and is no failure."""
-        if sentence != self.trouble:
+        if sentence != self._trouble:
             log.info("waiting for the database", extra={"cause": sentence})
-            self.trouble = sentence
+            self._trouble = sentence
             self._wake()
 
     def _quit_asked(self) -> bool:
@@ -348,11 +346,12 @@ class Clerk:
             self._database.run(queue.sql.expire_owner, owner=self._dead_owner)
             self._dead_owner = ""
         now = monotonic()
-        self._due = dict.fromkeys(("renew", "rows", "counts", "orphans", "sweep"), now)
+        self._due = dict.fromkeys(("rows", "counts", "orphans", "sweep"), now)
         self._due["introspect"] = now + INTROSPECT_EVERY_S
         # Known only now, and told at once: what fails before is done again as a whole, what fails later is due again.
         self._queue, self.schema = queue, schema
         self._post(SchemaKnown(schema))
+        self._keeper.begin()
 
     def _ensure_trigger(self, schema: PosSchema) -> PosSchema:
         if not self._settings.notify_trigger:
@@ -380,23 +379,14 @@ class Clerk:
     def _work(self) -> None:
         if not self._database.connected:
             self._database.connect()
-        # The leases first: no other chore, slow or failing, may cost them.
-        self._keep_leases()
         while self._chores:
             self._do(self._chores[0])
             self._chores.popleft()
-            self._keep_leases()
         self._when_due("rows", ROWS_EVERY_S, self._read_rows)
         self._when_due("counts", COUNTS_EVERY_S, self._count)
         self._when_due("orphans", min(ORPHANS_EVERY_S, self._settings.reclaim_s / 2), self._reclaim)
         self._when_due("sweep", SWEEP_EVERY_S, self._sweep)
         self._when_due("introspect", INTROSPECT_EVERY_S, self._look_at_schema)
-
-    def _keep_leases(self) -> None:
-        if monotonic() < self._due["renew"]:
-            return
-        self._renew()
-        self._due["renew"] = monotonic() + renew_in(self.devices, self._wanted().keys() - self.unwanted, self._owner)
 
     def _when_due(self, name: str, every_s: float, chore: Callable[[], None]) -> None:
         if monotonic() + TOGETHER_S < self._due[name]:
@@ -432,6 +422,11 @@ class Clerk:
                 self._due["rows"] = 0.0
             case _LookAgain():
                 self._due["introspect"] = 0.0
+            case _Free(keys):
+                self._free_asked = False  # what is not taken now is found free again
+                self._acquire(keys)
+            case _CutLoans():
+                self._database.run(self._known.sql.cut_loans)
             case _Quit():
                 self._quit = True
             case _:
@@ -451,53 +446,18 @@ class Clerk:
             log.warning("released", extra={"cause": "death", "printer": release.key, "count": count})
         self._post(Released(release.key, release.generation, rows[0].epoch if rows else None, count))
 
-    def _renew(self) -> None:
-        """Keep the leases of the printers that are well, and look at all devices.
-
-        Trust counts from before the question.
-        """
-        well = dict(self.well)
-        shown = {row.key for row in self._rows or () if row.key} | well.keys()
-        asked_at = boottime()
-        devices = self._database.run(
-            self._known.sql.renew,
-            me=self._owner,
-            instance=self._settings.instance_name,
-            host=self._host,
-            keys=list(well),
-            epochs=[one.epoch for one in well.values()],
-            ttl=LEASE_TTL_S,
-            shown=sorted(shown),
-            limit=LEASE_TTL_S / 2,
-        )
-        kept = [row for row in devices if row.kept is not None]
-        for row in kept:
-            now = self.well.get(PrinterKey(row.printer_key))
-            if now is not None and now.epoch == row.kept:
-                now.orders[Order.TRUST_UNTIL] = asked_at + LEASE_TTL_S
-        self._note(tuple(devices))
-        away = {row.printer_key for row in devices if row.live or row.borrowed}
-        if len(kept) < len(well) or self._wanted().keys() - self.unwanted - away:
-            self._acquire()
-
-    def _note(self, devices: tuple[Row, ...]) -> None:
-        """What the devices are like now, and what that means for ours."""
-        news = _faces(devices) != _faces(self.devices)
-        self.devices = devices
-        if news:
-            self._wake()
-        for row in devices:
-            key = PrinterKey(row.printer_key)
-            if key in self.well and row.live and row.owner != self._owner:
-                self._post(LeaseLost(key))
-            if row.borrowed and row.live and row.owner == self._owner:
-                self._post(Borrowed(key, row.borrowed_by))
-        if any(row.overlong for row in devices):
-            self._database.run(self._known.sql.cut_loans)
+    def _take_free(self, keys: list[PrinterKey]) -> None:
+        """Called by the keeper of the leases, which finds the same ones again and again until they are taken."""
+        if not self._free_asked:
+            self._free_asked = True
+            self._inbox.put(_Free(frozenset(keys)))
 
     def _read_rows(self) -> None:
-        self.rows_read = False
-        found = self._database.run(self._known.sql.rows)
+        try:
+            found = self._database.run(self._known.sql.rows)
+        except DatabaseTrouble:
+            self.rows_read = False
+            raise
         hosts = {row.host for row in found if row.host}
         if fresh := hosts - self._hosts_seen:
             self._hosts_seen |= fresh
@@ -515,8 +475,11 @@ class Clerk:
         if rows != self._rows:
             self._rows = rows
             self._post(RowsRead(rows, addresses))
-            self._acquire()
-            self._due["renew"] = 0.0  # which shows their devices
+            wanted = frozenset(self._wanted())
+            self._keeper.wanted = wanted
+            self._keeper.shown = frozenset(row.key for row in rows if row.key)
+            self._acquire(wanted - {row.printer_key for row in self.devices if row.live or row.borrowed})
+            self._keeper.look_now()
 
     def _wanted(self) -> dict[PrinterKey, str]:
         """Devices that this instance serves, with the name of their first row."""
@@ -527,9 +490,10 @@ class Clerk:
                 wanted.setdefault(row.key, row.name)
         return wanted
 
-    def _acquire(self) -> None:
+    def _acquire(self, keys: Collection[PrinterKey]) -> None:
         """Take what nobody owns; our own lapsed leases too, under a new epoch that carries what is held."""
-        wanted = {key: name for key, name in self._wanted().items() if key not in self.unwanted}
+        unwanted = self._keeper.unwanted
+        wanted = {key: name for key, name in self._wanted().items() if key in keys and key not in unwanted}
         if not wanted:
             return
         asked_at = boottime()
@@ -546,8 +510,8 @@ class Clerk:
             log.info("lease taken", extra={"printer": key, "epoch": row.epoch, "released": row.released})
             if row.released:
                 self._post(Reclaimed(row.released))
-            if well := self.well.get(key):
-                self.well[key] = Well(row.epoch, well.orders)
+            if well := self._keeper.well.get(key):
+                self._keeper.well[key] = Well(row.epoch, well.orders)
                 well.orders[Order.TRUST_UNTIL] = asked_at + LEASE_TTL_S
             level = ProofLevel(row.proof_level) if row.proof_level else None
             abilities = Abilities(level, row.pushes, row.clears, row.firmware)
@@ -586,7 +550,6 @@ class Clerk:
         due = [one for one, since in self._orphans.items() if now - since >= settings.reclaim_s]
         for begin in range(0, len(due), ADOPTED_AT_ONCE):
             self._adopt(due[begin : begin + ADOPTED_AT_ONCE])
-            self._keep_leases()
 
     def _adopt(self, due: list[tuple[int, int]]) -> None:
         rows = self._database.run(
@@ -622,30 +585,6 @@ class Clerk:
             self._queue = Queue(self._database, schema, self._owner, self._settings.instance_name)
             self._database.close()
             self._post(SchemaKnown(schema))
-
-
-def renew_in(devices: Iterable[Row], wanted: Collection[PrinterKey], me: str) -> float:
-    """Seconds until leases and devices must be looked at again: if the lease of another owner ends, we are there.
-
-    `devices` as the renewal has just shown them; of those that are not `wanted` the lease does not matter to us.
-    """
-    devices = list(devices)
-    if any(row.borrowed for row in devices):
-        return BORROWED_EVERY_S
-    pause_s = RENEW_EVERY_S
-    for row in devices:
-        if row.live and row.owner != me and row.printer_key in wanted:
-            pause_s = min(pause_s, LAPSED_AFTER_S - row.lapsed_s)
-    return max(HURRY_S, pause_s)
-
-
-def _faces(devices: Iterable[Row]) -> list[tuple[object, ...]]:
-    """What people see of devices, but for how long ago it was."""
-    return [
-        (row.printer_key, row.owner, row.live, row.state, row.state_text, row.paper, row.cover_open, row.cutter_ok,
-         row.proof, row.demoted_text)
-        for row in devices
-    ]  # fmt: skip
 
 
 def wakeup_pipe() -> tuple[int, int]:

@@ -33,20 +33,18 @@ from kps.process.clocks import monotonic
 from kps.process.slots import Cell, Order, Stage
 from kps.supervisor.children import Child, State
 from kps.supervisor.clerk import (
-    Borrowed,
     Clerk,
-    LeaseLost,
     LeaseTaken,
     Reclaimed,
     Released,
     RowsRead,
     SchemaKnown,
-    Well,
     wakeup_pipe,
 )
 from kps.supervisor.devices import vouched_for, vouched_for_none, wanted_devices
 from kps.supervisor.entries import dispatcher_entry, printer_entry
 from kps.supervisor.generation import RunDir
+from kps.supervisor.lease_keeper import Borrowed, LeaseLost, Well
 from kps.supervisor.snapshot import Facts, build
 from kps.supervisor.tallies import Tallies
 
@@ -194,7 +192,7 @@ class Supervisor:
 
     def _watch_clerk(self) -> None:
         """Without its clerk an instance keeps no lease and can say nothing true: a fresh process tree is the remedy."""
-        if not self._clerk.thread.is_alive() and self._draining_since is None:
+        if not self._clerk.alive and self._draining_since is None:
             log.critical("clerk died")
             self._exit_code = EXIT_ESCALATED
             self.stop()
@@ -678,12 +676,12 @@ class Supervisor:
             if epoch is not None and healthy and not printer.lease_lost:
                 well[key] = Well(epoch, printer.child.orders)
             self._watch_device(printer, now)
-        self._clerk.well = well
-        self._clerk.unwanted = (
+        unwanted = (
             frozenset(self._configs)
             if self._draining_since is not None
             else frozenset(key for key, printer in self._printers.items() if printer.retiring)
         )
+        self._clerk.keep(well, unwanted)
 
     def _watch_device(self, printer: Printer, now: float) -> None:
         if printer.epoch is None or printer.retiring:

@@ -12,14 +12,13 @@ from kps.config import load
 from kps.core.tickets import PrinterKey
 from kps.demo.orders import PosWriter
 from kps.process.clocks import boottime
-from kps.supervisor.clerk import (
+from kps.supervisor.clerk import Clerk, LeaseTaken
+from kps.supervisor.lease_keeper import (
     BORROWED_EVERY_S,
     HURRY_S,
     LAPSED_AFTER_S,
     LEASE_TTL_S,
     RENEW_EVERY_S,
-    Clerk,
-    LeaseTaken,
     renew_in,
 )
 from tests.conftest import Database, eventually

@@ -1,4 +1,4 @@
-"""A TCP proxy between the service and PostgreSQL that makes the way long, or cuts it."""
+"""A TCP proxy between the service and PostgreSQL that makes the way, or single statements, take long, or cuts it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ from types import TracebackType
 class Proxy:
     """Forwards connections to (host, port); every byte takes `delay_s` longer in each direction. One thread."""
 
-    def __init__(self, host: str, port: int, delay_s: float = 0.0) -> None:
+    def __init__(self, host: str, port: int, delay_s: float = 0.0, slow: dict[bytes, float] | None = None) -> None:
+        """`slow`: words of a request -> how much later its reply comes, as if it took the server so long."""
         self._target = (host, port)
         self.delay_s = delay_s
+        self._slow = slow or {}
+        self._clients: set[socket.socket] = set()
+        self._busy: dict[socket.socket, float] = {}
         self._door = socket.create_server(("127.0.0.1", 0))
         self._door.setblocking(False)
         self.port = int(self._door.getsockname()[1])
@@ -60,6 +64,7 @@ class Proxy:
         here, _ = self._door.accept()
         there = socket.create_connection(self._target, timeout=5)
         self._pairs[here], self._pairs[there] = there, here
+        self._clients.add(here)
         return there
 
     def _read(self, one: socket.socket) -> None:
@@ -68,9 +73,11 @@ class Proxy:
         except OSError:
             data = b""
         if data:
-            heapq.heappush(
-                self._late, (time.monotonic() + self.delay_s, next(self._count), one, self._passing(one, data))
-            )
+            if one in self._clients:
+                took_s = max((seconds for words, seconds in self._slow.items() if words in data), default=0.0)
+                self._busy[self._pairs[one]] = time.monotonic() + took_s
+            due = max(time.monotonic() + self.delay_s, self._busy.get(one, 0.0))
+            heapq.heappush(self._late, (due, next(self._count), one, self._passing(one, data)))
         else:
             self._half_closed(one)
 
@@ -84,6 +91,9 @@ class Proxy:
         if other is not None:
             self._pairs.pop(other, None)
             other.close()
+            for end in (one, other):
+                self._clients.discard(end)
+                self._busy.pop(end, None)
         one.close()
 
     def _forward_due(self) -> None:

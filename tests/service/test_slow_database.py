@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
+
+import pytest
 
 from kps.demo.orders import PosWriter
 from tests.conftest import Database, eventually
-from tests.service.harness import shop
+from tests.service.harness import SLOW, Shop, shop
 from tests.service.proxy import Proxy
 
 
@@ -54,3 +58,69 @@ def test_health_says_so_when_a_right_is_taken_away_while_we_run(
         finally:
             cursor.execute("DROP OWNED BY kps_slow_test CASCADE")
             cursor.execute("DROP ROLE kps_slow_test")
+
+
+LONG = pytest.param(
+    90.0,
+    marks=[
+        pytest.mark.slow,
+        pytest.mark.timeout(400),
+        pytest.mark.skipif(
+            not os.environ.get("KPS_TEST_LONG"), reason="takes minutes: make check-long, or KPS_TEST_LONG=1"
+        ),
+    ],
+)
+
+
+@pytest.mark.parametrize("seconds", [15.0, LONG])
+def test_no_lease_ends_because_the_database_is_far_away(
+    pos: PosWriter, pos_database: Database, tmp_path: Path, seconds: float
+) -> None:
+    """0.8 s in each direction: to connect takes seven. The short run begins near, as a far start takes a minute."""
+    with (
+        Proxy(pos_database.host, pos_database.port, delay_s=0.8 if seconds > 60 else 0.0) as way,
+        shop(pos, pos_database, tmp_path, KITCHEN_AND_BAR, printer=SLOW, DB_PORT=way.port, start=False) as here,
+    ):
+        here.service.start().wait_ready(len(here.printers), timeout=150)
+        way.delay_s = 0.8
+        tickets_print_under_the_same_leases(here, seconds)
+        assert here.service.health()["database"] == "connected"
+        assert here.service.health()["reasons"] == []
+        assert here.service.stop() == 0
+
+
+def test_no_lease_ends_because_the_supervisors_other_statements_take_long(
+    pos: PosWriter, pos_database: Database, tmp_path: Path
+) -> None:
+    slow = {b"EXECUTE kps_rows": 3.0, b"EXECUTE kps_counts": 3.5}
+    with (
+        Proxy(pos_database.host, pos_database.port, slow=slow) as loaded,
+        shop(pos, pos_database, tmp_path, KITCHEN_AND_BAR, printer=SLOW, DB_PORT=loaded.port) as here,
+    ):
+        tickets_print_under_the_same_leases(here, 12.0)
+
+
+KITCHEN_AND_BAR = {"kitchen-1": ("kitchen", 1), "bar-1": ("bar", 1)}
+
+
+def tickets_print_under_the_same_leases(here: Shop, seconds: float) -> None:
+    """No take-over, no marked copy, no ticket that waits for long, while tickets come for so many seconds."""
+    epochs = epochs_of(here.pos)
+    dishes: list[str] = []
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        ordered = [f"{station.title()}{len(dishes)}" for station in ("kitchen", "bar")]
+        tickets = [
+            here.pos.ticket(station, [(dish, 1)]) for station, dish in zip(("kitchen", "bar"), ordered, strict=True)
+        ]
+        here.all_end(tickets, timeout=60)
+        dishes += ordered
+    assert epochs_of(here.pos) == epochs, "a lease ended"
+    for dish in dishes:
+        here.only_copy(dish)
+    assert not here.service.said("lease not trusted")
+
+
+def epochs_of(pos: PosWriter) -> dict[str, int]:
+    """Of all leases; whoever takes one raises it."""
+    return {row["printer_key"]: row["epoch"] for row in pos.rows("SELECT printer_key, epoch FROM kps.printer")}

@@ -124,7 +124,7 @@ RENEW = Statement(
   SELECT p.printer_key, p.epoch FROM kps.printer p
     JOIN unnest({{keys:text[]}}, {{epochs:bigint[]}}) AS m(printer_key, epoch) USING (printer_key)
    WHERE p.epoch = m.epoch AND p.owner = {{me:uuid}} AND p.expires_at > clock_timestamp()
-   ORDER BY p.printer_key FOR NO KEY UPDATE OF p
+   ORDER BY p.printer_key FOR NO KEY UPDATE OF p SKIP LOCKED
 ), kept AS (
   UPDATE kps.printer p SET expires_at = clock_timestamp() + {{ttl:float8}} * interval '1 second'
     FROM mine WHERE p.printer_key = mine.printer_key AND p.epoch = mine.epoch AND (SELECT count(*) FROM here) >= 0
@@ -135,7 +135,8 @@ SELECT {_DEVICE}, kept.epoch AS kept
 )
 """Keep the leases of the printers whose process is well, say that this instance lives, and look at all devices.
 
-An ended lease stays ended. A lease of somebody else that seems to last for minutes is cut to its length. The devices
+An ended lease stays ended. A row that somebody works on is left out and costs no other lease: it is to be asked for
+again at once. A lease of somebody else that seems to last for minutes is cut to its length. The devices
 are shown as they were right before; `kept` is the epoch of a lease that was renewed just now.
 """
 
