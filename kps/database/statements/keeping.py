@@ -387,11 +387,12 @@ def counts(schema: PosSchema) -> Statement:
            ORDER BY j.ticket_id DESC LIMIT 200) u) AS unproven,
        (SELECT coalesce(json_agg(json_build_array(g.station, g.brand, g.key, g.tickets)), '[]')
           FROM (SELECT lower(btrim(w.printer_target)) AS station, w.brand, w.key, count(*) AS tickets
-                  FROM (SELECT t.printer_target, {brand_of(schema)}::text AS brand, coalesce(j.printer_key, '') AS key
-                          FROM {TICKET} t LEFT JOIN pos_bill b ON b.id = t.bill_id
-                               LEFT JOIN kps.job j ON j.ticket_id = t.id AND j.state = 'claimed'
-                         WHERE t.status IN ('new', 'printing') AND (t.status = 'new' OR j.state = 'claimed')
-                         LIMIT {WAITING_MOST}) w
+                  FROM (SELECT t.printer_target, {brand_of(schema)}::text AS brand, t.key
+                          FROM (SELECT t.*, coalesce(j.printer_key, '') AS key FROM {TICKET} t
+                                  LEFT JOIN kps.job j ON j.ticket_id = t.id AND j.state = 'claimed'
+                                 WHERE t.status IN ('new', 'printing') AND (t.status = 'new' OR j.state = 'claimed')
+                                 LIMIT {WAITING_MOST}) t
+                          LEFT JOIN pos_bill b ON b.id = t.bill_id) w
                  GROUP BY 1, 2, 3) g) AS waiting
   FROM {TICKET} t WHERE t.status IN ('new', 'printing')""",
     )
