@@ -375,6 +375,18 @@ def _unroutable(ticket: Waiting, rows: Sequence[PrinterRow], grace_s: float) -> 
     return GiveUp(Reason.NO_PRINTER, f"no printer for station {ticket.station}, brand {brand} ({why})", rescue=True)
 
 
+def why_not(rows: Iterable[PrinterRow], devices: Mapping[PrinterKey, DeviceState]) -> dict[int, tuple[PrinterKey, str]]:
+    """The rows of a route that are wanted and cannot print, by id: their device, and why in a few words."""
+    found = {}
+    for row in rows:
+        state = devices.get(row.key)
+        if row.active and row.fault:
+            found[row.id] = (row.key, row.fault)
+        elif row.active and state is not None and not state.held and state.ability is Ability.UNABLE:
+            found[row.id] = (row.key, state.sentence)
+    return found
+
+
 def printer_for_slip(
     rows: Iterable[PrinterRow], target: PrinterKey, devices: Mapping[PrinterKey, DeviceState]
 ) -> PrinterRow | None:

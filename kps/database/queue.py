@@ -515,6 +515,18 @@ class Queue:
         )
         return bool(rows)
 
+    def say_why(self, rows: Mapping[int, tuple[PrinterKey, str]], *, news: bool = True) -> frozenset[int]:
+        """Say in printer rows (id -> its device, the reason) why they cannot print; returns those that say it now.
+
+        A row that somebody is writing is left out, and one whose device has another owner. What is no `news` is not
+        said again within a minute.
+        """
+        found = self.database.run(
+            self.sql.say_why, rows=list(rows), keys=[key for key, _ in rows.values()],
+            texts=[text for _, text in rows.values()], me=self.me, news=news,
+        )  # fmt: skip
+        return frozenset(row.id for row in found)
+
     def demote(self, key: PrinterKey, epoch: int, text: str) -> None:
         """The proofs of a device of mine are not believed any more, and why."""
         self.database.run(self.sql.demote, key=key, me=self.me, epoch=epoch, text=text)

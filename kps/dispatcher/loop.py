@@ -25,6 +25,7 @@ from kps.core.routing import (
     decide,
     is_whole,
     printer_for_slip,
+    why_not,
 )
 from kps.core.tickets import PrinterKey, TicketId, Token
 from kps.crash import Point, crash_point
@@ -52,6 +53,8 @@ DEVICES_EVERY_S = 1.0
 """Age of what is known about devices, at most, when something is decided with it. Their changes are notified."""
 SIGHT_EVERY_S = 5.0
 """Between two looks at the leases that live: after a leap of the database's clock we know how long ago that was."""
+SAY_WHY_S = 10.0
+"""Between two looks whether a printer's row says why it cannot print, while tickets end for want of it."""
 SLIPS_EVERY_S = 2.0
 """Between looks for what stations must be told."""
 SLIPS_AGAIN_S = 30.0
@@ -99,6 +102,8 @@ class Dispatcher:
         self._listener = Listener(start.settings.database, start.name, self._database, self._slot.beat)
         self._mailboxes: dict[PrinterKey, Mailbox] = {}
         self._routes = Routes()
+        self._say_due: dict[int, float] = {}
+        """Printer row -> when it is to be told again why it cannot print."""
         self._arriving_rows: list[PrinterRow] = []
         self._rows_known = False
         self._sight_due = 0.0
@@ -555,6 +560,7 @@ class Dispatcher:
         self._give_up(given_up)
         if in_grace:
             self._queue.wait(in_grace)
+        self._say_why([ticket for ticket, _ in (*ended, *given_up)])
         return full if full is not None else again
 
     def _decide(
@@ -710,6 +716,18 @@ class Dispatcher:
                         "round ended", extra={"ticket": result.ticket, "cause": end.text, "attempt": result.attempts}
                     )
             self._rounds_known = self._rounds_known and not any(result.status == "new" for result in done)
+
+    def _say_why(self, tickets: list[Waiting]) -> None:
+        """Tickets have ended for want of a printer: the printers' rows say why, those that nobody serves too."""
+        now = monotonic()
+        wanted: dict[int, tuple[PrinterKey, str]] = {}
+        for station, brand in {(ticket.station, ticket.brand) for ticket in tickets}:
+            wanted |= why_not(self._routes.of(station, brand), self._devices)
+        due = {row: why for row, why in wanted.items() if now >= self._say_due.get(row, 0.0)}
+        if not due:
+            return
+        self._say_due = {row: at for row, at in self._say_due.items() if at > now} | dict.fromkeys(due, now + SAY_WHY_S)
+        self._queue.say_why(due, news=False)
 
     def _know_rounds(self) -> None:
         """When the next round of a waiting ticket is due: it must not wait for a poll."""

@@ -23,6 +23,8 @@ from kps.process.slots import Cell, Slot
 HELLO_EVERY_S = 20.0
 HEALTH_EVERY_S = 60.0
 PRUNE_EVERY_S = 3600.0
+WHY_AGAIN_S = 1.0
+"""A printer row that the POS was just writing is told again after this long why its device cannot print."""
 BUSY_PATIENCE_S = 3.0
 """How long a device that we had let go of may be busy with another client before that counts as a fault."""
 CONTESTED_S = 30.0
@@ -77,6 +79,8 @@ class DeviceWatch:
         self._publish_due = 0.0
         self._health_due = 0.0
         self._health_told: tuple[object, ...] | None = None
+        self._why_told = ""
+        self._why_due = 0.0
         self._prune_due = monotonic() + random.uniform(30, 300)  # noqa: S311 - spreads the load
         self._contested_until = monotonic() + CONTESTED_S if config.contested else 0.0
         self._disproof_told = ""
@@ -101,6 +105,7 @@ class DeviceWatch:
             self.device.close()
             self.device = self._make_device(answers)
         self._health_told = None
+        self._why_told = ""
 
     def _make_device(self, answers: bool | None) -> Device:
         config = self.config
@@ -239,11 +244,23 @@ class DeviceWatch:
     def _keep_health(self) -> None:
         """The POS's health rows, on each change and now and then."""
         try:
+            self._say_why()
             self._write_health()
             self._prune_health()
         except DatabaseTrouble as trouble:
             log.warning("database trouble", extra={"cause": trouble.sentence})
             self._health_due = monotonic() + 5.0
+
+    def _say_why(self) -> None:
+        """The POS's own screen names what is wrong: each change, in the printer's rows."""
+        state, text = self._wanted or ("", "")
+        if self.unable is None or state == "starting":
+            self._why_told = ""
+        elif text != self._why_told and monotonic() >= self._why_due:
+            self._why_due = monotonic() + WHY_AGAIN_S
+            told = self._queue.say_why(dict.fromkeys(self.config.rows, (self.config.key, text)))
+            if told.issuperset(self.config.rows):
+                self._why_told, self._why_due = text, 0.0
 
     def _let_go(self) -> None:
         """Where the site wants it, an idle socket is closed; the device is then asked once a minute only."""

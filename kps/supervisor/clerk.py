@@ -415,9 +415,10 @@ class Clerk:
             case _Lapse(keys):
                 self._database.run(self._known.sql.lapse, me=self._owner, keys=list(keys))
             case _Down(key, epoch, text):
-                self._known.set_state(
+                if self._known.set_state(
                     key, epoch, state="down", text=text, paper="unknown", response_ms=None, answers=None
-                )
+                ):
+                    self._known.say_why({row.id: (key, text) for row in self._rows or () if row.key == key})
             case _Reload():
                 self._due["rows"] = 0.0
             case _LookAgain():

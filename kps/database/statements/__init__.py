@@ -68,6 +68,7 @@ class Statements:
     rows = cached_property(lambda self: keeping.rows(self._schema))
     printers = cached_property(lambda self: keeping.PRINTERS)
     set_state = cached_property(lambda self: printing.SET_STATE)
+    say_why = cached_property(lambda self: printing.SAY_WHY)
     demote = cached_property(lambda self: printing.DEMOTE)
     late_proof = cached_property(lambda self: printing.late_proof(self._schema))
     came_back = cached_property(lambda self: printing.came_back(self._schema))

@@ -175,6 +175,28 @@ SELECT printer_key, (SELECT count(pg_notify('{CHANNEL_PRINTER}', ''))) AS told F
 """The owner's process says what its device is like."""
 
 
+SAY_WHY = Statement(
+    "say_why",
+    f"""WITH pick AS MATERIALIZED (
+  -- A form of the POS that is being saved keeps nobody waiting: its row is told the next time.
+  SELECT sp.id, left(w.text, 255) AS text FROM {PRINTER} sp
+    JOIN unnest({{rows:bigint[]}}, {{keys:text[]}}, {{texts:text[]}}) AS w(id, key, text) ON w.id = sp.id
+   WHERE NOT EXISTS (SELECT 1 FROM kps.printer p WHERE p.printer_key = w.key AND p.owner <> {{me:uuid}}
+                        AND p.expires_at > clock_timestamp())
+     AND ({{news:boolean}} OR sp.last_error_message = '' OR sp.last_error_at IS NULL
+       OR sp.last_error_at < clock_timestamp() - interval '1 minute')
+   ORDER BY sp.id FOR NO KEY UPDATE OF sp SKIP LOCKED
+)
+UPDATE {PRINTER} sp SET last_error_message = pick.text, last_error_at = clock_timestamp()
+  FROM pick WHERE sp.id = pick.id
+RETURNING sp.id""",
+)
+"""The POS's own rows name what is wrong with their device, unless a lease of another instance lives; no try is counted.
+
+What is no `news` is said where nothing was said, or nothing in the last minute.
+"""
+
+
 DEMOTE = Statement(
     "demote",
     f"""WITH p AS (
