@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from kps.core.networks import parse_networks
 from kps.core.proof import Abilities
 from kps.core.settings import DatabaseSettings, PrinterDownPolicy, Settings
 
@@ -44,6 +45,10 @@ def _proof_levels(value: Any) -> Any:
             raise ValueError(f"{part!r} is not printer=level")
         found.append((name.strip().lower(), Abilities.parse(level)))
     return tuple(found)
+
+
+def _networks(value: Any) -> Any:
+    return parse_networks(value) if isinstance(value, str) else value
 
 
 def _parts(separator: str) -> BeforeValidator:
@@ -91,6 +96,7 @@ def _language(value: str) -> str:
 Words = Annotated[tuple[str, ...] | str, _parts(",")]
 Folders = Annotated[tuple[str, ...] | str, _parts(":")]
 ProofLevels = Annotated[tuple[tuple[str, Abilities], ...] | str, BeforeValidator(_proof_levels)]
+Networks = Annotated[tuple[str, ...] | str, BeforeValidator(_networks)]
 Names = Annotated[frozenset[str] | str, BeforeValidator(_names)]
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 
@@ -135,6 +141,9 @@ class Environment(BaseModel):
     brands: Names = Field(frozenset(), description="limit this instance to these brands, by code or id")
     auto_migrate: bool = Field(True, description="create and update schema kps at start")
     notify_trigger: bool = Field(True, description="create the wake-up trigger on the POS's ticket table")
+    printer_networks: Networks = Field(
+        "private", validate_default=True, description="where printers may be: networks (comma separated), private, any"
+    )
     printer_down_policy: PrinterDownPolicy = Field(
         PrinterDownPolicy.FAIL, description="fail: rounds are spent; hold: tickets wait for a printer"
     )
@@ -245,6 +254,7 @@ def _settings(found: Environment) -> Settings:
         run_dir=found.run_dir or str(default_run_dir(found.instance_name)),
         auto_migrate=found.auto_migrate,
         notify_trigger=found.notify_trigger,
+        printer_networks=tuple(found.printer_networks),
         printer_down_policy=found.printer_down_policy,
         hold_s=found.hold_seconds,
         rescue_minutes=found.rescue_minutes,

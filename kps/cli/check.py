@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from kps.core.clock import RIGHT_WITHIN_S, direction
+from kps.core.networks import Reach, preferred
 from kps.core.routing import PrinterRow, covers, printer_key
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey
 from kps.database import Database, DatabaseTrouble
 from kps.database.connection import Row
 from kps.database.migrations import applied, available
+from kps.database.names import addresses_of
 from kps.database.queue import printer_rows
 from kps.database.schema import TICKET, PosSchema, SchemaUnusable, introspect, refuse_missing_rights
 from kps.database.statements import Statements
@@ -245,9 +247,12 @@ def _check_device(
 ) -> None:
     title = f"printer {', '.join(f'{row.name} ({row.station})' for row in rows)} at {host}:{port}"
     try:
-        ((_, (address, _)), *_) = addresses(host, port, limit_s=RESOLVE_LIMIT_S, pulse=_nothing)
+        address = preferred(text for _, (text, _) in addresses(host, port, limit_s=RESOLVE_LIMIT_S, pulse=_nothing))
     except Unresolvable:
         findings.problem(f"{title}: its host name cannot be resolved")
+        return
+    if refused := Reach.of(settings, addresses_of(settings.database.host)).refusal(address, port):
+        findings.problem(f"{title}: {refused}")
         return
     owner = _owner(database, schema, printer_key(settings.site, address, port)) if migrated else None
     if owner is not None:

@@ -16,13 +16,15 @@ from datetime import UTC, datetime
 from types import FrameType
 
 from kps.cli.terminal import say
+from kps.core.networks import Reach, preferred
 from kps.core.proof import Abilities, process_id_text
-from kps.core.routing import PrinterRow, printer_key
+from kps.core.routing import Lookup, PrinterRow, printer_key
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey, ProofLevel
 from kps.database import Database, DatabaseTrouble
 from kps.database.connection import Row
 from kps.database.migrations import applied, available, migrate
+from kps.database.names import addresses_of
 from kps.database.probes import LOAN_S, AlreadyBorrowed, Probes, shown
 from kps.database.queue import printer_rows
 from kps.database.schema import SchemaUnusable, introspect
@@ -113,7 +115,7 @@ def run_list(settings: Settings, say: Say) -> None:
     """One line for each printer row of the POS. Raises DatabaseTrouble and SchemaUnusable."""
     with _connected(settings) as database:
         rows = _rows(database)
-        keys = {row.id: _key(settings, row) for row in rows if not row.fault}
+        rows, keys = _with_devices(settings, rows)
         known = shown(database, keys.values()) if applied(database) == available()[-1][0] else {}
         given = _vouched(settings, rows, keys)
         table = [_HEAD, *(_line(row, keys.get(row.id), known, given) for row in rows)]
@@ -129,7 +131,7 @@ def _line(
     row: PrinterRow, key: PrinterKey | None, known: Mapping[PrinterKey, Row], given: Mapping[PrinterKey, Abilities]
 ) -> tuple[str, ...]:
     if key is None:
-        return (row.name, "-", row.fault, "-", "-", "-", "-", "-", "-")
+        return (row.name, "-", row.fault or row.trouble, "-", "-", "-", "-", "-", "-")
     device = known.get(key)
     if device is None:
         return (row.name, key, "unknown", *_in_force(None, given.get(key)), "-", "never", "-")
@@ -253,7 +255,7 @@ def _tell_if_outweighed(settings: Settings, row: PrinterRow, rows: Iterable[Prin
     """Say so where the setting, and not what was just stored, is what the service works with."""
     if not settings.proof_levels:
         return
-    keys = {other.id: _key(settings, other) for other in rows if not other.fault}
+    rows, keys = _with_devices(settings, rows)
     if (given := _vouched(settings, rows, keys).get(keys[row.id])) is not None:
         level, pushes, clears = _in_force(None, given)
         say(f"PROOF_LEVELS outweighs this: {level}, pushes {pushes}, clears {clears}")
@@ -347,20 +349,39 @@ def _rows(database: Database) -> list[PrinterRow]:
     return printer_rows(database.run(Statements(introspect(database)).rows), {})
 
 
+def _with_devices(settings: Settings, rows: Iterable[PrinterRow]) -> tuple[list[PrinterRow], dict[int, PrinterKey]]:
+    """The rows as the supervisor has them, and the keys of those that have a device."""
+    found, keys = [], {}
+    for row in rows:
+        if not row.fault:
+            try:
+                keys[row.id] = _key(settings, row)
+            except _Unknown:
+                row = replace(row, lookup=Lookup.FAILED)
+            except NotStored as refused:
+                row = replace(row, refused=str(refused).removeprefix(f"{row.name}: "))
+        found.append(row)
+    return found, keys
+
+
+class _Unknown(NotStored):
+    """Its host name has no address."""
+
+
 def _key(settings: Settings, row: PrinterRow) -> PrinterKey:
-    """As the supervisor makes it: by the resolved address, else by the row's text."""
-    try:
-        return printer_key(settings.site, _resolved(row), row.port)
-    except NotStored:
-        return printer_key(settings.site, row.host, row.port)
+    """As the supervisor makes it. Raises NotStored where there is no device, or none that may be a printer."""
+    address = _resolved(row)
+    if refused := Reach.of(settings, addresses_of(settings.database.host)).refusal(address, row.port):
+        raise NotStored(f"{row.name}: {refused}")
+    return printer_key(settings.site, address, row.port)
 
 
 def _resolved(row: PrinterRow) -> str:
     try:
-        ((_, (address, _)), *_) = addresses(row.host, row.port, limit_s=RESOLVE_LIMIT_S, pulse=lambda: None)
+        found = addresses(row.host, row.port, limit_s=RESOLVE_LIMIT_S, pulse=lambda: None)
     except Unresolvable as error:
-        raise NotStored(f"the host name of {row.name}, {row.host}, has no address") from error
-    return address
+        raise _Unknown(f"the host name of {row.name}, {row.host}, has no address") from error
+    return preferred(text for _, (text, _) in found)
 
 
 @contextmanager

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import assert_never
 
+from kps.core.networks import parse_address
 from kps.core.settings import PrinterDownPolicy
 from kps.core.tickets import PrinterKey, Reason, TicketId, Token
 
@@ -17,6 +17,16 @@ SETTLED_AFTER_S = 0.1
 """A half-written ticket counts as whole when its item count has not changed for this long."""
 SETTLE_LIMIT_S = 2.0
 """A half-written ticket is decided on after this long, whole or not."""
+
+
+class Lookup(Enum):
+    """What has become of the question for the address of a printer's host name."""
+
+    DONE = "done"
+    PENDING = "pending"
+    """It was asked a moment ago."""
+    FAILED = "failed"
+    """Nobody knows, or nobody answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +46,15 @@ class PrinterRow:
     priority: int
     active: bool
     key: PrinterKey
+    refused: str = ""
+    """Why no printer may be at its address, see `kps.core.networks`; '' if one may."""
+    lookup: Lookup = Lookup.DONE
+    """A row whose name has no address has no device yet, and so no key; it is unable like a printer that is off."""
+
+    @property
+    def trouble(self) -> str:
+        """Why it has no device yet; '' if it has one."""
+        return "" if self.lookup is Lookup.DONE else f"its name {self.host} is not resolved yet"
 
     @property
     def fault(self) -> str:
@@ -46,7 +65,7 @@ class PrinterRow:
             return "it has no address"
         if not 0 < self.port < 65536:
             return f"its port {self.port} does not exist"
-        return ""
+        return self.refused
 
 
 class Ability(Enum):
@@ -197,18 +216,12 @@ def normal(station: str) -> str:
 
 def plain_address(text: str) -> str:
     """One spelling for each address: `::ffff:10.0.0.5` is 10.0.0.5. Raises ValueError for what is no address."""
-    address = ipaddress.ip_address(text)
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).compressed
+    return parse_address(text).compressed
 
 
 def printer_key(site: str, address: str, port: int) -> PrinterKey:
-    """The name of a physical device; `address` is a resolved IP address, or the row's text if it resolves to none."""
-    try:
-        text = plain_address(address)
-    except ValueError:
-        text = address.lower()
-    return PrinterKey(f"{site}:{text}:{port}")
+    """The name of a physical device by its IP address. Raises ValueError for a name, which is no device yet."""
+    return PrinterKey(f"{site}:{plain_address(address)}:{port}")
 
 
 def covers(stations: frozenset[str], brands: frozenset[str], subject: PrinterRow | Waiting) -> bool:
@@ -259,7 +272,7 @@ def queued(routes: Routes, crowds: Iterable[Crowd], devices: Mapping[PrinterKey,
         rows = [row for row in route if row.key == crowd.key] or [row for row in routes.rows if row.key == crowd.key]
         if not crowd.key or not rows:
             active = [row for row in route if row.active]
-            rows = [row for row in active if _ability(devices, row.key) is Ability.ABLE] or active or route
+            rows = [row for row in active if _ability(devices, row) is Ability.ABLE] or active or route
         if rows:
             found[rows[0].id] = found.get(rows[0].id, 0) + crowd.tickets
     return found
@@ -318,7 +331,7 @@ def _along(
     for row in active:
         if row.key in ticket.tried:
             continue
-        match _ability(devices, row.key):
+        match _ability(devices, row):
             case Ability.ABLE:
                 if free.get(row.key, 0) <= 0:
                     return WaitFor.BUSY
@@ -331,7 +344,7 @@ def _along(
             case unexpected:
                 assert_never(unexpected)
     waits = policy is PrinterDownPolicy.HOLD or any(_is_held(devices, row.key) for row in active)
-    if waits and not any(_ability(devices, row.key) is Ability.ABLE for row in active):
+    if waits and not any(_ability(devices, row) is Ability.ABLE for row in active):
         return WaitFor.HELD
     return EndRound(first, Reason.NONE_ABLE, _why(active, devices, ticket.tried))
 
@@ -339,12 +352,16 @@ def _along(
 def _claim_for(row: PrinterRow, first: PrinterRow, devices: Mapping[PrinterKey, DeviceState]) -> ClaimFor:
     if row.id == first.id or row.key == first.key:
         return ClaimFor(row, "")
+    if first.trouble:
+        return ClaimFor(row, first.name, None, "not found by its name")
     state = devices.get(first.key)
     return ClaimFor(row, first.name, first.key, "" if state is None else state.cause)
 
 
-def _ability(devices: Mapping[PrinterKey, DeviceState], key: PrinterKey) -> Ability:
-    state = devices.get(key)
+def _ability(devices: Mapping[PrinterKey, DeviceState], row: PrinterRow) -> Ability:
+    if row.lookup is not Lookup.DONE:
+        return Ability.UNKNOWN if row.lookup is Lookup.PENDING else Ability.UNABLE
+    state = devices.get(row.key)
     # A device that nobody has ever owned is about to be taken.
     return Ability.UNKNOWN if state is None else state.ability
 
@@ -358,7 +375,9 @@ def _why(active: Sequence[PrinterRow], devices: Mapping[PrinterKey, DeviceState]
     parts = []
     for row in active:
         state = devices.get(row.key)
-        if row.key in tried:
+        if row.trouble:
+            parts.append(f"{row.name}: {row.trouble}")
+        elif row.key in tried:
             parts.append(f"{row.name}: tried")
         elif state is not None:
             parts.append(f"{row.name}: {state.sentence}")
@@ -393,13 +412,13 @@ def printer_for_slip(
     """Where a slip can come out now: at `target` alone if it has one, else at the first able printer of its route."""
     for row in rows:
         if row.active and not row.fault and (not target or row.key == target):
-            if _ability(devices, row.key) is Ability.ABLE:
+            if _ability(devices, row) is Ability.ABLE:
                 return row
-            if _ability(devices, row.key) is Ability.UNKNOWN and not target:
+            if _ability(devices, row) is Ability.UNKNOWN and not target:
                 return None
     return None
 
 
 def can_be_rescued(rows: Sequence[PrinterRow], devices: Mapping[PrinterKey, DeviceState]) -> bool:
     """Whether a printer of this route is able now."""
-    return any(row.active and not row.fault and _ability(devices, row.key) is Ability.ABLE for row in rows)
+    return any(row.active and not row.fault and _ability(devices, row) is Ability.ABLE for row in rows)

@@ -56,6 +56,8 @@ class Settings:
     run_dir: str = ""
     auto_migrate: bool = True
     notify_trigger: bool = True
+    printer_networks: tuple[str, ...] = ("private",)
+    """Where printers may be, see `kps.core.networks`; `any` alone = everywhere."""
     printer_down_policy: PrinterDownPolicy = PrinterDownPolicy.FAIL
     hold_s: float = 20.0
     rescue_minutes: float = 30.0

@@ -254,7 +254,7 @@ class Queue:
             ticket=ticket,
             row=None if chosen is None else chosen.id,
             name="" if chosen is None else chosen.name,
-            key="" if chosen is None else printer_key(site, chosen.host or "", chosen.port),
+            key="" if chosen is None else _device_of(chosen, site),
             backup_for=along[0].name if backup else "",
             day_start=self._day_start,
         )
@@ -621,6 +621,14 @@ def _told(outcome: Outcome) -> tuple[str, str, str, bool, str | None, dict[str, 
             return "retry", reason.value, text, True, None, extra
         case Unprintable(reason, text):
             return "failed", reason.value, text, False, None, {"outcome": "unprintable", "bytes": 0}
+
+
+def _device_of(row: Row, site: str) -> str:
+    """The key of a printer row's device; '' where that would take a name server."""
+    try:
+        return printer_key(site, row.host or "", row.port)
+    except ValueError:
+        return ""
 
 
 def printer_rows(rows: Iterable[Row], key: Mapping[int, PrinterKey]) -> list[PrinterRow]:

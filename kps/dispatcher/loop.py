@@ -386,7 +386,7 @@ class Dispatcher:
         """Whether an older ticket that was not surveyed may be waiting for the same printer."""
         if ticket.id > survey.cut.get((ticket.station, ticket.brand), ticket.id):
             return True
-        keys = {row.key for row in self._routes.of(ticket.station, ticket.brand) if row.active}
+        keys = {row.key for row in self._routes.of(ticket.station, ticket.brand) if row.active and row.key}
         return any(
             ticket.id > end and not keys.isdisjoint(row.key for row in self._routes.of(*of) if row.active)
             for of, end in short.items()
@@ -430,7 +430,8 @@ class Dispatcher:
             ends = {**self._survey.cut, **ends}
         for (station, brand), end in ends.items():
             for row in self._routes.of(station, brand):
-                limits[row.key] = min(end, limits.get(row.key, end))
+                if row.key:
+                    limits[row.key] = min(end, limits.get(row.key, end))
         return limits
 
     def _is_next(self, ticket: Waiting) -> bool:

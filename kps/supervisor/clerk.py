@@ -15,10 +15,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kps.core.clock import RIGHT_WITHIN_S
 from kps.core.health import QueueView
+from kps.core.networks import Reach
 from kps.core.proof import Abilities
 from kps.core.retry import Backoff
 from kps.core.routing import Crowd, PrinterRow, covers, printer_key
@@ -27,6 +28,7 @@ from kps.core.tickets import PrinterKey, ProofLevel, Token
 from kps.database import Database, DatabaseTrouble
 from kps.database.connection import Row
 from kps.database.migrations import MigrationNeeded, SchemaTooNew, install_trigger, migrate
+from kps.database.names import addresses_of
 from kps.database.queue import Queue, printer_rows
 from kps.database.schema import PosSchema, SchemaUnusable, introspect, refuse_missing_rights
 from kps.process.clocks import boottime, monotonic
@@ -45,6 +47,8 @@ INTROSPECT_EVERY_S = 60.0
 YIELD_AWAY_S = 60.0
 TOGETHER_S = 0.1
 """What is due so soon is done now: each time that we wake up costs more than most statements."""
+NAMES_AT_ONCE_S = 0.2
+"""So long new host names are waited for: a name server that works answers in a few milliseconds."""
 SLOW_CALL_S = 4.0
 """Limit of calls that may be slow."""
 _CONNECT_AGAIN = Backoff(first=0.1, cap=0.5)
@@ -157,7 +161,7 @@ class Clerk:
         self._wake = wake
         self._database = Database(settings.database, "supervisor")
         self._queue: Queue | None = None
-        self._resolver = Resolver()
+        self._resolver = Resolver(self.reload)
         self._inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._chores: deque[object] = deque()
         self._rows: tuple[PrinterRow, ...] | None = None
@@ -459,18 +463,7 @@ class Clerk:
         except DatabaseTrouble:
             self.rows_read = False
             raise
-        hosts = {row.host for row in found if row.host}
-        if fresh := hosts - self._hosts_seen:
-            self._hosts_seen |= fresh
-            self._resolver.wait_for(sorted(fresh), 1.0)
-        addresses: dict[PrinterKey, str] = {}
-        keys: dict[int, PrinterKey] = {}
-        for row in found:
-            if row.host:
-                address = self._resolver.address(row.host) or row.host
-                keys[row.id] = printer_key(self._settings.site, address, row.port)
-                addresses[keys[row.id]] = address
-        rows = tuple(printer_rows(found, keys))
+        rows, addresses = self._with_devices(printer_rows(found, {}))
         self.rows_read = True
         self.totals = {row.id: (row.total_prints, row.failed_prints) for row in found}
         if rows != self._rows:
@@ -482,12 +475,37 @@ class Clerk:
             self._acquire(wanted - {row.printer_key for row in self.devices if row.live or row.borrowed})
             self._keeper.look_now()
 
+    def _with_devices(self, rows: list[PrinterRow]) -> tuple[tuple[PrinterRow, ...], dict[PrinterKey, str]]:
+        """The rows with what their hosts mean now, and the address of each device."""
+        hosts = {row.host for row in rows if row.host}
+        if fresh := hosts - self._hosts_seen:
+            self._resolver.wait_for(sorted(fresh), NAMES_AT_ONCE_S)
+        self._hosts_seen = hosts
+        reach = Reach.of(self._settings, addresses_of(self._settings.database.host))
+        addresses: dict[PrinterKey, str] = {}
+        found = []
+        for row in rows:
+            if row.host and not row.fault:
+                row, address = self._with_device(row, reach)
+                if row.key:
+                    addresses[row.key] = address
+            found.append(row)
+        return tuple(found), addresses
+
+    def _with_device(self, row: PrinterRow, reach: Reach) -> tuple[PrinterRow, str]:
+        address, lookup = self._resolver.find(row.host)
+        if address is None:
+            return replace(row, lookup=lookup), ""
+        if refused := reach.refusal(address, row.port):
+            return replace(row, refused=refused), ""
+        return replace(row, key=printer_key(self._settings.site, address, row.port)), address
+
     def _wanted(self) -> dict[PrinterKey, str]:
         """Devices that this instance serves, with the name of their first row."""
         settings = self._settings
         wanted: dict[PrinterKey, str] = {}
         for row in self._rows or ():
-            if row.active and not row.fault and covers(settings.stations, settings.brands, row):
+            if row.active and row.key and not row.fault and covers(settings.stations, settings.brands, row):
                 wanted.setdefault(row.key, row.name)
         return wanted
 

@@ -27,7 +27,7 @@ def wanted_devices(
     all_by_key: dict[PrinterKey, list[PrinterRow]] = {}
     for row in rows:
         all_by_key.setdefault(row.key, []).append(row)
-        if row.active and not row.fault:
+        if row.active and row.key and not row.fault:
             by_key.setdefault(row.key, []).append(row)
     taken = set(NOT_PRINTERS)
     found = {}

@@ -22,7 +22,7 @@ from types import FrameType
 from kps import logs
 from kps.core.health import Snapshot
 from kps.core.restart import Cause, Verdict, judge
-from kps.core.routing import PrinterRow
+from kps.core.routing import Lookup, PrinterRow
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey, Token
 from kps.database.schema import PosSchema
@@ -318,8 +318,8 @@ class Supervisor:
         self._configs = wanted_devices(rows, addresses, self._settings)
         log.info("printer rows", extra={"count": len(rows), "devices": len(self._configs)})
         for row in rows:
-            if row.fault:
-                log.warning("printer row skipped", extra={"printer": row.name, "cause": row.fault})
+            if cause := row.fault or (row.trouble if row.lookup is Lookup.FAILED else ""):
+                log.warning("printer row skipped", extra={"printer": row.name, "cause": cause})
         for name in vouched_for_none(rows, self._settings):
             log.warning("proof level for no printer", extra={"cause": name})
         for key, printer in list(self._printers.items()):

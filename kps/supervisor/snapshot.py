@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import kps
 from kps.core.clock import direction
 from kps.core.health import ChildView, PrinterView, Snapshot
-from kps.core.routing import Ability, DeviceState, PrinterRow, Routes, queued
+from kps.core.routing import Ability, DeviceState, Lookup, PrinterRow, Routes, queued
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey, ProofLevel
 from kps.database.connection import Row
@@ -141,7 +141,7 @@ def _waiting(facts: Facts, known: dict[PrinterKey, Row]) -> dict[int, int]:
 
 
 def _printer(row: PrinterRow, device: Row | None, waiting: int, facts: Facts) -> PrinterView:
-    state = _state(device)
+    state = _state(device) if not row.trouble else _without_device(row)
     usable = not row.fault and row.active
     able = _able(state) if usable else False
     if row.fault:
@@ -197,7 +197,7 @@ def _word(known: bool | None, yes: str, no: str) -> str:
 
 
 def _may_have_printed(row: PrinterRow, facts: Facts) -> tuple[int, ...]:
-    return tuple(ticket for ticket, keys in facts.clerk.unproven if row.key in keys)
+    return tuple(ticket for ticket, keys in facts.clerk.unproven if row.key and row.key in keys)
 
 
 def _state(device: Row | None) -> DeviceState | None:
@@ -211,6 +211,12 @@ def _state(device: Row | None) -> DeviceState | None:
         device.lapsed_s,
         device.held_by or "",
     )
+
+
+def _without_device(row: PrinterRow) -> DeviceState:
+    """A row whose name has no address yet is shown like one whose printer is off."""
+    state = "down" if row.lookup is Lookup.FAILED else "starting"
+    return DeviceState(row.key, state, row.trouble, live=True, lapsed_s=0.0)
 
 
 def _able(state: DeviceState | None) -> bool | None:

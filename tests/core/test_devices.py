@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kps.core.proof import Abilities
-from kps.core.routing import PrinterRow, printer_key
+from kps.core.routing import Lookup, PrinterRow, printer_key
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey, ProofLevel
 from kps.supervisor.devices import vouched_for, vouched_for_none, wanted_devices
@@ -20,7 +20,7 @@ def row(id: int, host: str = "", name: str = "", **changes: object) -> PrinterRo
     made = PrinterRow(
         id=id, station="kitchen", brand="b", brand_code="dapur", brand_name="Dapur", name=name or f"P{id}",
         host=address, port=9100, kind="network", timeout_s=5.0, priority=1, active=True,
-        key=printer_key("", address, 9100),
+        key=PrinterKey(f":{address}:9100"),
     )  # fmt: skip
     return replace(made, **changes)  # type: ignore[arg-type]
 
@@ -39,6 +39,12 @@ def test_two_rows_of_one_device_are_one_process_named_by_the_lower_id() -> None:
 
 def test_inactive_and_unusable_rows_need_no_process() -> None:
     assert names([row(1, active=False), row(2, kind="win32"), row(3, port=0), row(4)]) == ["P4"]
+
+
+def test_a_row_whose_name_has_no_address_and_one_that_is_refused_need_no_process() -> None:
+    nowhere = PrinterKey("")
+    rows = [row(1, "printer.local", key=nowhere, lookup=Lookup.FAILED), row(2, refused="outside", key=nowhere), row(3)]
+    assert names(rows) == ["P3"]
 
 
 def test_an_inactive_row_of_an_active_device_is_not_served_with_it() -> None:

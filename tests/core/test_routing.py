@@ -19,6 +19,7 @@ from kps.core.routing import (
     DeviceState,
     EndRound,
     GiveUp,
+    Lookup,
     PrinterRow,
     Routes,
     WaitFor,
@@ -138,11 +139,41 @@ def test_station_codes_are_compared_trimmed_and_without_case() -> None:
         ("", "10.0.0.1", ":10.0.0.1:9100"),
         ("shop-7", "10.0.0.1", "shop-7:10.0.0.1:9100"),
         ("", "FE80:0:0:0::1", ":fe80::1:9100"),
-        ("", "Printer.Local", ":printer.local:9100"),
     ],
 )
 def test_a_device_has_one_key_however_its_address_is_written(site: str, address: str, key: str) -> None:
     assert printer_key(site, address, 9100) == key
+
+
+def test_a_name_is_no_device() -> None:
+    with pytest.raises(ValueError, match=r"printer\.local"):
+        printer_key("", "printer.local", 9100)
+
+
+def unnamed(id: int, lookup: Lookup, **changes: object) -> PrinterRow:
+    return row(id, host="printer.local", key=PrinterKey(""), lookup=lookup, **changes)
+
+
+def test_a_printer_whose_name_has_no_address_is_passed_over_like_one_that_is_off() -> None:
+    primary, backup = unnamed(1, Lookup.FAILED), row(2, priority=2)
+    assert decided([primary, backup], [device(2)]) == ClaimFor(backup, "P1", None, "not found by its name")
+    text = "no printer can print (P1: its name printer.local is not resolved yet)"
+    assert decided([primary], []) == EndRound(primary, Reason.NONE_ABLE, text)
+    assert decided([primary], [], policy=HOLD) == WaitFor.HELD
+    assert not can_be_rescued([primary], {})
+    assert printer_for_slip([primary], PrinterKey(""), {}) is None
+
+
+def test_a_name_that_was_asked_for_a_moment_ago_is_waited_for() -> None:
+    assert decided([unnamed(1, Lookup.PENDING), row(2, priority=2)], [device(2)]) == WaitFor.PENDING
+
+
+def test_a_printer_where_none_may_be_is_no_printer_of_the_route() -> None:
+    refused, backup = row(1, key=PrinterKey(""), refused="its address 8.8.8.8 is outside"), row(2, priority=2)
+    assert decided([refused, backup], [device(2)]) == ClaimFor(backup, "")
+    given_up = decided([refused], [], subject=ticket(unroutable_noted=True, waited_s=61.0))
+    assert isinstance(given_up, GiveUp)
+    assert "P1: its address 8.8.8.8 is outside" in given_up.text
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 
 from psycopg2.extensions import connection as Connection
 
-from kps.core.routing import ClaimFor, PrinterRow, Waiting, printer_key
+from kps.core.routing import ClaimFor, PrinterRow, Waiting
 from kps.core.settings import DatabaseSettings
 from kps.core.tickets import PrinterKey
 from kps.database.connection import Database, Row
@@ -149,7 +149,7 @@ class House:
     def rows(self) -> list[PrinterRow]:
         """All printer rows, as the supervisor reads them."""
         found = self.database.run(Queue(self.database, self.schema, str(uuid.uuid4()), "x").sql.rows)
-        return printer_rows(found, {row.id: printer_key("", row.host, row.port) for row in found})
+        return printer_rows(found, {row.id: PrinterKey(f":{row.host}:{row.port}") for row in found})
 
     def row(self, name: str) -> PrinterRow:
         """The printer row of this name."""

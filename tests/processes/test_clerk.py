@@ -46,7 +46,11 @@ class Shown:
 def clerk(pos: PosWriter, pos_database: Database, tmp_path: Path) -> Iterator[Clerk]:
     """Of an instance that serves one printer, which nobody owns yet."""
     pos.add_printer("192.0.2.1", 9100, "kitchen", 1, "kitchen-1")
-    made = Clerk(load(environment(pos_database, tmp_path)), "00000000-0000-4000-8000-000000000001", lambda: None)
+    made = Clerk(
+        load(environment(pos_database, tmp_path, PRINTER_NETWORKS="any")),
+        "00000000-0000-4000-8000-000000000001",
+        lambda: None,
+    )
     made.start("")
     yield made
     made.quit(10.0)

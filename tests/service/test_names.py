@@ -78,3 +78,37 @@ def test_a_service_that_starts_while_the_name_server_is_silent_says_so_and_goes_
         here.ends(ticket, "printed", timeout=60)
         eventually(lambda: here.service.get("/health").status == 200, what="/health is well again")
         assert here.service.stop() == 0
+
+
+def test_a_printer_whose_name_has_no_address_is_no_device_until_it_has_one(names: NameServer, tmp_path: Path) -> None:
+    names.silent_for = frozenset({"kitchen", "grill"})
+    with shop_by_name(names, tmp_path, RETRY_DELAY_SECONDS=0.1) as (here, _):
+        device, backup = here.printers["kitchen-1"], here.printers["bar-1"]
+        names.addresses |= {"kitchen": device.host, "grill": device.host}
+        here.pos.update_printer(here.rows["kitchen-1"], printer_ip="kitchen")
+        here.pos.add_printer(backup.host, backup.port, "kitchen", 2, "backup")
+        # The same device again, as the only one of its station.
+        here.pos.add_printer("grill", device.port, "grill", 1, "grill-1")
+        here.service.start().wait_ready(2)
+        elsewhere = here.pos.ticket("kitchen", [("Dish0", 1)])
+        here.printed(elsewhere)
+        assert "BACKUP FOR kitchen-1" in here.only_copy("Dish0").text
+        late = here.pos.ticket("grill", [("Dish1", 1)])
+        assert "its name grill is not resolved yet" in here.ends(late, "failed")["error_message"]
+        health = here.service.health()
+        assert "printer kitchen-1: its name kitchen is not resolved yet" in health["reasons"]
+        assert {row["printer_key"] for row in here.pos.rows("SELECT printer_key FROM kps.printer")} == {
+            f":{backup.host}:{backup.port}"
+        }
+        names.silent_for = frozenset()
+        here.ends(late, "printed", timeout=60)
+        assert here.only_copy("Dish1").printer == "kitchen-1"
+        here.printed(here.pos.ticket("kitchen", [("Dish2", 1)]))
+        assert here.only_copy("Dish2").printer == "kitchen-1"
+        # Two names, one device: one process, one connection.
+        assert {row["printer_key"] for row in here.pos.rows("SELECT printer_key FROM kps.printer")} == {
+            f":{backup.host}:{backup.port}",
+            f":{device.host}:{device.port}",
+        }
+        assert len(here.service.children()) == 3
+        assert here.service.stop() == 0
