@@ -118,8 +118,9 @@ def test_migrations_and_trigger_are_made_in_a_database_that_is_set_otherwise(pos
 
 def test_a_listener_is_not_cut_off_for_being_idle(pos_database: Target) -> None:
     set_otherwise(pos_database, {"idle_session_timeout": "50"})
-    ears = Listener(settings_of(pos_database), "test")
-    with closing(ears):
+    voice = Database(settings_of(pos_database), "test")
+    ears = Listener(settings_of(pos_database), "test", voice)
+    with closing(voice), closing(ears):
         assert ears.step()
         watcher = pos_database.connect()
         cursor = watcher.cursor()
