@@ -278,6 +278,19 @@ def queued(routes: Routes, crowds: Iterable[Crowd], devices: Mapping[PrinterKey,
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What a limited instance must see: its STATIONS and BRANDS, and every route of the devices that it owns."""
+
+    stations: frozenset[str] = frozenset()
+    brands: frozenset[str] = frozenset()
+    routes: frozenset[tuple[str, str]] = frozenset()
+    """(station, brand)."""
+
+
+ALL_SERVED = Served()
+
+
 def is_whole(ticket: Waiting, unchanged_s: float, seen_s: float) -> bool | None:
     """Whether all items of a ticket have been written; None = no items and none to be expected.
 

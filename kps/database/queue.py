@@ -10,7 +10,7 @@ from psycopg2.extras import Json
 
 from kps.core.backlog import Among, Horizon, Survey
 from kps.core.proof import IDS
-from kps.core.routing import ClaimFor, DeviceState, PrinterRow, Waiting, printer_key
+from kps.core.routing import ALL_SERVED, ClaimFor, DeviceState, PrinterRow, Served, Waiting, printer_key
 from kps.core.slips import (
     SlipId,
 )
@@ -149,15 +149,22 @@ class Queue:
         self.me = me
         self.instance = instance
 
-    def look(self, depth: int, among: Among | None = None) -> list[Waiting]:
+    def look(self, depth: int, among: Among | None = None, served: Served = ALL_SERVED) -> list[Waiting]:
         """The oldest `depth` tickets per station and brand that may be decided on now, in order of ids.
 
         `among` is for a backlog that is too large to look through it each time.
         """
+        routes = sorted(served.routes)
+        asked: dict[str, Any] = {
+            "depth": depth,
+            "stations": sorted(served.stations),
+            "brands": sorted(served.brands),
+            "own_stations": [station for station, _ in routes],
+            "own_brands": [brand for _, brand in routes],
+        }
         if among is None:
-            return [_waiting(row) for row in self.database.run(self.sql.look, depth=depth)]
-        rows = self.database.run(self.sql.look_among, depth=depth, **_scope(among))
-        return [_waiting(row) for row in rows]
+            return [_waiting(row) for row in self.database.run(self.sql.look, **asked)]
+        return [_waiting(row) for row in self.database.run(self.sql.look_among, **asked, **_scope(among))]
 
     def horizon(self, minutes: float) -> tuple[Horizon, bool]:
         """What is older than `minutes` now, and numbered up to now's last ticket, is of another day.

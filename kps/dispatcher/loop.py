@@ -12,12 +12,14 @@ from multiprocessing.connection import wait
 from kps.core.backlog import NO_TICKET, Among, Horizon, Route, Survey
 from kps.core.clock import ARRIVALS, behind
 from kps.core.routing import (
+    ALL_SERVED,
     ClaimFor,
     DeviceState,
     EndRound,
     GiveUp,
     PrinterRow,
     Routes,
+    Served,
     WaitFor,
     Waiting,
     can_be_rescued,
@@ -358,7 +360,8 @@ class Dispatcher:
         among = self._today() if survey is None else survey.among(self._keeper.spared)
         began = monotonic()
         try:
-            seen = self._queue.look(self._depth(), among)
+            # A survey has cut the routes of all.
+            seen = self._queue.look(self._depth(), among, self._served() if survey is None else ALL_SERVED)
         except DatabaseTrouble as trouble:
             if trouble.sqlstate != TIMED_OUT or survey is not None:
                 raise
@@ -445,6 +448,14 @@ class Dispatcher:
         if covers(settings.stations, settings.brands, ticket):
             return True
         return any(row.key in self._mailboxes for row in self._routes.of(ticket.station, ticket.brand))
+
+    def _served(self) -> Served:
+        """What is to be read for `_is_ours`: nobody's tickets cost us anything but our own."""
+        settings = self._settings
+        if not (settings.stations or settings.brands):
+            return ALL_SERVED
+        ours = frozenset([(row.station, row.brand) for row in self._routes.rows if row.key in self._mailboxes])
+        return Served(settings.stations, settings.brands, ours)
 
     def _reconcile(self) -> None:
         for box in self._mailboxes.values():

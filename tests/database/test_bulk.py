@@ -180,7 +180,9 @@ def test_a_fresh_ticket_is_found_without_reading_the_old_ones(house: House, one:
         house.pos.execute("ANALYZE")
     behind = horizon(one)
     assert [ticket.id for ticket in one.queue.look(20, behind.without_old(frozenset()))] == [fresh]
-    plan = explain(house, one.queue.sql.look_among, f"{behind.before}, {behind.up_to}, '{{}}', 20")
+    plan = explain(
+        house, one.queue.sql.look_among, f"{behind.before}, {behind.up_to}, '{{}}', '{{}}', '{{}}', '{{}}', '{{}}', 20"
+    )
     assert "Seq Scan on kitchen_kitchenticket" not in plan
     rows = [float(part.split("rows=")[1].split()[0]) for part in plan.splitlines() if "rows=" in part]
     assert max(rows) < 100, plan

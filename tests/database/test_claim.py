@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from kps.core.routing import ClaimFor
+from kps.core.routing import ClaimFor, Served
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain, Unprintable
 from kps.database.queue import ClaimLost
 from tests.database.house import House, Instance
@@ -95,6 +95,25 @@ def test_a_look_shows_at_most_so_many_tickets_of_each_station_and_brand_lowest_f
     other = [house.pos.ticket(brand="OTHER") for _ in range(4)]
     found = [waiting.id for waiting in one.queue.look(2)]
     assert found == sorted(kitchen[:2] + bar[:2] + other[:2])
+
+
+def test_a_look_of_a_limited_instance_reads_its_own_tickets_and_those_of_its_devices(
+    house: House, one: Instance
+) -> None:
+    other_brand = house.pos.add_brand("OTHER", "Other")
+    kitchen, bar = house.pos.ticket(), house.pos.ticket(" BAR ")
+    other_kitchen, other_bar = house.pos.ticket(brand="OTHER"), house.pos.ticket("bar", brand="OTHER")
+
+    def read(stations: str = "", brands: str = "", *routes: tuple[str, str]) -> list[int]:
+        served = Served(frozenset(stations.split()), frozenset(brands.split()), frozenset(routes))
+        return [waiting.id for waiting in one.queue.look(20, served=served)]
+
+    assert read() == [kitchen, bar, other_kitchen, other_bar]
+    assert read("bar") == [bar, other_bar]
+    assert read("bar", "other") == [other_bar]
+    assert read("", other_brand) == [other_kitchen, other_bar]
+    assert read("bar", "", ("kitchen", other_brand)) == [bar, other_kitchen, other_bar]
+    assert read("none") == []
 
 
 def test_a_look_names_the_station_trimmed_and_without_case_and_the_brand_by_code(house: House, one: Instance) -> None:

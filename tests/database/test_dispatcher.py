@@ -36,12 +36,12 @@ PROVEN = Printed(ProofLevel.FENCE, 300)
 class Scene:
     """A dispatcher that owns one device, and the device's mailbox in our hands."""
 
-    def __init__(self, house: House, one: Instance, *printers: str) -> None:
+    def __init__(self, house: House, one: Instance, *printers: str, **settings: Any) -> None:
         context = multiprocessing.get_context("spawn")
         self._ours, theirs = Pipe()
         cells = make_cells(context)
-        settings = Settings(database=settings_of(house.target))
-        start = ChildStart("dispatcher", 1, settings, house.schema, one.me, theirs, cells, cells)
+        chosen = Settings(database=settings_of(house.target), **settings)
+        start = ChildStart("dispatcher", 1, chosen, house.schema, one.me, theirs, cells, cells)
         # no log of its own: no line of it is dropped, and nobody asks for a file to be opened anew
         log = SimpleNamespace(dropped=0)
         self.dispatcher = Dispatcher(ChildTools(start, Channel(theirs), Slot(cells), log))  # type: ignore[arg-type]
@@ -94,8 +94,8 @@ class Scene:
 
 
 @contextmanager
-def scene(house: House, one: Instance, *printers: str, started: bool = True) -> Iterator[Scene]:
-    with closing(Scene(house, one, *printers)) as made:
+def scene(house: House, one: Instance, *printers: str, started: bool = True, **settings: Any) -> Iterator[Scene]:
+    with closing(Scene(house, one, *printers, **settings)) as made:
         if started:
             made.start()
         yield made
@@ -116,6 +116,19 @@ def test_a_printer_of_two_stations_gets_its_lowest_ticket_although_a_look_was_cu
     tickets = [house.pos.ticket("kitchen") for _ in range(30)] + [house.pos.ticket("bar") for _ in range(10)]
     with scene(house, one, "kitchen-1", "bar-1") as here:
         assert here.tickets(40) == tickets
+
+
+def test_a_limited_instance_reads_no_ticket_that_it_does_not_serve(house: House, one: Instance) -> None:
+    house.printer("bar-1", station="bar", port=house.row("kitchen-1").port)
+    house.printer("dessert-1", station="dessert")
+    for _ in range(3):
+        house.pos.ticket("dessert")
+    # Of the kitchen it has the printer, not the station.
+    bar, kitchen = house.pos.ticket("bar"), house.pos.ticket("kitchen")
+    with scene(house, one, "bar-1", "kitchen-1", "dessert-1", stations=frozenset({"bar"})) as here:
+        assert here.tickets(2) == [bar, kitchen]
+        assert {ticket.station for ticket in one.queue.look(20)} == {"dessert"}
+        assert one.queue.look(20, served=here.dispatcher._served()) == []
 
 
 def test_a_look_that_was_cut_keeps_only_its_own_printers_waiting(house: House, one: Instance) -> None:

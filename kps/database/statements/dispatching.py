@@ -60,7 +60,10 @@ def _looked(schema: PosSchema, tickets: str) -> str:
          WHERE t.status = 'new' AND (j.not_before IS NULL OR j.not_before <= clock_timestamp()
              -- the clock has gone back since the round ended: nobody waits for it to catch up
              OR j.finished_at > clock_timestamp())
-           AND NOT (coalesce(j.state, '') IN ('claimed', 'sending') AND {LIVE})) w
+           AND NOT (coalesce(j.state, '') IN ('claimed', 'sending') AND {LIVE})
+           AND ({covered(schema)}
+             OR EXISTS (SELECT 1 FROM unnest({{own_stations:text[]}}, {{own_brands:text[]}}) AS o(station, brand)
+                         WHERE o.station = lower(btrim(t.printer_target)) AND o.brand = {brand_of(schema)}::text))) w
  WHERE w.place <= {{depth:int}} ORDER BY w.id"""
 
 
