@@ -96,6 +96,8 @@ class Injector:
                 return self._freeze_database()
             case Harm.ROW_LOCKED:
                 return self._lock_a_row(detail)
+            case Harm.NAMES_SILENT:
+                return self._silence_names()
             case Harm.WAY_CUT | Harm.WAY_SLOW:
                 return _block_the_way(self._instances[target].proxy, kind, detail)
             case Harm.REPLY_CUT | Harm.REPLY_DROPPED:
@@ -141,6 +143,17 @@ class Injector:
             self._frozen = False
 
         return thaw
+
+    def _silence_names(self) -> Undo:
+        names = self._house.names
+        if names is None:
+            raise Missed
+        names.silent = True
+
+        def speak() -> None:
+            names.silent = False
+
+        return speak
 
     def _terminate_a_backend(self) -> None:
         try:

@@ -30,6 +30,7 @@ from tests.chaos.devices import DEVICES, ROUTES, SHARES
 from tests.chaos.guests import Guests, Placed
 from tests.chaos.proxy import Proxy
 from tests.conftest import Database
+from tests.names import NameServer, lacking
 from tests.service.harness import environment, group, own_server
 
 REPOSITORY: Final = Path(__file__).parents[2]
@@ -48,6 +49,8 @@ SETTINGS: Final[dict[str, object]] = {
 PRINTER_TIMEOUT_S: Final = 2
 HALF_SENT: Final = "half-sent"
 """While this file is there, the printer process that sends next dies in the middle of it."""
+DATABASE_NAME: Final = "database"
+"""How the instances call its host, where they have a name server."""
 ARENA: Final = "/dev/shm/pym-"
 """How the standard library names the files of its shared memory."""
 
@@ -62,13 +65,16 @@ class Design(Enum):
 class Instance:
     """One instance in a process group of its own. Like supervisord, `keep` starts it again when it has ended."""
 
-    def __init__(self, design: Design, database: Database, folder: Path, number: int) -> None:
+    def __init__(
+        self, design: Design, database: Database, folder: Path, number: int, names: NameServer | None = None
+    ) -> None:
         folder.mkdir(parents=True)
         self.design = design
         self.name = f"instance-{number}"
         self.proxy = Proxy(database.host, database.port)
         self.output = folder / "stdout.log"
-        through_proxy = replace(database, port=self.proxy.port)
+        through_proxy = replace(database, port=self.proxy.port, host=database.host if names is None else DATABASE_NAME)
+        self._prefix = [] if names is None else names.prefix
         poll = {"POLL_INTERVAL": 0.1} if design is Design.NAIVE else {}
         settings = SETTINGS | poll | {VARIABLE: f"{Point.HALF_SENT.value}={folder.parent / HALF_SENT}"}
         self._env = environment(through_proxy, folder, INSTANCE_NAME=self.name, **settings)
@@ -89,7 +95,7 @@ class Instance:
             return
         with self.output.open("ab") as out:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", self.design.value],
+                [*self._prefix, sys.executable, "-m", self.design.value],
                 env=self._env, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
         self._groups.append(self._process.pid)
@@ -194,6 +200,8 @@ class House:
     """See HALF_SENT."""
     locked: set[int] = field(default_factory=set)
     """Tickets that the POS has kept locked for a while: they have waited."""
+    names: NameServer | None = None
+    """By which the instances find the database and the printers; None where they are given addresses."""
     keys: dict[str, str] = field(default_factory=dict)
     """Printer's name -> its key in kps.printer."""
 
@@ -233,17 +241,23 @@ def open_house(design: Design, instances: int, rate: float, seed: int, folder: P
             )
             for device in DEVICES
         }
+        names = None
+        if design is Design.KPS and not lacking():
+            hosts = {name: device.host for name, device in printers.items()}
+            names = stack.enter_context(NameServer(folder / "names", **hosts, **{DATABASE_NAME: database.host}))
         for priority, (station, name) in enumerate(ROUTES):
             device = printers[name]
-            pos.add_printer(device.host, device.port, station, priority, name, timeout_seconds=PRINTER_TIMEOUT_S)
+            host = device.host if names is None else name
+            pos.add_printer(host, device.port, station, priority, name, timeout_seconds=PRINTER_TIMEOUT_S)
         house = House(design, server, database, pos, printers, [], Till(database.dsn, rate, seed), folder / HALF_SENT)
+        house.names = names
         house.keys = {name: f":{device.host}:{device.port}" for name, device in printers.items()}
         if design is Design.KPS:
             _migrate(database)
             for name in printers:
                 house.probe(name)
         for number in range(1, instances + 1):
-            instance = Instance(design, database, folder / f"{number}", number)
+            instance = Instance(design, database, folder / f"{number}", number, names)
             stack.enter_context(instance.proxy)
             stack.callback(instance.end)
             house.instances.append(instance)

@@ -30,6 +30,8 @@ class Harm(StrEnum):
     """A ticket or its bill, in a transaction that stays open; mostly one that is being printed."""
     WAY_CUT = "way to the database cut"
     WAY_SLOW = "way to the database slow"
+    NAMES_SILENT = "name server silent"
+    """The database and the printers are known by name."""
     REPLY_CUT = "connection cut after COMMIT"
     REPLY_DROPPED = "reply dropped after COMMIT"
 
@@ -41,6 +43,7 @@ OF_A_PRINTER_PROCESS: Final = frozenset({Harm.KILL_PRINTER_PROCESS, Harm.STOP_PR
 OF_THE_DATABASE: Final = frozenset({Harm.BACKEND_TERMINATED, Harm.DATABASE_RESTART, Harm.DATABASE_FROZEN})
 OF_A_WAY: Final = frozenset({Harm.WAY_CUT, Harm.WAY_SLOW})
 OF_A_REPLY: Final = frozenset({Harm.REPLY_CUT, Harm.REPLY_DROPPED})
+NAME_SERVER: Final = "name server"
 EVERY_INSTANCE: Final = "every instance"
 """Whoever runs the statement, or sends, next: an instance without printers claims nothing."""
 
@@ -68,7 +71,7 @@ _AT_ONCE: Final = frozenset(
 class Fault:
     """One fault: `at_s` seconds after the start, for `seconds`.
 
-    `target` is a printer, `instance-N`, EVERY_INSTANCE or `database`.
+    `target` is a printer, `instance-N`, EVERY_INSTANCE, NAME_SERVER or `database`.
     """
 
     at_s: float
@@ -124,6 +127,8 @@ def _targets(kind: Kind, instances: int) -> list[str]:
         return [device.name for device in DEVICES]
     if kind in OF_THE_DATABASE or kind is Harm.ROW_LOCKED:
         return ["database"]
+    if kind is Harm.NAMES_SILENT:
+        return [NAME_SERVER]
     if kind in OF_A_REPLY or kind is Harm.HALF_SENT:
         return [EVERY_INSTANCE]
     return [f"instance-{n}" for n in range(1, instances + 1)]
@@ -139,6 +144,8 @@ def _group(kind: Kind) -> str:
         return "reply"
     if kind is Harm.ROW_LOCKED:
         return "row"
+    if kind is Harm.NAMES_SILENT:
+        return "names"
     return "database" if kind in OF_THE_DATABASE else kind.removeprefix("kill -9 ").removeprefix("SIGSTOP ")
 
 
@@ -149,6 +156,8 @@ def _seconds(chance: random.Random, kind: Kind, detail: str) -> float:
         return chance.choice(_STOPS_S)
     if kind is Harm.ROW_LOCKED:
         return 10.0
+    if kind is Harm.NAMES_SILENT:
+        return round(chance.uniform(3.0, 12.0), 1)
     if kind is Harm.DATABASE_FROZEN:
         return round(chance.uniform(0.5, 3.0), 1)
     return round(chance.uniform(0.5, 6.0), 1)

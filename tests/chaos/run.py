@@ -30,6 +30,7 @@ from tests.chaos.paper import Kind, Piece, SlipPiece, read
 from tests.chaos.plan import KINDS, plan
 from tests.chaos.slips import Item, Slip, SlipVerdict, judge_slips
 from tests.chaos.verdict import Ticket, Verdict, judge
+from tests.names import lacking
 
 ROUND_S: Final = 120.0
 READY_LIMIT_S: Final = 90.0
@@ -323,6 +324,8 @@ def _notes(house: House) -> list[str]:
     restarts = sum(instance.restarts for instance in house.instances)
     notes = [f"instances started again: {restarts}"]
     if house.design is Design.KPS:
+        if house.names is None:
+            notes.append(f"no fault of a name server, for this machine lacks {lacking()}")
         rows = house.pos.rows("SELECT name, proof_level FROM kps.printer ORDER BY name")
         notes.append("proof levels in the end: " + ", ".join(f"{row['name']} {row['proof_level']}" for row in rows))
         proofs = house.pos.rows(
