@@ -123,8 +123,15 @@ class Background:
         self._closed = False
         self._opened = threading.Event()
         self._fault: OSError | None = None
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+        thread = threading.Thread(target=self._work, name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the host allows no further thread now
+            self._fault = OSError(errno.EAGAIN, str(error))
+            self._opened.set()
+        else:
+            self._thread = thread
 
     @property
     def dropped(self) -> int:
@@ -153,7 +160,8 @@ class Background:
         if not self._closed:
             self._closed = True
             self._chores.put(None)
-        self._thread.join(FINISH_LIMIT_S)
+        if self._thread is not None:
+            self._thread.join(FINISH_LIMIT_S)
 
     def _work(self) -> None:
         try:
@@ -187,7 +195,10 @@ def within(limit_s: float, call: Callable[[], _Made]) -> _Made:
             faults.append(error)
 
     thread = threading.Thread(target=work, name="patience", daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise OSError(errno.EAGAIN, str(error)) from error
     thread.join(limit_s)
     if faults:
         raise faults[0]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kps.core.clock import RIGHT_WITHIN_S, direction
+from kps.core.limits import too_low
 from kps.core.networks import Reach, preferred
 from kps.core.routing import PrinterRow, covers, printer_key
 from kps.core.settings import Settings
@@ -30,6 +31,7 @@ from kps.device.address import Unresolvable, addresses
 from kps.device.connection import Ready, Unable
 from kps.health import url_here
 from kps.paper.fonts import undrawable
+from kps.process.limits import host_limits
 from kps.supervisor.generation import RunDirUnusable, opened
 
 HTTP_LIMIT_S = 2.0
@@ -43,6 +45,8 @@ class _Findings:
 
     say: Callable[[str], None]
     problems: int = 0
+    printers: int = 0
+    """Devices that this instance would have a process for."""
 
     def ok(self, text: str) -> None:
         self.say(f"{OK:<8} {text}")
@@ -63,6 +67,7 @@ def run(settings: Settings, say: Callable[[str], None]) -> bool:
         findings.problem(trouble.sentence)
     finally:
         database.close()
+    _check_limits(findings)
     _check_ports(settings, findings)
     _check_fonts(settings, findings)
     _check_run_dir(findings, Path(settings.run_dir))
@@ -230,6 +235,7 @@ def _check_printers(
             findings.problem(f"printer {row.name} ({row.station}): {row.fault}")
         else:
             devices.setdefault((row.host, row.port), []).append(row)
+    findings.printers = len(devices)
     for (host, port), sharing in devices.items():
         _check_device(database, settings, schema, findings, host, port, sharing, migrated=migrated)
 
@@ -295,6 +301,20 @@ def _tell_answer(findings: _Findings, title: str, device: Device, answer: Ready 
 
 def _nothing() -> None:
     """Nobody waits for a sign of life from us."""
+
+
+# The host.
+
+
+def _check_limits(findings: _Findings) -> None:
+    """Of this process, which may have other ones than the service: both are best started in the same way."""
+    limits = host_limits()
+    sentences = list(too_low(limits, findings.printers))
+    for sentence in sentences:
+        findings.problem(f"limits: {sentence}")
+    if not sentences:
+        found = ", ".join(map(str, limits)) or "none"
+        findings.ok(f"limits: {found}; enough for {findings.printers} printers")
 
 
 # The ports.

@@ -65,6 +65,8 @@ class ChildView:
     started_at: datetime | None
     ticket: int | None
     last_exit: str
+    refusal: str = ""
+    """Why the host refuses to start it now; '' if it does not."""
     connected: bool = False
     counted: Counted = field(default_factory=Counted)
 
@@ -259,6 +261,9 @@ def _what_needs_a_person(snapshot: Snapshot) -> Iterator[str]:
     for child in snapshot.children:
         if child.kind == "printer" and child.state == "crash_loop":
             yield f"the process of printer {child.name} keeps crashing"
+        if child.refusal:
+            who = "the dispatcher" if child.kind == "dispatcher" else f"the process of printer {child.name}"
+            yield f"{who} cannot be started: {child.refusal}"
     if not snapshot.config_reload_ok:
         yield "the printer rows could not be read again: the last known ones are in use"
     if snapshot.held_tickets:

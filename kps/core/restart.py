@@ -19,6 +19,13 @@ DISPATCHER_DEATHS = 10
 DISPATCHER_WINDOW_S = 300.0
 
 RESTART = Backoff(first=0.5, cap=30.0, at_once=True)
+START_AGAIN = Backoff(first=0.25, cap=5.0)
+"""After a start that the host refused: to try costs next to nothing, and what is used up may be free in a moment."""
+UNSTARTABLE_AFTER = 4
+"""So many refused starts in a row, some 2 s: its printer's tickets go to the backup."""
+UNREAD_LIMIT_S = 60.0
+"""A child that takes nothing from its full pipe for so long hangs. Longer than HANG_TIMEOUT_S: a turn of its loop may
+take many calls, each of them bounded, and it beats in each."""
 
 
 class Verdict(Enum):
@@ -37,6 +44,8 @@ class Cause(StrEnum):
     HUNG = "hung"
     BOOT_TIMEOUT = "boot_timeout"
     RELOAD = "reload"
+    START_FAILED = "start_failed"
+    """The host refused to start it: no descriptor, no process, no memory was left."""
 
 
 @dataclass(slots=True)
@@ -74,11 +83,13 @@ def judge(
     beat: float,
     beats_count_from: float,
     aborted_at: float | None,
+    unread_since: float | None = None,
 ) -> tuple[Verdict, Cause]:
     """What to do with a running child.
 
     `beat` is its last heartbeat (0 = none), `beats_count_from` the time from which a missing beat counts: after a round
-    of the supervisor that came late, everybody has a full timeout to beat again.
+    of the supervisor that came late, everybody has a full timeout to beat again. `unread_since`: its control pipe is
+    full, and it has taken nothing since then.
     """
     if aborted_at is not None:
         return (Verdict.KILL if now - aborted_at >= ABORT_GRACE_S else Verdict.LEAVE), Cause.HUNG
@@ -86,4 +97,6 @@ def judge(
         late = now - max(started, beats_count_from) > BOOT_LIMIT_S
         return (Verdict.ABORT if late else Verdict.LEAVE), Cause.BOOT_TIMEOUT
     late = now - max(beat, started, beats_count_from) > HANG_TIMEOUT_S
+    if unread_since is not None:
+        late = late or now - max(unread_since, beats_count_from) > UNREAD_LIMIT_S
     return (Verdict.ABORT if late else Verdict.LEAVE), Cause.HUNG

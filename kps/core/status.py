@@ -354,6 +354,7 @@ _SENTENCES = {
     Reason.PRINTER_ERROR: "printer error",
     Reason.BLOCKED: "printer takes no data",
     Reason.TALKATIVE: "sends data that no printer sends",
+    Reason.HOST_FULL: "host of KPS out of descriptors or memory",
     Reason.UNPROVEN: "printer gave no proof of print",
     Reason.LEASE_LOST: "printer passed to another instance",
     Reason.NO_ITEMS: "ticket has no items",

@@ -44,6 +44,7 @@ class Reason(StrEnum):
     PRINTER_ERROR = "printer_error"
     BLOCKED = "blocked"
     TALKATIVE = "talkative"
+    HOST_FULL = "host_full"
     UNPROVEN = "unproven"
     LEASE_LOST = "lease_lost"
     NO_ITEMS = "no_items"

@@ -9,6 +9,7 @@ from functools import lru_cache
 from string import Formatter
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from kps.core.limits import is_shortage
 from kps.core.text import clean
 from kps.core.tickets import Reason
 
@@ -68,7 +69,14 @@ class Wording:
                 return self.say("cutter jammed")
             case Reason.OFFLINE | Reason.PRINTER_ERROR | Reason.TALKATIVE:
                 return self.say("printer fault")
-            case Reason.REFUSED | Reason.TIMEOUT | Reason.UNRESOLVABLE | Reason.SILENT | Reason.CONNECTION_LOST:
+            case (
+                Reason.REFUSED
+                | Reason.TIMEOUT
+                | Reason.UNRESOLVABLE
+                | Reason.SILENT
+                | Reason.CONNECTION_LOST
+                | Reason.HOST_FULL
+            ):
                 return self.say("no connection")
             case Reason.BLOCKED:
                 return self.say("printer stuck")
@@ -131,8 +139,15 @@ def fields_of(message: str) -> frozenset[str]:
 
 @lru_cache(maxsize=64)
 def _zone(name: str) -> tzinfo | None:
-    """The time zone of that IANA name; None if this machine knows none. A name from a row may also be a folder's."""
+    """The time zone of that IANA name; None if this machine knows none. A name from a row may also be a folder's.
+
+    Raises OSError where its file cannot be opened for want of a descriptor: a wrong time would be on the paper.
+    """
     try:
         return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
+    except (ZoneInfoNotFoundError, ValueError):
+        return None
+    except OSError as error:
+        if is_shortage(error):
+            raise
         return None

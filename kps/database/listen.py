@@ -92,11 +92,13 @@ class Listener:
         if not self._database.connected:
             return
         connection = self._database.raw
+        readable = select.poll()  # select() knows no descriptor above 1023
         try:
+            readable.register(connection.fileno(), select.POLLIN)
             # After a terminate the first poll succeeds and only the second one raises: poll until nothing is readable.
             connection.poll()
             for _ in range(100):  # who notifies without end does not keep us: the rest is read the next time
-                if not select.select([connection], [], [], 0)[0]:
+                if not readable.poll(0):
                     break
                 connection.poll()
         except psycopg2.Error as error:

@@ -29,7 +29,10 @@ def addresses(host: str, port: int, *, limit_s: float, pulse: Callable[[], None]
     if literal is not None:
         return [literal]
     answer: queue.SimpleQueue[list[Address]] = queue.SimpleQueue()
-    threading.Thread(target=lambda: answer.put(_look_up(host, port)), daemon=True, name="resolver").start()
+    try:
+        threading.Thread(target=lambda: answer.put(_look_up(host, port)), daemon=True, name="resolver").start()
+    except RuntimeError as error:  # the host allows no further thread now
+        raise Unresolvable(host) from error
     until = time.monotonic() + limit_s
     while time.monotonic() < until:
         pulse()

@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from kps.core.limits import is_shortage
 from kps.core.status import AsbUnit, PrinterStatus, ProcessIdEcho, Reply, ReplyReader, Talk, after_asb, sentence
 from kps.core.tickets import Reason
 
@@ -257,7 +258,12 @@ def open_link(
     family: socket.AddressFamily, where: tuple[str, int], *, limit_s: float, pulse: Callable[[], None]
 ) -> Link:
     """Connect. Raises Unreachable; an accepted connection is no promise that the printer listens."""
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        if is_shortage(error):
+            raise Unreachable(Reason.HOST_FULL, sentence(Reason.HOST_FULL)) from error
+        raise Unreachable(Reason.TIMEOUT, str(error.strerror).lower()) from error
     with contextlib.ExitStack() as undo:
         undo.callback(sock.close)
         _set_options(sock)

@@ -135,6 +135,7 @@ class BacklogKeeper:
 
     def take(self) -> list[News]:
         """What has happened since the last call."""
+        self._have_it_done()
         with contextlib.suppress(BlockingIOError):
             os.read(self._bell, 4096)
         news = [self._news.popleft() for _ in range(len(self._news))]
@@ -159,10 +160,18 @@ class BacklogKeeper:
 
     def _put(self, work: Horizon | Among) -> None:
         self._work.put(work)
-        if self._thread is None:
-            # A daemon: the process may end although the database does not answer.
-            self._thread = threading.Thread(target=self._run, name="backlog", daemon=True)
-            self._thread.start()
+        self._have_it_done()
+
+    def _have_it_done(self) -> None:
+        if self._thread is not None or self._work.empty():
+            return
+        # A daemon: the process may end although the database does not answer.
+        thread = threading.Thread(target=self._run, name="backlog", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the host allows no further thread now: tried again with the next look at the news
+            return
+        self._thread = thread
 
     # -- the thread ------------------------------------------------------------------------------------------------
 

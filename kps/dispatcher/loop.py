@@ -38,7 +38,7 @@ from kps.database.statements import CHANNEL_PRINTER
 from kps.dispatcher.backlog import BacklogKeeper, Done, Passed, Surveyed
 from kps.dispatcher.mailboxes import Mailbox
 from kps.dispatcher.slip_maker import SlipMaker
-from kps.process.channels import PeerGone
+from kps.process.channels import EndLost, PeerGone
 from kps.process.child import ChildTools
 from kps.process.clocks import monotonic
 from kps.process.slots import Cell
@@ -154,6 +154,8 @@ class Dispatcher:
         self._draining = False
         self._failures = 0
         self._noted: dict[TicketId, str] = {}
+        self._failovers_untold: Counter[tuple[str, str]] = Counter()
+        """(printer, its backup) -> tickets that the supervisor has not been told of."""
 
     def run(self) -> None:
         """Work until told to end."""
@@ -186,6 +188,7 @@ class Dispatcher:
             self._fill_room()
         if self._rows_known and not self._draining and monotonic() >= min(self._look_due, self._slips_due):
             self._try_to_work()
+        self._tell_failovers()
         self._wait()
 
     # -- hearing ---------------------------------------------------------------------------------------------------
@@ -219,8 +222,12 @@ class Dispatcher:
                     log.error("unknown message", extra={"text": str(message[0])})
 
     def _open_mailbox(self, key: PrinterKey, generation: int, epoch: int) -> None:
-        channel = self._control.receive_end()
         self._close_mailbox(key)
+        try:
+            channel = self._control.receive_end()
+        except EndLost:  # the supervisor logs it, and sends another one
+            self._control.send(("mailbox lost", key, generation))
+            return
         self._mailboxes[key] = Mailbox(key, generation, channel, epoch)
 
     def _close_mailbox(self, key: PrinterKey) -> None:
@@ -611,7 +618,7 @@ class Dispatcher:
             claim = decided[one.ticket]
             self._slot.add(Cell.CLAIMED)
             if claim.backup_for:
-                self._control.send(("failover", claim.backup_for, claim.row.name))
+                self._failovers_untold[claim.backup_for, claim.row.name] += 1
             self._hand_over(one)
         if len(wanted) > len(batch):
             return 0.0
@@ -631,6 +638,13 @@ class Dispatcher:
             self._close_mailbox(claimed.key)
             self._queue.release([(claimed.ticket, claimed.token)], "its printer process is gone")
             log.warning("released", extra={"cause": "hand-over", "ticket": claimed.ticket, "printer": claimed.key})
+
+    def _tell_failovers(self) -> None:
+        """Numbers, so that a supervisor that does not read makes us keep no more than that."""
+        if self._failovers_untold and not self._control.waiting:
+            for (primary, backup), count in self._failovers_untold.items():
+                self._control.send(("failover", primary, backup, count))
+            self._failovers_untold.clear()
 
     # -- slips -----------------------------------------------------------------------------------------------------
 

@@ -57,7 +57,13 @@ class SlipMaker:
     def begin(self) -> None:
         """Look for what stations must be told, and make slips of it, unless that is under way or it is too soon."""
         if self._making is None and monotonic() >= self._due:
-            self._making = self._pool.submit(self._make)
+            try:
+                self._making = self._pool.submit(self._make)
+            except RuntimeError:  # the host allows no further thread now; what was handed in must not be done twice
+                self._pool.shutdown(wait=False, cancel_futures=True)
+                self._pool = ThreadPoolExecutor(1, "slips")
+                self._due = monotonic() + PAUSE_S
+                return
             self._making.add_done_callback(_ringing(self._ring))
 
     def take(self) -> int | None:

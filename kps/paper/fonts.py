@@ -16,6 +16,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from kps.core.limits import is_shortage
+
 if TYPE_CHECKING:
     import uharfbuzz
 
@@ -189,10 +191,12 @@ def _brought() -> tuple[str, ...]:
 
 @contextmanager
 def drawing_with(face: Face) -> Iterator[None]:
-    """Whatever is wrong with the font, or with what draws, is `FontLost`."""
+    """Whatever is wrong with the font, or with what draws, is `FontLost`; that nothing can be opened now is not."""
     try:
         yield
     except (ImportError, OSError, ValueError) as error:
+        if is_shortage(error):
+            raise
         raise FontLost(face) from error
 
 
@@ -201,6 +205,8 @@ def open_face(face: Face) -> uharfbuzz.Font:
     """The font, mapped into memory, for use inside `drawing_with`."""
     import uharfbuzz
 
+    with open(face.path, "rb"):  # HarfBuzz does not say why it cannot
+        pass
     try:
         opened = uharfbuzz.Face(uharfbuzz.Blob.from_file_path(face.path), face.index)
     except uharfbuzz.HarfBuzzError as error:
@@ -249,7 +255,7 @@ def _files(folders: tuple[str, ...]) -> Iterator[Path]:
     """Font files below the folders, each folder in order of names; what cannot be read is not there."""
     found = searched = 0
     for folder in folders:
-        for parent, children, names in os.walk(os.path.expanduser(folder)):
+        for parent, children, names in os.walk(os.path.expanduser(folder), onerror=_unless_short):
             children.sort()
             searched += 1
             if searched > _MAX_FOLDERS:
@@ -260,6 +266,12 @@ def _files(folders: tuple[str, ...]) -> Iterator[Path]:
                 if file.suffix.lower() in _ENDINGS and found < _MAX_FILES and file.is_file():
                     found += 1
                     yield file
+
+
+def _unless_short(error: OSError) -> None:
+    """A folder that cannot be read is not there; one that cannot be opened just now is, and must not be forgotten."""
+    if is_shortage(error):
+        raise error
 
 
 def _by_stem(paths: tuple[Path, ...]) -> dict[str, Face]:

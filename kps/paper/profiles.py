@@ -15,6 +15,7 @@ import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -168,6 +169,8 @@ def _tables() -> dict[str, dict[str, Any]]:
 @cache
 def _code_page(codec: str, number: int) -> CodePage:
     """The upper half of a page as Python knows it; what has no ink, or no character, is left out."""
+    # By its module: that a codec was not found for want of a descriptor would be remembered.
+    import_module(f"encodings.{codec}")
     characters = bytes(range(0x80, 0x100)).decode(codec, "replace")
     codes = {char: code for code, char in enumerate(characters, 0x80) if char.isprintable() and char != "\ufffd"}
     return CodePage(codec, number, codes)

@@ -10,11 +10,12 @@ from multiprocessing.connection import wait
 from typing import assert_never
 
 from kps.core.document import Unrenderable, compose
+from kps.core.limits import is_shortage
 from kps.core.proof import ProcessIds
 from kps.core.retry import Backoff
 from kps.core.slip_document import compose_slip
 from kps.core.slips import Slip, SlipId
-from kps.core.status import PrinterStatus
+from kps.core.status import PrinterStatus, sentence
 from kps.core.tickets import (
     NotPrinted,
     Outcome,
@@ -37,7 +38,7 @@ from kps.paper.style import style_of
 from kps.printer.config import DeviceConfig
 from kps.printer.echoes import Echoes
 from kps.printer.watch import DeviceWatch
-from kps.process.channels import Channel, PeerGone, drain
+from kps.process.channels import Channel, EndLost, PeerGone, drain
 from kps.process.child import ChildTools
 from kps.process.clocks import boottime, monotonic
 from kps.process.slots import PRINTED_CELL, Cell, Order, Stage
@@ -226,8 +227,8 @@ class PrinterProcess:
 
     def _obey(self, message: tuple[object, ...]) -> None:
         match message:
-            case ("mailbox", int()):
-                self._new_mailbox(self._control.receive_end())
+            case ("mailbox", int(generation)):
+                self._new_mailbox(generation)
             case ("lease", int(epoch)):
                 self._watch.new_epoch(epoch)
             case ("device", DeviceConfig() as config):
@@ -239,12 +240,18 @@ class PrinterProcess:
             case _:
                 log.error("unknown message", extra={"text": str(message[0])})
 
-    def _new_mailbox(self, mailbox: Channel) -> None:
+    def _new_mailbox(self, generation: int) -> None:
         """A new dispatcher: what the old one had put into its mailbox still counts as ours."""
-        if self._mailbox is not None:
-            drain(self._mailbox, self._take, limit_s=1.0)
-            self._mailbox.close()
-        self._mailbox = mailbox
+        old, self._mailbox = self._mailbox, None
+        try:
+            self._mailbox = self._control.receive_end()
+        except EndLost:  # the supervisor logs it, and sends another one
+            self._control.send(("mailbox lost", self._watch.config.key, generation))
+        if old is not None:
+            drain(old, self._take, limit_s=1.0)
+            old.close()
+        if self._mailbox is None:
+            return
         held = [claim.token for claim in self._claims]
         if self._result is not None:
             held.append(self._result.claim.token)
@@ -413,6 +420,11 @@ class PrinterProcess:
             )
         except Unrenderable as why:
             return Unprintable(why.reason, str(why))
+        except (ImportError, OSError, MemoryError) as error:
+            if not (is_shortage(error) or isinstance(error, ImportError)):
+                raise
+            # A font, a time zone, a module: the ticket is all right, and not a byte of it has left.
+            return NotPrinted(Reason.HOST_FULL, sentence(Reason.HOST_FULL))
         return watch.device.send(
             data,
             may_write=self._trusted,

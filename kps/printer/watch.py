@@ -331,6 +331,7 @@ _STATES = {
     Reason.REFUSED: "down",
     Reason.TIMEOUT: "down",
     Reason.UNRESOLVABLE: "down",
+    Reason.HOST_FULL: "down",
     Reason.CONNECTION_LOST: "down",
     Reason.SILENT: "silent",
     Reason.OFFLINE: "offline",

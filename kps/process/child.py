@@ -63,6 +63,7 @@ def run(start: ChildStart, loop: Callable[[ChildTools], None]) -> None:
         # Ctrl-C hits the whole group; children are stopped by message only.
         signal.signal(ignored, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    raise_descriptors()  # the supervisor's may just have been low
     settings = start.settings
     folder = Path(settings.log_dir) if settings.log_dir else None
     handle = logs.configure(
@@ -95,12 +96,23 @@ def run(start: ChildStart, loop: Callable[[ChildTools], None]) -> None:
         os._exit(code)
 
 
+def raise_descriptors() -> None:
+    """As many descriptors as the host allows. Nothing here goes through them by number, or waits with select()."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def dump_stacks_on_usr2(path: Path | None) -> IO[bytes] | None:
     """USR2 appends the stacks of all threads to the process's stack file; without one it is ignored."""
     if path is None:
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
         return None
-    file = path.open("ab", buffering=0)
+    try:
+        file = path.open("ab", buffering=0)
+    except OSError:  # no descriptor left: nobody gets these stacks, which is no reason to end
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        return None
     faulthandler.register(signal.SIGUSR2, file=file, all_threads=True)
     return file
 

@@ -9,12 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
-from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
 
 from kps.core.health import Counted
-from kps.core.restart import Cause, Deaths
+from kps.core.restart import START_AGAIN, UNSTARTABLE_AFTER, Cause, Deaths
 from kps.core.settings import Settings
 from kps.database import names
 from kps.database.schema import PosSchema
@@ -24,6 +23,10 @@ from kps.process.clocks import monotonic
 from kps.process.slots import Cell, Cells, make_cells
 
 _BLOCKED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+
+class CannotStart(Exception):
+    """The host does not let us start a process now: no descriptor, no process or no memory is left. It may pass."""
 
 
 class State(Enum):
@@ -62,6 +65,10 @@ class Child:
     last_exit: str = ""
     named_at: Counted = field(default_factory=Counted)
     """What it had counted when it got its name, see kps.supervisor.tallies."""
+    refused: int = 0
+    """Starts in a row that the host has refused; of none a process came about."""
+    refusal: str = ""
+    """Why, in a few words; '' once one was started."""
 
     @classmethod
     def new(cls, context: SpawnContext, name: str, kind: str, entry: Callable[..., None]) -> Child:
@@ -81,30 +88,37 @@ class Child:
     def start(
         self, context: SpawnContext, settings: Settings, schema: PosSchema, owner: str, extra: tuple[Any, ...]
     ) -> None:
-        """Start the next incarnation. TERM, INT and HUP are blocked meanwhile; the child unblocks them itself."""
-        self.generation += 1
+        """Start the next incarnation. Raises CannotStart; then it is as if nothing had been tried.
+
+        TERM, INT and HUP are blocked meanwhile; the child unblocks them itself.
+        """
+        generation = self.generation + 1
         for said_by_the_last in (Cell.UNREACHED_SINCE, Cell.DATABASE_TROUBLE_SINCE):
             self.cells[said_by_the_last] = 0.0
-        ours, theirs = context.Pipe()
-        given = ChildStart(
-            self.name, self.generation, settings, schema, owner, theirs, self.cells, self.orders, names.known()
-        )
-        process = context.Process(target=self.entry, args=(given, *extra), name=self.name, daemon=False)
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
-        try:
-            process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            # Our copy of the child's end would keep the pipe open after the child's death.
-            _close(theirs)
-        self.control = Channel(ours)
-        self.control.set_nonblocking()
+        with contextlib.ExitStack() as undo:
+            try:
+                ours, theirs = context.Pipe()
+                # Our copy of the child's end would keep the pipe open after the child's death.
+                with contextlib.closing(theirs):
+                    undo.callback(ours.close)
+                    control = Channel(ours)
+                    undo.callback(control.close)
+                    given = ChildStart(
+                        self.name, generation, settings, schema, owner, theirs, self.cells, self.orders, names.known()
+                    )
+                    process = _started(context, self.entry, (given, *extra), self.name)
+            except (OSError, MemoryError) as error:
+                raise CannotStart(_words(error)) from error
+            undo.pop_all()
+        self.generation = generation
+        self.control = control
         self.process = process
         self.state = State.STARTING
         self.started = monotonic()
         self.started_at = datetime.now(UTC)
         self.aborted_at = None
         self.doom = None
+        self.refused, self.refusal = 0, ""
 
     def abort(self, cause: Cause) -> None:
         """SIGABRT: it leaves its stacks. SIGKILL follows, for a stopped process does not even abort."""
@@ -137,6 +151,18 @@ class Child:
         self.last_exit = _exit_text(code, ours=self.doom is not None)
         return code
 
+    def note_refusal(self, why: str, chance: float) -> None:
+        """The host has refused a start: plan the next one. No death, so nobody is blamed and no loop is counted."""
+        self.refused += 1
+        self.refusal = why
+        self.restart_at = monotonic() + START_AGAIN.delay(self.refused, chance)
+        self.restarts[Cause.START_FAILED.value] = self.restarts.get(Cause.START_FAILED.value, 0) + 1
+
+    @property
+    def unstartable(self) -> bool:
+        """Whether the host has refused it for so long that its work should be given to others."""
+        return self.refused >= UNSTARTABLE_AFTER
+
     def note_death(self, code: int, chance: float) -> Cause:
         """Plan the restart after an unwanted end; returns its cause."""
         now = monotonic()
@@ -157,6 +183,16 @@ def _exit_text(code: int, *, ours: bool) -> str:
     return f"signal {-code}"
 
 
-def _close(connection: Connection[Any, Any]) -> None:
-    with contextlib.suppress(OSError):
-        connection.close()
+def _started(context: SpawnContext, entry: Callable[..., None], given: tuple[Any, ...], name: str) -> SpawnProcess:
+    """A process that runs. What it is given fits into an empty pipe: nobody but the child reads it."""
+    process = context.Process(target=entry, args=given, name=name, daemon=False)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return process
+
+
+def _words(error: BaseException) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or "no memory left"

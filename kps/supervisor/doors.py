@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import resource
 import socket
 import threading
 from typing import TYPE_CHECKING
 
+from kps.core.limits import http_connections
 from kps.core.settings import Settings
 from kps.process.clocks import monotonic
 from kps.supervisor.loop import Supervisor
@@ -21,6 +24,10 @@ PORT_PATIENCE_S = 10.0
 SERVED_AFTER_S = 1.5
 """At the latest, whether the children are up or not: without a database /health has to say so."""
 STOP_LIMIT_S = 5.0
+OPEN_AGAIN_S = 2.0
+"""Between tries to serve the ports, after one for which there was no descriptor or no thread."""
+SPARE = 16
+"""Descriptors that must be free, or HTTP lets go of its connections: what a start and a mailbox take for a moment."""
 
 log = logging.getLogger("kps.supervisor")
 
@@ -33,10 +40,13 @@ class Doors:
         self._supervisor = supervisor
         self._health: socket.socket | None = None
         self._widget: socket.socket | None = None
+        self._made: tuple[HttpServer, ...] = ()
         self._servers: tuple[HttpServer, ...] = ()
+        """The same, once all of them serve."""
         self._opening: threading.Thread | None = None
         self._serve_at = monotonic() + SERVED_AFTER_S
         self._watch_at = 0.0
+        self._trouble: Exception | None = None
 
     def open(self) -> str | None:
         """Take the ports. None once they are ours; a sentence if one stays taken; '' if we were told to stop."""
@@ -64,27 +74,65 @@ class Doors:
         if self._opening is None:
             if self._supervisor.all_up or now >= self._serve_at:
                 # Loading takes 0.2 s, and the main loop does no long work.
-                self._opening = threading.Thread(target=self._serve, name="http-opening", daemon=True)
-                self._opening.start()
+                opening = threading.Thread(target=self._serve, name="http-opening", daemon=True)
+                try:
+                    opening.start()
+                except RuntimeError as error:  # the host allows no further thread now
+                    self._trouble = error
+                    self._open_again(now)
+                else:
+                    self._opening = opening
         elif self._servers:
+            if self._supervisor.short_of_descriptors:
+                for server in self._servers:
+                    server.shed()
             if now >= self._watch_at:
                 self._watch_at = now + 1.0
+                self._share()
                 for server in self._servers:
                     _watch(server)
         elif not self._opening.is_alive() and not self._servers:
-            raise RuntimeError("HTTP cannot be served")  # its own traceback is in the log
+            if self._trouble is None:
+                raise RuntimeError("HTTP cannot be served")  # its own traceback is in the log
+            self._open_again(now)
+
+    def _open_again(self, now: float) -> None:
+        log.error("http cannot be served", extra={"cause": str(self._trouble)})
+        self._opening, self._trouble, self._serve_at = None, None, now + OPEN_AGAIN_S
+
+    def _share(self) -> None:
+        """Printing has the descriptors first: what it leaves is shared by the ports."""
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = http_connections(soft, self._supervisor.printers)
+        for server in self._servers:
+            server.connections = max(1, most // len(self._servers))
+            if _low(soft):
+                server.shed()
 
     def close(self) -> None:
         """Close the ports and all connections; within seconds."""
         if self._opening is not None:
             self._opening.join(STOP_LIMIT_S)
-        for server in self._servers:
+        for server in self._made:
             server.stop()
         for listener in (self._health, self._widget):
             if listener is not None:
                 listener.close()
 
     def _serve(self) -> None:
+        """In a thread of its own. What the host has no room for now is tried again later."""
+        try:
+            self._made = self._made or self._make()
+            for server in self._made:
+                if not server.alive:
+                    server.bind()
+                    server.start()
+        except (ImportError, OSError, RuntimeError, CannotListen) as error:
+            self._trouble = error
+        else:
+            self._servers = self._made
+
+    def _make(self) -> tuple[HttpServer, ...]:
         from kps.web.app import health_app, widget_app
         from kps.web.server import HttpServer
 
@@ -95,10 +143,7 @@ class Doors:
         if self._widget is not None:
             app = widget_app(snapshot)
             servers.append(HttpServer(app, host, settings.widget_port, "widget", listener=self._widget))
-        for server in servers:
-            server.bind()
-            server.start()
-        self._servers = tuple(servers)
+        return tuple(servers)
 
 
 def _watch(server: HttpServer) -> None:
@@ -106,7 +151,17 @@ def _watch(server: HttpServer) -> None:
         server.sweep()
         return
     log.error("http server died", extra={"server": server.name})
-    with contextlib.suppress(CannotListen):
+    with contextlib.suppress(CannotListen, OSError, RuntimeError):  # tried again in a second
         server.stop()
         server.bind()
         server.start()
+
+
+def _low(soft: int) -> bool:
+    """Whether few descriptors are left: the kernel gives out the lowest number that is free."""
+    try:
+        lowest = os.open(os.devnull, os.O_RDONLY)
+    except OSError:
+        return True
+    os.close(lowest)
+    return lowest >= soft - SPARE

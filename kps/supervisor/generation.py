@@ -56,6 +56,9 @@ class RunDir:
         self._fd: int | None = None
         self._lock_fd: int | None = None
         self._written: tuple[str, list[int]] | None = None
+        self._starts: dict[int, int] = {}
+        """Pid -> start time of the children that run: read once, for with many children it adds up."""
+        self._trouble = ""
 
     def take(self) -> None:
         """Lock the folder and clear it. Raises AlreadyRunning or RunDirUnusable."""
@@ -101,15 +104,19 @@ class RunDir:
         # Written after every burial, so a pid that is used again has been missing in between.
         if self._written == (owner, pids):
             return
-        text = json.dumps({"owner": owner, "children": [[pid, start] for pid in pids if (start := start_time(pid))]})
         try:
+            self._starts = {pid: self._starts.get(pid) or _start_time(pid) for pid in pids}
+            children = [[pid, start] for pid, start in self._starts.items() if start]
+            text = json.dumps({"owner": owner, "children": children})
             with self._file("children.json.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, "w") as fresh:
                 fresh.write(text)
             os.replace("children.json.new", "children.json", src_dir_fd=self._fd, dst_dir_fd=self._fd)
         except OSError as error:
-            log.warning("children file cannot be written", extra={"path": str(self._path), "cause": error.strerror})
+            if self._trouble != (cause := error.strerror or str(error)):  # it is tried again with each turn
+                self._trouble = cause
+                log.warning("children file cannot be written", extra={"path": str(self._path), "cause": cause})
             return
-        self._written = owner, pids
+        self._written, self._trouble = (owner, pids), ""
 
     def leave(self) -> None:
         """A clean end leaves nothing behind."""
@@ -165,14 +172,31 @@ def opened(path: Path) -> int:
 def start_time(pid: int) -> int:
     """Clock ticks since boot at which a process started (field 22 of its stat); 0 = there is none."""
     try:
+        return _start_time(pid)
+    except OSError:
+        return 0
+
+
+def _start_time(pid: int) -> int:
+    """The same. Raises OSError where it cannot be read now."""
+    try:
         return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
-    except (OSError, IndexError, ValueError):
+    except (FileNotFoundError, ProcessLookupError, IndexError, ValueError):
         return 0
 
 
 def sweep(left: Left, grace_s: float = GRACE_S) -> bool:
     """End the children of a generation whose supervisor is dead; True = all are proven gone."""
-    handles = [handle for pid, start in left.children if (handle := _handle_of(pid, start)) is not None]
+    handles: list[int] = []
+    unknown = 0
+    for pid, start in left.children:
+        try:
+            handle = _handle_of(pid, start)
+        except OSError:  # no descriptor left: it may live, so nothing is proven
+            unknown += 1
+            continue
+        if handle is not None:
+            handles.append(handle)
     if handles:
         log.warning("children of a dead supervisor", extra={"count": len(handles)})
     try:
@@ -183,20 +207,22 @@ def sweep(left: Left, grace_s: float = GRACE_S) -> bool:
     finally:
         for handle in handles:
             os.close(handle)
-    if remaining:
-        log.error("children of a dead supervisor will not end", extra={"count": len(remaining)})
-    return not remaining
+    if remaining or unknown:
+        log.error("children of a dead supervisor will not end", extra={"count": len(remaining) + unknown})
+    return not (remaining or unknown)
 
 
 def _handle_of(pid: int, start: int) -> int | None:
-    """A pidfd of exactly that process; None if it is gone and the pid perhaps reused."""
+    """A pidfd of exactly that process; None if it is gone and the pid perhaps reused. Raises OSError: who knows."""
     try:
         handle = os.pidfd_open(pid)
-    except OSError:
+    except (ProcessLookupError, ValueError):
         return None
-    if start_time(pid) != start:
-        os.close(handle)
-        return None
+    with contextlib.ExitStack() as undo:
+        undo.callback(os.close, handle)
+        if _start_time(pid) != start:
+            return None
+        undo.pop_all()
     return handle
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import logging
+import math
 import multiprocessing
 import os
 import random
+import select
 import signal
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
@@ -21,7 +23,8 @@ from types import FrameType
 
 from kps import logs
 from kps.core.health import Snapshot
-from kps.core.restart import Cause, Verdict, judge
+from kps.core.limits import Limit, is_shortage, too_low
+from kps.core.restart import START_AGAIN, Cause, Verdict, judge
 from kps.core.routing import Lookup, PrinterRow
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey, Token
@@ -31,7 +34,7 @@ from kps.printer.config import DeviceConfig
 from kps.process.channels import Channel, FrameTooBig, PeerGone, PeerStuck
 from kps.process.clocks import monotonic
 from kps.process.slots import Cell, Order, Stage
-from kps.supervisor.children import Child, State
+from kps.supervisor.children import CannotStart, Child, State
 from kps.supervisor.clerk import (
     Clerk,
     LeaseTaken,
@@ -56,6 +59,8 @@ LATE_S = 1.0
 """A turn that came so much later than it should gives no hang verdicts: the host stood still, not the children."""
 BOOT_TOGETHER = 8
 """Printer processes that start at the same time: more would only make each of them miss its boot limit."""
+UNMADE_AGAIN_S = 1.0
+"""Between tries to make a child for which there was no room."""
 SNAPSHOT_EVERY_S = 0.25
 YIELD_AFTER_S = 15.0
 DOUBT_EVERY_S = 2.0
@@ -86,13 +91,21 @@ class Printer:
     yield_asked_at: float = 0.0
     mailbox_pair: tuple[int, int] = (0, 0)
     """(dispatcher generation, printer generation) of the mailbox in use."""
+    mailbox_due: float = 0.0
+    """When a mailbox may be made again, after one could not be made or was lost on its way."""
+    mailbox_failures: int = 0
 
 
 class Supervisor:
     """One instance. `run` returns the exit code."""
 
     def __init__(
-        self, settings: Settings, run_dir: RunDir, log_handle: logs.LogHandle, stacks: Path | None = None
+        self,
+        settings: Settings,
+        run_dir: RunDir,
+        log_handle: logs.LogHandle,
+        stacks: Path | None = None,
+        limits: Collection[Limit] = (),
     ) -> None:
         self._settings = settings
         self._run_dir = run_dir
@@ -131,12 +144,32 @@ class Supervisor:
         self._failovers: dict[tuple[str, str], int] = {}
         self._servants: list[Callable[[], None]] = []
         self._ended = False
+        self._ready: set[int] = set()
+        """Descriptors that were ready when the loop woke up."""
+        self._limits = tuple(limits)
+        self._unmade_due: float | None = None
+        self._short_since: float | None = None
         self.tick = monotonic()
         self.snapshot: Snapshot = build(self._facts())
 
     def add_servant(self, turn: Callable[[], None]) -> None:
         """Something short that the main loop does each turn: watching the HTTP threads, say."""
         self._servants.append(turn)
+
+    @property
+    def printers(self) -> int:
+        """Devices that the printer rows name, or that still have a process: how many there is room needed for."""
+        return max(len(self._configs), len(self._printers))
+
+    @property
+    def short_of_descriptors(self) -> bool:
+        """Whether something that printing needs could not be opened, and has not been since."""
+        return self._short_since is not None
+
+    def _note_shortage(self, error: BaseException | None) -> None:
+        """Something could not be opened for want of a descriptor: others must let go of theirs."""
+        if error is not None and is_shortage(error):
+            self._short_since = self._short_since or monotonic()
 
     @property
     def all_up(self) -> bool:
@@ -168,11 +201,13 @@ class Supervisor:
         self._act_on_signals()
         self._take_events()
         self._read_children()
+        self._flush_children()
         self._bury()
         if not late:
             self._judge(now)
+        self._make_missing(now)
         self._start_due(now)
-        self._connect_pairs()
+        self._connect_pairs(now)
         self._send_rows()
         self._tell_clerk()
         self._drain_on(now)
@@ -203,18 +238,22 @@ class Supervisor:
 
     def _wait(self, due: float) -> None:
         """Until something happens, or it is time for something."""
-        sources: list[object] = [self._reader]
+        poll = select.poll()
+        poll.register(self._reader, select.POLLIN)
         if self._snapshot_owed:
             due = min(due, self._snapshot_due)
         full = self._booting() >= BOOT_TOGETHER  # the first that is up wakes us
         for child in self._all():
             if child.control is not None:
-                sources.append(child.control)
+                poll.register(child.control, select.POLLIN | (select.POLLOUT if child.control.wants_to_write else 0))
             if child.process is not None:
-                sources.append(child.process.sentinel)
-            elif self._may_start(child) and not (full and child.kind == "printer"):
+                poll.register(child.process.sentinel, select.POLLIN)
+        for child in self._startable():
+            if not (full and child.kind == "printer"):
                 due = min(due, child.restart_at)
-        wait(sources, max(0.0, due - monotonic()))  # type: ignore[arg-type]
+        for printer in self._unconnected():
+            due = min(due, max(printer.mailbox_due, self._last + SNAPSHOT_EVERY_S))
+        self._ready = _polled(poll, max(0.0, due - monotonic()))
         self._empty_bell()
 
     def _empty_bell(self) -> None:
@@ -256,7 +295,9 @@ class Supervisor:
 
     def told_to_stop(self, within_s: float) -> bool:
         """Before the loop runs: wait for a signal; True = it was one that ends us."""
-        wait([self._reader], within_s)
+        poll = select.poll()
+        poll.register(self._reader, select.POLLIN)
+        _polled(poll, within_s)
         self._empty_bell()
         return any(number in (signal.SIGTERM, signal.SIGINT) for number in self._signals)
 
@@ -372,9 +413,9 @@ class Supervisor:
         if printer is None:
             abilities = vouched_for(config, self._settings) or taken.abilities
             config = replace(config, answers=taken.answers, abilities=abilities, contested=taken.contested)
-            child = self._retired.pop(taken.key, None) or Child.new(
-                self._context, f"printer-{config.name}", "printer", printer_entry
-            )
+            child = self._retired.pop(taken.key, None) or self._new_child(config)
+            if child is None:
+                return
             child.name = f"printer-{config.name}"
             child.state = State.WAITING
             # Not only with the next renewal: its tickets wait.
@@ -386,7 +427,28 @@ class Supervisor:
         if printer.releasing is None:
             printer.epoch = taken.epoch
             self._tell(printer.child, ("lease", taken.epoch))
-            self._tell(self._dispatcher, ("lease", taken.key, taken.epoch))
+            self._tell(self._dispatcher, ("lease", taken.key, taken.epoch), ("lease", taken.key))
+
+    def _new_child(self, config: DeviceConfig) -> Child | None:
+        """A printer's child that has not been started; None if there is no room for its slot: made again later."""
+        try:
+            return Child.new(self._context, f"printer-{config.name}", "printer", printer_entry)
+        except (OSError, MemoryError) as error:
+            self._note_shortage(error)
+            self._unmade_due = monotonic() + UNMADE_AGAIN_S
+            log.error(
+                "child cannot be started", extra={"child": f"printer-{config.name}", "cause": str(error), "failures": 1}
+            )
+            return None
+
+    def _make_missing(self, now: float) -> None:
+        """Children for leases of ours whose child could not be made."""
+        if self._unmade_due is None or now < self._unmade_due:
+            return
+        self._unmade_due = None
+        for key, taken in list(self._leases.items()):
+            if key in self._configs and key not in self._printers:
+                self._lease_taken(taken)
 
     def _lease_lost(self, key: PrinterKey) -> None:
         self._leases.pop(key, None)
@@ -414,7 +476,7 @@ class Supervisor:
 
     def _retired_now(self, printer: Printer) -> None:
         key = printer.config.key
-        self._tell(self._dispatcher, ("gone", key))
+        self._tell(self._dispatcher, ("gone", key), ("gone", key))
         printer.child.orders[Order.TRUST_UNTIL] = 0.0
         printer.child.cells[Cell.UNREACHED_SINCE] = 0.0
         printer.child.state = State.DEAD
@@ -450,15 +512,18 @@ class Supervisor:
 
     # -- children --------------------------------------------------------------------------------------------------
 
-    def _tell(self, child: Child, message: tuple[object, ...]) -> bool:
-        """Send a message; a child that does not read is hung, one that is gone will be buried."""
+    def _tell(self, child: Child, message: tuple[object, ...], topic: object = None) -> bool:
+        """Send a message, at once or when it reads again; one that is gone will be buried.
+
+        Whether a child that does not read hangs is for its heartbeat to say, and for how long its pipe has been full.
+        """
         if child.control is None:
             return False
         try:
-            child.control.send(message)
+            child.control.send(message, topic=topic or message[0])
         except PeerStuck:
             log.warning("child does not listen", extra={"child": child.name})
-            child.kill()
+            child.abort(Cause.HUNG)
             return False
         except PeerGone:
             return False
@@ -466,6 +531,12 @@ class Supervisor:
             log.error("message too big", extra={"child": child.name, "text": str(error)})
             return False
         return True
+
+    def _flush_children(self) -> None:
+        for child in self._all():
+            if child.control is not None and child.control.waiting:
+                with contextlib.suppress(PeerGone):  # it will be buried
+                    child.control.flush()
 
     def _ask_to_end(self, child: Child) -> bool:
         """It finishes what it prints, gives the rest back, and exits 0."""
@@ -476,7 +547,8 @@ class Supervisor:
 
     def _read_children(self) -> None:
         for child in self._all():
-            self._read_child(child)
+            if child.control is not None and child.control.fileno() in self._ready:
+                self._read_child(child)
 
     def _read_child(self, child: Child) -> None:
         if child.control is None:
@@ -501,8 +573,10 @@ class Supervisor:
                 self._clerk.look_again()
             case ("disbelieved",):
                 self._disbelieve(child)
-            case ("failover", str(primary), str(backup)):
-                self._failovers[primary, backup] = self._failovers.get((primary, backup), 0) + 1
+            case ("failover", str(primary), str(backup), int(count)):
+                self._failovers[primary, backup] = self._failovers.get((primary, backup), 0) + count
+            case ("mailbox lost", str(key), int(generation)):
+                self._mailbox_lost(child, PrinterKey(key), generation)
             case _:
                 log.error("unknown message", extra={"child": child.name, "text": str(message[0])})
 
@@ -532,8 +606,8 @@ class Supervisor:
         code = self._death(child)
         blamed = stage is Stage.TAKEN and code not in (0, -signal.SIGKILL) and not ours
         child.cells[Cell.STAGE] = child.cells[Cell.TICKET] = child.cells[Cell.CONNECTED] = 0.0
-        printer.mailbox_pair = (0, 0)
-        self._tell(self._dispatcher, ("gone", printer.config.key))
+        printer.mailbox_pair, printer.mailbox_failures, printer.mailbox_due = (0, 0), 0, 0.0
+        self._tell(self._dispatcher, ("gone", printer.config.key), ("gone", printer.config.key))
         if printer.epoch is not None:
             self._release(printer, printer.epoch, token if blamed else Token(0))
         if printer.retiring:
@@ -574,6 +648,7 @@ class Supervisor:
                 beat=child.cells[Cell.BEAT],
                 beats_count_from=self._beats_count_from,
                 aborted_at=child.aborted_at,
+                unread_since=child.control.unread_since if child.control is not None else None,
             )
             if verdict is Verdict.ABORT:
                 log.error("child hung", extra={"child": child.name, "cause": cause.value})
@@ -581,67 +656,114 @@ class Supervisor:
             elif verdict is Verdict.KILL:
                 child.kill()
 
-    def _may_start(self, child: Child) -> bool:
-        if self._schema is None or self._draining_since is not None or child.state is not State.WAITING:
-            return False
-        return child.kind == "dispatcher" or self._has_lease(child)
-
-    def _has_lease(self, child: Child) -> bool:
-        return any(
-            printer.child is child and printer.config.key in self._leases and not printer.retiring
-            for printer in self._printers.values()
-        )
+    def _startable(self) -> Iterator[Child]:
+        """The children that are to be started when their back-off is over."""
+        if self._schema is None or self._draining_since is not None:
+            return
+        if self._dispatcher.state is State.WAITING:
+            yield self._dispatcher
+        for key, printer in self._printers.items():
+            if printer.child.state is State.WAITING and key in self._leases and not printer.retiring:
+                yield printer.child
 
     def _start_due(self, now: float) -> None:
         if self._schema is None:
             return
-        if self._may_start(self._dispatcher) and now >= self._dispatcher.restart_at:
-            self._dispatcher.start(self._context, self._settings, self._schema, self.owner, ())
         booting = self._booting()
-        for printer in self._printers.values():
-            if booting >= BOOT_TOGETHER:
-                break
-            if self._may_start(printer.child) and now >= printer.child.restart_at:
+        configs = {id(printer.child): printer for printer in self._printers.values()}
+        for child in list(self._startable()):
+            if now < child.restart_at:
+                continue
+            printer = configs.get(id(child))
+            if printer is None:
+                self._start(child, self._schema, ())
+            elif booting < BOOT_TOGETHER:
                 booting += 1
                 epoch = printer.epoch if printer.epoch is not None else -1
-                printer.child.start(self._context, self._settings, self._schema, self.owner, (printer.config, epoch))
+                # Its names are for us; what it is given must fit into a pipe.
+                self._start(child, self._schema, (replace(printer.config, names=()), epoch))
+
+    def _start(self, child: Child, schema: PosSchema, given: tuple[object, ...]) -> None:
+        """Start it, or plan the next try: what the host refuses now it may allow in a moment."""
+        try:
+            child.start(self._context, self._settings, schema, self.owner, given)
+        except CannotStart as why:
+            child.note_refusal(str(why), random.random())  # noqa: S311 - jitter
+            self._note_shortage(why.__cause__)
+            if child.refused in (1, 10) or child.refused % 100 == 0:
+                log.error(
+                    "child cannot be started",
+                    extra={"child": child.name, "cause": str(why), "failures": child.refused},
+                )
+        else:
+            self._short_since = None
 
     def _booting(self) -> int:
         return sum(printer.child.state is State.STARTING for printer in self._printers.values())
 
-    def _connect_pairs(self) -> None:
-        """A new mailbox for every pair of a dispatcher and a printer incarnation."""
+    def _unconnected(self) -> Iterator[Printer]:
+        """Printers that work and have no mailbox with the dispatcher that works now."""
         dispatcher = self._dispatcher
         if dispatcher.state is not State.UP or dispatcher.control is None or self._draining_since is not None:
             return
         for printer in self._printers.values():
-            pair = (dispatcher.generation, printer.child.generation)
             up = printer.child.state is State.UP and printer.child.control is not None
-            if not up or printer.epoch is None or printer.retiring or printer.mailbox_pair == pair:
-                continue
-            printer.mailbox_pair = pair
-            self._connect(dispatcher, printer)
+            pair = (dispatcher.generation, printer.child.generation)
+            if up and printer.epoch is not None and not printer.retiring and printer.mailbox_pair != pair:
+                yield printer
 
-    def _connect(self, dispatcher: Child, printer: Printer) -> None:
-        assert dispatcher.control is not None
-        assert printer.child.control is not None
-        assert dispatcher.pid is not None
-        assert printer.child.pid is not None
-        assert printer.epoch is not None
+    def _connect_pairs(self, now: float) -> None:
+        """A new mailbox for every pair of a dispatcher and a printer incarnation.
+
+        Only while both of them read: ends that wait for a reader would be descriptors that we hold for nothing.
+        """
+        dispatcher = self._dispatcher.control
+        for printer in list(self._unconnected()):
+            control = printer.child.control
+            assert dispatcher is not None
+            assert control is not None
+            if now < printer.mailbox_due or control.waiting:
+                continue
+            if dispatcher.waiting:
+                return
+            try:
+                self._connect(dispatcher, control, printer)
+            except OSError as error:
+                self._note_shortage(error)
+                self._mailbox_failed(printer, error.strerror or str(error))
+
+    def _connect(self, dispatcher: Channel, control: Channel, printer: Printer) -> None:
+        """Raises OSError where the host has no descriptors for it; nothing is left open then."""
+        pair = (self._dispatcher.generation, printer.child.generation)
         theirs, its = self._context.Pipe()
-        try:
-            printer.child.control.send_end(("mailbox", dispatcher.generation), its, printer.child.pid)
-            dispatcher.control.send_end(
-                ("printer", printer.config.key, printer.child.generation, printer.epoch), theirs, dispatcher.pid
+        with contextlib.closing(theirs):
+            try:
+                control.send_end(("mailbox", pair[0]), its)
+                dispatcher.send_end(("printer", printer.config.key, pair[1], printer.epoch), theirs)
+            except (PeerGone, PeerStuck):
+                return  # it will be buried, and the next incarnation gets a mailbox of its own
+        printer.mailbox_pair = pair
+        self._short_since = None
+
+    def _mailbox_lost(self, child: Child, key: PrinterKey, generation: int) -> None:
+        """An end of a mailbox found no descriptor in the process that it was for."""
+        for printer in self._printers.values():
+            of_dispatcher = child is self._dispatcher and (printer.config.key, printer.child.generation) == (
+                key, generation,
+            )  # fmt: skip
+            of_printer = printer.child is child and self._dispatcher.generation == generation
+            if of_dispatcher or of_printer:
+                self._mailbox_failed(printer, f"{child.name} has no free descriptor")
+
+    def _mailbox_failed(self, printer: Printer, cause: str) -> None:
+        printer.mailbox_pair = (0, 0)
+        printer.mailbox_failures += 1
+        printer.mailbox_due = monotonic() + START_AGAIN.delay(printer.mailbox_failures, random.random())  # noqa: S311
+        if printer.mailbox_failures in (1, 10) or printer.mailbox_failures % 100 == 0:
+            log.warning(
+                "mailbox lost",
+                extra={"printer": printer.config.name, "cause": cause, "failures": printer.mailbox_failures},
             )
-        except PeerStuck:
-            log.warning("child does not listen", extra={"child": printer.child.name})
-            printer.child.kill()
-        except PeerGone:
-            return  # it will be buried, and the next incarnation gets a mailbox of its own
-        finally:
-            theirs.close()
-            its.close()
 
     def _send_rows(self) -> None:
         dispatcher = self._dispatcher
@@ -653,11 +775,10 @@ class Supervisor:
             self._rows_to_send = deque(
                 [("rows", self._rows_version), *(("row", row) for row in self._rows), ("rows_end", self._rows_version)]
             )
-        # More rows than the pipe holds go out over several turns; whether the reader hangs is for its heartbeat to say.
-        with contextlib.suppress(PeerStuck, PeerGone):
-            while self._rows_to_send and dispatcher.control is not None:
-                self._send_row(dispatcher.control, self._rows_to_send[0])
-                self._rows_to_send.popleft()
+        # More rows than the pipe holds go out over several turns; newer ones replace those that have not gone out yet.
+        with contextlib.suppress(PeerGone):
+            while self._rows_to_send and dispatcher.control is not None and not dispatcher.control.waiting:
+                self._send_row(dispatcher.control, self._rows_to_send.popleft())
 
     @staticmethod
     def _send_row(control: Channel, message: tuple[object, ...]) -> None:
@@ -672,7 +793,8 @@ class Supervisor:
         well = {}
         for key, printer in self._printers.items():
             epoch = printer.epoch if printer.epoch is not None else printer.releasing
-            healthy = printer.child.aborted_at is None and not printer.child.deaths.crash_loop(now)
+            child = printer.child
+            healthy = child.aborted_at is None and not child.deaths.crash_loop(now) and not child.unstartable
             if epoch is not None and healthy and not printer.lease_lost:
                 well[key] = Well(epoch, printer.child.orders)
             self._watch_device(printer, now)
@@ -686,13 +808,24 @@ class Supervisor:
     def _watch_device(self, printer: Printer, now: float) -> None:
         if printer.epoch is None or printer.retiring:
             return
-        if printer.child.deaths.crash_loop(now) and not printer.told_down:
-            printer.told_down = True
-            self._clerk.say_down(printer.config.key, printer.epoch, "its process crashes again and again")
+        self._say_why_down(printer, printer.epoch, now)
         since = printer.child.cells[Cell.UNREACHED_SINCE]
         if since and now - max(since, printer.yield_asked_at) >= YIELD_AFTER_S:
             printer.yield_asked_at = now  # asked again after as long, if nobody takes it
             self._clerk.yield_lease(printer.config.key, printer.epoch)
+
+    def _say_why_down(self, printer: Printer, epoch: int, now: float) -> None:
+        """What a process that does not work cannot say itself, once."""
+        child = printer.child
+        looping = child.deaths.crash_loop(now)
+        if (looping or child.unstartable) and not printer.told_down:
+            printer.told_down = True
+            why = (
+                "its process crashes again and again" if looping else f"its process cannot be started: {child.refusal}"
+            )
+            self._clerk.say_down(printer.config.key, epoch, why)
+        elif child.state is State.UP and not looping:
+            printer.told_down = False
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
@@ -785,4 +918,10 @@ class Supervisor:
             failovers=dict(self._failovers),
             log_dropped=self._log_handle.dropped,
             undrawable=self._undrawable,
+            too_low=tuple(too_low(self._limits, self.printers)),
         )
+
+
+def _polled(poll: select.poll, limit_s: float) -> set[int]:
+    """The descriptors that are ready within the limit."""
+    return {descriptor for descriptor, _ in poll.poll(math.ceil(limit_s * 1000))}

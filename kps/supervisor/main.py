@@ -13,7 +13,8 @@ from typing import cast
 from kps import logs
 from kps.config import EXIT_BAD_CONFIGURATION, BadConfiguration, load
 from kps.core.settings import Settings
-from kps.process.child import name_process
+from kps.process.child import name_process, raise_descriptors
+from kps.process.limits import host_limits
 from kps.supervisor.doors import Doors
 from kps.supervisor.generation import AlreadyRunning, RunDir, RunDirUnusable, sweep
 from kps.supervisor.log_folder import LogFolder
@@ -33,6 +34,7 @@ def main() -> int:
             print(f"kps: {fault}", file=sys.stderr)  # noqa: T201 - before there is a log
         return EXIT_BAD_CONFIGURATION
     name_process("supervisor")
+    raise_descriptors()
     run_dir = RunDir(Path(settings.run_dir))
     log_folder = LogFolder(Path(settings.log_dir), settings.instance_name) if settings.log_dir else None
     refused: AlreadyRunning | RunDirUnusable | None = None
@@ -69,7 +71,7 @@ def main() -> int:
 
 def _serve(settings: Settings, run_dir: RunDir, handle: logs.LogHandle, stacks: Path | None) -> int:
     left = run_dir.left()
-    supervisor = Supervisor(settings, run_dir, handle, stacks)
+    supervisor = Supervisor(settings, run_dir, handle, stacks, host_limits())
     supervisor.install_signals()
     doors = Doors(settings, supervisor)
     closed = doors.open()

@@ -48,6 +48,8 @@ class Facts:
     log_dropped: int
     undrawable: tuple[str, ...] = ()
     """Writings that no font on this host has."""
+    too_low: tuple[str, ...] = ()
+    """Limits of the host that are too low for our printers, a sentence each."""
 
 
 def build(facts: Facts) -> Snapshot:
@@ -121,6 +123,7 @@ def _child(child: Child, facts: Facts, *, first: bool) -> ChildView:
         started_at=child.started_at,
         ticket=int(cells[Cell.TICKET]) or None,
         last_exit=child.last_exit,
+        refusal=child.refusal,
         connected=bool(cells[Cell.CONNECTED]),
         counted=facts.tallies.of(child, first=first),
     )
@@ -255,4 +258,4 @@ def _notices(facts: Facts) -> list[str]:
         notices += [f"PROOF_LEVELS names {name}, and no printer is called so" for name in unknown]
     if facts.undrawable:
         notices.append(f"no font here draws {', '.join(facts.undrawable)}: it comes out as [U+XXXX]")
-    return notices
+    return [*notices, *facts.too_low]

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from waitress.server import create_server
+from waitress.task import ThreadedTaskDispatcher
 from waitress.wasyncore import close_all
 
+from kps.core.limits import is_shortage
 from kps.web.ports import CannotListen, PortTaken, listen
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 __all__ = ["CannotListen", "HttpServer", "Limits", "PortTaken"]
+
+SLACK = 8
+"""Connections that are let in beyond the limit while each of the others has an answer in the making."""
+TAKEN = 8
+"""Descriptors that a server opens for itself: half of them open would be lost for good."""
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +71,7 @@ class HttpServer:
         self._wanted_port = port
         self.name = name
         self._limits = limits or Limits()
+        self._connections = self._limits.connections
         self._listener = listener
         self._server: Any = None
         self._thread: threading.Thread | None = None
@@ -77,14 +86,42 @@ class HttpServer:
         """Whether the serving thread runs. False before `start` too."""
         return self._thread is not None and self._thread.is_alive()
 
+    @property
+    def connections(self) -> int:
+        """So many clients are let in; beyond that an idle one has to go for each that comes. May be set at any time."""
+        return self._connections
+
+    @connections.setter
+    def connections(self, most: int) -> None:
+        self._connections = most
+        if self._server is not None:
+            self._server.adj.connection_limit = _in_waitress(most)
+
     def bind(self) -> None:
-        """Open the port. Raises PortTaken if somebody else has it, CannotListen for every other cause."""
-        listener, self._listener = self._listener or listen(self._host, self._wanted_port), None
-        self._server = create_server(
+        """Open the port. Raises PortTaken if somebody else has it, CannotListen for every other cause.
+
+        Raises OSError or RuntimeError where the host has no descriptors or no threads for it.
+        """
+        _make_sure_of(TAKEN)
+        self._listener = self._listener or listen(self._host, self._wanted_port)
+        workers = ThreadedTaskDispatcher()
+        try:
+            workers.set_thread_count(self._limits.threads)
+            self._server = self._waitress(self._listener, workers)
+        except (OSError, RuntimeError):
+            workers.shutdown(timeout=0)
+            raise
+        self._listener = None
+        gate = _Gate(self, self._server)
+        self._server.accept, self._server.maintenance = gate.accept, gate.maintenance
+
+    def _waitress(self, listener: socket.socket, workers: ThreadedTaskDispatcher) -> Any:
+        return create_server(
             self._app,
+            _dispatcher=workers,
             sockets=[listener],
             threads=self._limits.threads,
-            connection_limit=self._limits.connections,
+            connection_limit=_in_waitress(self._connections),
             channel_timeout=self._limits.idle_s,
             cleanup_interval=self._limits.cleanup_s,
             max_request_header_size=self._limits.header_bytes,
@@ -96,19 +133,32 @@ class HttpServer:
         )
 
     def start(self) -> None:
-        """Serve from a daemon thread. Needs `bind`."""
-        self._thread = threading.Thread(target=self._server.run, name=f"http-{self.name}", daemon=True)
-        self._thread.start()
+        """Serve from a daemon thread. Needs `bind`. Raises RuntimeError if there may be no further thread."""
+        thread = threading.Thread(target=self._server.run, name=f"http-{self.name}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            self.stop()
+            raise
+        self._thread = thread
 
     def sweep(self) -> None:
         """Close the connections that are overdue. Cheap, never blocks; meant for each round of the main loop.
 
         waitress counts its own time-out from the last byte, so a client that sends one byte now and then would keep
-        its place for ever. This is the only function that looks into waitress.
+        its place for ever. Besides `shed` and _Gate this is all that looks into waitress.
         """
-        # The serving thread empties the trigger's pipe: without it, our writes would fill the pipe and block.
-        if self.alive and any(True for _ in self._overdue()):
-            self._server.trigger.pull_trigger(self._close_overdue)
+        self._have_closed(self._overdue)
+
+    def shed(self) -> None:
+        """Close every connection without a request: somebody needs their descriptors more. As cheap as `sweep`."""
+        self._have_closed(self._idle)
+
+    def _have_closed(self, which: Callable[[], Iterator[Any]]) -> None:
+        # The serving thread empties the trigger's pipe: without it, our writes would fill the pipe and block. One wish
+        # at a time is enough, and never fills it.
+        if self.alive and not self._server.trigger.thunks and any(True for _ in which()):
+            self._server.trigger.pull_trigger(lambda: self._close(which()))
 
     def stop(self) -> None:
         """Close the port and all its connections. Returns within seconds, whatever the clients do."""
@@ -136,11 +186,71 @@ class HttpServer:
             if not channel.requests and not channel.will_close and channel.creation_time < now - limit:
                 yield channel
 
-    def _close_overdue(self) -> None:
+    def _idle(self) -> Iterator[Any]:
+        return (channel for channel in list(self._server.active_channels.values()) if _is_idle(channel))
+
+    def _close(self, channels: Iterator[Any]) -> None:
         """Runs in the serving thread, so that no request can be completed between the look and the closing."""
         closed = 0
-        for channel in self._overdue():
+        for channel in channels:
             channel.will_close = True
             closed += 1
         if closed:
             log.debug("http connections closed", extra={"server": self.name, "connections": closed})
+
+
+class _Gate:
+    """How a waitress server lets clients in: where there is no more room, the longest idle one goes first."""
+
+    def __init__(self, ours: HttpServer, server: Any) -> None:
+        self._ours = ours
+        self._server = server
+        self._accept: Callable[[], Any] = server.accept
+        self._maintain: Callable[[float], None] = server.maintenance
+
+    def accept(self) -> Any:
+        """In place of waitress's own, in its serving thread. None = nobody has come in this time."""
+        if len(self._server.active_channels) >= self._ours.connections and self._close_longest_idle():
+            return None  # what is known of its descriptor belongs to it until the next turn
+        try:
+            return self._accept()
+        except OSError as error:
+            if not is_shortage(error):
+                raise
+            # Whoever waits at the door keeps it ready: to ask again at once and for ever would burn a core.
+            self._close_longest_idle()
+            self._server.accepting = False
+            return None
+
+    def maintenance(self, now: float) -> None:
+        """In place of waitress's own, each second."""
+        self._maintain(now)
+        self._server.accepting = True
+
+    def _close_longest_idle(self) -> bool:
+        idle = [channel for channel in self._server.active_channels.values() if _is_idle(channel)]
+        if not idle:
+            return False
+        min(idle, key=lambda channel: channel.last_activity).handle_close()
+        return True
+
+
+def _is_idle(channel: Any) -> bool:
+    """Whether it has no whole request, and no answer is on its way."""
+    return not channel.requests and not channel.total_outbufs_len and not channel.will_close
+
+
+def _in_waitress(connections: int) -> int:
+    """Its limit counts the listener and its trigger as well; and it stops to listen there, where we make room."""
+    return connections + SLACK + 2
+
+
+def _make_sure_of(count: int) -> None:
+    """Raises OSError if there are not so many free descriptors."""
+    taken: list[int] = []
+    try:
+        for _ in range(count):
+            taken.append(os.open(os.devnull, os.O_RDONLY))
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)

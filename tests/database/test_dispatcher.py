@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import multiprocessing
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -53,8 +52,7 @@ class Scene:
         control.send(("rows_end", len(rows)))
         key = rows[0].key
         self._end, other = Pipe()
-        control.send_end(("printer", key, 1, one.epochs[key]), other, os.getpid())
-        other.close()
+        control.send_end(("printer", key, 1, one.epochs[key]), other)
         self.box = Channel(self._end)
         self.box.send(("hello", [], 2))
         one.queue.set_state(

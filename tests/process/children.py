@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from multiprocessing.connection import Connection
 from typing import Any
 
-from kps.process.channels import Channel, PeerGone
+from kps.process.channels import Channel, EndLost, PeerGone
 from kps.process.slots import Cell, Cells, Slot
 
 FOREVER_S = 60.0
@@ -42,9 +43,17 @@ def receive_mailboxes(control: Connection[Any, Any]) -> None:
         while (message := channel.receive(FOREVER_S)) is not None:
             match message:
                 case ("mailbox", generation):
-                    mailbox = channel.receive_end()
+                    try:
+                        mailbox = channel.receive_end()
+                    except EndLost:
+                        channel.send(("lost", generation))
+                        continue
                     mailbox.send(("hello", generation))
                     kept.append(mailbox)
+                case ("limit", int(count)):
+                    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+                    resource.setrlimit(resource.RLIMIT_NOFILE, (count or hard, hard))
+                    channel.send(("limited", count))
                 case ("fds",):
                     channel.send(("fds", len(os.listdir("/proc/self/fd"))))
                 case ("drop",):
@@ -57,8 +66,10 @@ def receive_mailboxes(control: Connection[Any, Any]) -> None:
 
 def read_nothing(control: Connection[Any, Any]) -> None:
     """Be there, but do not read until the parent has gone or is satisfied."""
-    Channel(control).send(("up", os.getpid()))
+    channel = Channel(control)
+    channel.send(("up", os.getpid()))
     signal.pause()
+    channel.close()
 
 
 def get_from_queue(queue: Any, control: Connection[Any, Any]) -> None:
@@ -75,5 +86,7 @@ def count(control: Connection[Any, Any], cells: Cells) -> None:
     slot.add(Cell.CLAIMED)
     slot.add(Cell.BYTES, 100)
     slot.observe_print(0.03)
-    Channel(control).send(("up", os.getpid()))
+    channel = Channel(control)
+    channel.send(("up", os.getpid()))
     signal.pause()
+    channel.close()

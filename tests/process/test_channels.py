@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import socket
 import struct
 import tracemalloc
 from multiprocessing.context import SpawnContext
@@ -13,7 +14,7 @@ import pytest
 
 from kps.core.tickets import PrinterKey
 from kps.printer.config import DeviceConfig
-from kps.process.channels import FRAME_LIMIT, Channel, FrameTooBig, PeerGone, PeerStuck, drain
+from kps.process.channels import FRAME_LIMIT, OUTBOX_LIMIT, Channel, FrameTooBig, PeerGone, PeerStuck, drain
 from tests.conftest import eventually
 from tests.process import children
 from tests.process.conftest import Start
@@ -112,34 +113,113 @@ def test_the_last_words_of_a_killed_process_are_read_before_its_death(start: Sta
         channel.receive(0.0)
 
 
-def test_a_peer_that_does_not_read_is_stuck_and_the_sender_is_not(start: Start) -> None:
+def test_a_peer_that_reads_nothing_costs_memory_up_to_a_bound_and_never_time(start: Start) -> None:
     channel, process = start(children.read_nothing)
     assert channel.receive(PATIENCE_S) == ("up", process.pid)
-    channel.set_nonblocking()
+    assert channel.unread_since is None
     with pytest.raises(PeerStuck):
-        for number in range(100_000):
+        for number in range(OUTBOX_LIMIT * 2):
             channel.send(("ticket", number, "x" * 3000))
+    assert channel.waiting == OUTBOX_LIMIT
+    assert channel.unread_since is not None
 
 
-def test_a_stopped_peer_is_stuck_and_hears_everything_when_it_goes_on(start: Start) -> None:
+def test_a_stopped_peer_hears_everything_whole_and_in_order_when_it_goes_on(
+    start: Start, context: SpawnContext
+) -> None:
+    channel, process = start(children.receive_mailboxes)
+    assert channel.receive(PATIENCE_S) == ("up", process.pid)
+    assert process.pid is not None
+    channel.send(("fds",))
+    before = channel.receive(PATIENCE_S)
+    ours_before = len(os.listdir("/proc/self/fd"))
+    os.kill(process.pid, signal.SIGSTOP)
+    mailboxes = []
+    generation = 0
+    while channel.waiting < 30:
+        # Each length of a frame meets the end of the room in another place.
+        channel.send(("noise", "x" * (generation * 37 % 3900)))
+        ours, theirs = context.Pipe()
+        channel.send_end(("mailbox", generation), theirs)
+        mailboxes.append(Channel(ours))
+        generation += 1
+    since = channel.unread_since
+    assert since is not None
+    os.kill(process.pid, signal.SIGCONT)
+    eventually(lambda: channel.flush() or not channel.waiting, what="the outbox to be empty")
+    assert channel.unread_since is None
+    for number, mailbox in enumerate(mailboxes):
+        assert mailbox.receive(PATIENCE_S) == ("hello", number)
+        mailbox.close()
+    channel.send(("drop",))
+    channel.send(("fds",))
+    assert channel.receive(PATIENCE_S) == before
+    assert len(os.listdir("/proc/self/fd")) == ours_before, "what was handed over is not ours any more"
+
+
+def test_a_newer_message_of_a_topic_replaces_one_that_still_waits(start: Start) -> None:
     channel, process = start(children.echo)
     assert channel.receive(PATIENCE_S) == ("up", process.pid)
     assert process.pid is not None
     os.kill(process.pid, signal.SIGSTOP)
-    channel.set_nonblocking()
-    sent = 0
-    with pytest.raises(PeerStuck):
-        while True:
-            channel.send(("ticket", sent, "x" * 3000))
-            sent += 1
-    os.set_blocking(channel.fileno(), True)
+    while not channel.waiting:
+        channel.send(("fill", "x" * 3000))
+    for version in range(10_000):
+        channel.send(("rows", version), topic="rows")
+        channel.send(("lease", version % 3, version), topic=("lease", version % 3))
+    assert channel.waiting == 1 + 1 + 3
     os.kill(process.pid, signal.SIGCONT)
-    assert [_number(channel.receive(PATIENCE_S)) for _ in range(sent)] == list(range(sent))
+    eventually(lambda: channel.flush() or not channel.waiting, what="the outbox to be empty")
+    heard = []
+    while len(heard) < 4:
+        message = channel.receive(PATIENCE_S)
+        assert message is not None
+        if message[1] != "fill":
+            heard.append(message[1:])
+    assert heard == [("lease", 1, 9997), ("lease", 2, 9998), ("rows", 9999), ("lease", 0, 9999)]
 
 
-def _number(message: tuple[object, ...] | None) -> object:
-    assert message is not None
-    return message[2]
+def test_an_end_that_finds_no_descriptor_is_lost_and_the_stream_goes_on(start: Start, context: SpawnContext) -> None:
+    channel, process = start(children.receive_mailboxes)
+    assert channel.receive(PATIENCE_S) == ("up", process.pid)
+    channel.send(("limit", 3))
+    assert channel.receive(PATIENCE_S) == ("limited", 3)
+    lost, theirs = context.Pipe()
+    channel.send_end(("mailbox", 1), theirs)
+    assert channel.receive(PATIENCE_S) == ("lost", 1)
+    box = Channel(lost)
+    with pytest.raises(PeerGone):
+        box.receive(PATIENCE_S)
+    box.close()
+    channel.send(("limit", 0))
+    assert channel.receive(PATIENCE_S) == ("limited", 0)
+    ours, theirs = context.Pipe()
+    channel.send_end(("mailbox", 2), theirs)
+    box = Channel(ours)
+    assert box.receive(PATIENCE_S) == ("hello", 2)
+    box.close()
+
+
+def test_half_a_frame_of_a_writer_that_stopped_keeps_nobody_waiting() -> None:
+    ours, theirs = socket.socketpair()
+    reader = Channel.of_descriptor(theirs.detach())
+    other, end = socket.socketpair()
+    writer = Channel.of_descriptor(other.detach())
+    writer.send(("whole", 1))
+    frame = end.recv(4096)
+    ours.send(frame[:3])
+    assert reader.receive(0.0) is None
+    ours.send(frame[3:9])
+    assert reader.receive(0.0) is None
+    ours.send(frame[9:] + frame)
+    assert reader.receive(0.0) == ("whole", 1)
+    assert reader.receive(0.0) == ("whole", 1)
+    ours.send(frame[:5])
+    ours.close()
+    with pytest.raises(PeerGone):
+        reader.receive(0.0)
+    for one in (reader, writer, end):
+        one.close()
 
 
 def test_an_end_of_a_pipe_can_be_handed_to_a_running_process_and_leaves_no_descriptor(
@@ -154,8 +234,7 @@ def test_an_end_of_a_pipe_can_be_handed_to_a_running_process_and_leaves_no_descr
     mailboxes = []
     for generation in range(20):
         ours, theirs = context.Pipe()
-        channel.send_end(("mailbox", generation), theirs, process.pid)
-        theirs.close()
+        channel.send_end(("mailbox", generation), theirs)
         mailboxes.append(Channel(ours))
     for generation, mailbox in enumerate(mailboxes):
         assert mailbox.receive(PATIENCE_S) == ("hello", generation)
@@ -174,8 +253,7 @@ def test_a_mailbox_dies_with_its_reader_although_the_maker_lives(start: Start, c
     assert channel.receive(PATIENCE_S) == ("up", process.pid)
     assert process.pid is not None
     ours, theirs = context.Pipe()
-    channel.send_end(("mailbox", 1), theirs, process.pid)
-    theirs.close()
+    channel.send_end(("mailbox", 1), theirs)
     mailbox = Channel(ours)
     assert mailbox.receive(PATIENCE_S) == ("hello", 1)
     process.kill()
@@ -192,9 +270,9 @@ def test_handing_an_end_to_a_dead_process_is_peer_gone(start: Start, context: Sp
     process.join(PATIENCE_S)
     ours, theirs = context.Pipe()
     with pytest.raises(PeerGone):
-        channel.send_end(("mailbox", 1), theirs, process.pid)
+        channel.send_end(("mailbox", 1), theirs)
     ours.close()
-    theirs.close()
+    assert theirs.closed
 
 
 def test_a_closed_end_is_gone_and_closing_twice_is_harmless(pair: tuple[Channel, Channel]) -> None:

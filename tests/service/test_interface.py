@@ -150,6 +150,7 @@ def sentences() -> set[str]:
     found = set(reasons("core/health.py", "_what_stops_everything", "_what_needs_a_person"))
     found |= set(reasons("core/health.py", "_what_is_wrong_with_printers"))
     found |= set(reasons("supervisor/snapshot.py", "_notices"))
+    found |= set(reasons("core/limits.py", "_sentence"))
     return found
 
 

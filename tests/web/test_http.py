@@ -596,3 +596,69 @@ def test_with_a_token_a_database_that_answers_is_still_connected() -> None:
         answer = client.get("/health").json
 
     assert (answer["status"], answer["database"]) == ("healthy", "connected")
+
+
+def test_at_a_full_door_the_longest_idle_connection_goes_and_everybody_who_asks_is_answered() -> None:
+    few = Limits(connections=5, request_s=60.0, idle_s=60)
+    with serving(health_app(lambda: KITCHEN_WORKS), few) as client, ExitStack() as stack:
+
+        def crowd(count: int) -> list[socket.socket]:
+            return [stack.enter_context(client.half_open()) for _ in range(count)]
+
+        first = crowd(40)
+        assert client.get("/healthz", timeout=PATIENCE_S).code == 200
+        until(lambda: closed(first) or len(first) <= 5, "all but the last few have gone")
+        client.server.connections = 30
+        more = crowd(20)
+        assert client.get("/healthz", timeout=PATIENCE_S).code == 200
+        closed(more)
+        assert len(more) == 20, "there is room for them now"
+        everybody = first + more
+        until(lambda: client.server.shed() or closed(everybody), "all idle ones have gone when they must")
+        assert client.get("/healthz").code == 200
+
+
+def test_a_door_without_a_descriptor_opens_again_by_itself() -> None:
+    """In a process of its own: whoever waits costs no processor time, and is answered when there is a descriptor."""
+    script = (
+        "import os, resource, sys, time\n"
+        "from snapshots import KITCHEN_WORKS\n"
+        "from kps.web.app import health_app\n"
+        "from kps.web.server import HttpServer\n"
+        "server = HttpServer(health_app(lambda: KITCHEN_WORKS), '127.0.0.1', 0)\n"
+        "server.bind(); server.start()\n"
+        "hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]\n"
+        "print(server.port, flush=True)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))\n"
+        "print('full', flush=True)\n"
+        "sys.stdin.readline()\n"
+        "print(time.process_time(), flush=True)\n"
+        "sys.stdin.readline()\n"
+        "print(time.process_time(), flush=True)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))\n"
+        "sys.stdin.readline()\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", script], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process,
+        ExitStack() as stack,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        stack.callback(process.kill)
+        port = int(process.stdout.readline())
+        assert process.stdout.readline() == "full\n"
+        waiting = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
+        stack.callback(waiting.close)
+        waiting.request("GET", "/healthz")
+        spent = []
+        for _ in range(2):
+            process.stdin.write("\n")
+            process.stdin.flush()
+            spent.append(float(process.stdout.readline()))
+            assert not select.select([waiting.sock], [], [], 2.0)[0] or len(spent) == 2
+        assert spent[1] - spent[0] < 1.0, "of two seconds"
+        assert waiting.getresponse().status == 200
+        process.stdin.close()
