@@ -88,6 +88,11 @@ class DatabaseTrouble(Exception):
         """
         return self.sqlstate[:2] in ("42", "3F")
 
+    @property
+    def locked(self) -> bool:
+        """The statement was surely not carried out, because somebody holds a lock for long."""
+        return self.sqlstate == "55P03"
+
 
 class ClientDeadline(psycopg2.OperationalError):
     """The server did not answer within the limit of the call."""

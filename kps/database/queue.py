@@ -55,6 +55,15 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
+class Reconciled:
+    """What a comparison of claims with what is held has come to."""
+
+    released: int
+    left: int
+    """To be given back later: somebody has their tickets' rows locked."""
+
+
+@dataclass(frozen=True, slots=True)
 class SlipsMade:
     """What a look for events has come to."""
 
@@ -401,12 +410,12 @@ class Queue:
         """Give a ticket back of which no byte has left, whether or not its promise was committed."""
         self.database.run(self.sql.unsent, ticket=ticket, token=token, instance=self.instance)
 
-    def reconcile(self, key: PrinterKey, held: Iterable[Token]) -> int:
-        """Give back what is claimed for my printer and held by nobody; returns how many."""
+    def reconcile(self, key: PrinterKey, held: Iterable[Token]) -> Reconciled:
+        """Give back what is claimed for my printer and held by nobody."""
         tokens = sorted(held)
         row = self.database.run(self.sql.reconcile, me=self.me, key=key, held=tokens, instance=self.instance)[0]
         slips = self.database.run(self.sql.reconcile_slips, me=self.me, key=key, held=tokens)
-        return int(row.released) + len(slips)
+        return Reconciled(int(row.released) + len(slips), int(row.left))
 
     def end_round(
         self, tickets: Sequence[Waiting], *, ip: str, code: str, error: str, delay_s: float, budget: int

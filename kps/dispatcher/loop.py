@@ -48,6 +48,8 @@ UNWOKEN_POLL_S = 0.1
 SETTLE_LOOKS_S = (0.005, 0.01, 0.02, 0.05, 0.1)
 """When a half-written ticket is looked at again."""
 LOCKED_AGAIN_S = 0.05
+LEFT_AGAIN_S = 1.0
+"""Between tries to give back what nobody holds, while somebody has its ticket's row locked."""
 OUTAGE_S = 60.0
 GRACE_LOOK_S = 0.1
 RESCUE_EVERY_S = 5.0
@@ -109,6 +111,7 @@ class Dispatcher:
         self._arriving_rows: list[PrinterRow] = []
         self._rows_known = False
         self._sight_due = 0.0
+        self._left_due = 0.0
         self._devices: dict[PrinterKey, DeviceState] = {}
         self._devices_due = 0.0
         self._lived_at: dict[PrinterKey, float] = {}
@@ -318,6 +321,8 @@ class Dispatcher:
             self._look_due = self._poll_due = monotonic() + self._settings.poll_interval_s
         else:
             self._look_due = monotonic() + min(self._settings.poll_interval_s, UNWOKEN_POLL_S)
+        if any(box.left for box in self._mailboxes.values()):
+            self._look_due = min(self._look_due, self._left_due)
 
     def _failed(self, trouble: DatabaseTrouble) -> None:
         """Whether what we asked for was done is unknown: reconcile every printer before the next claim."""
@@ -466,12 +471,14 @@ class Dispatcher:
 
     def _reconcile(self) -> None:
         for box in self._mailboxes.values():
-            if box.greeted and not box.reconciled:
-                released = self._queue.reconcile(box.key, box.held)
-                box.reconciled = True
-                if released:
-                    self._slot.add(Cell.RECONCILED, released)
-                    log.warning("released", extra={"cause": "reconcile", "printer": box.key, "count": released})
+            if box.greeted and (not box.reconciled or (box.left and monotonic() >= self._left_due)):
+                found = self._queue.reconcile(box.key, box.held)
+                box.reconciled, box.left = True, found.left > 0
+                if found.released:
+                    self._slot.add(Cell.RECONCILED, found.released)
+                    log.warning("released", extra={"cause": "reconcile", "printer": box.key, "count": found.released})
+        if any(box.left for box in self._mailboxes.values()) and monotonic() >= self._left_due:
+            self._left_due = monotonic() + LEFT_AGAIN_S
 
     def _know_devices(self) -> None:
         if monotonic() < self._devices_due and self._devices:

@@ -24,6 +24,8 @@ class Mailbox:
     """Tokens that the printer holds, as far as we know."""
     greeted: bool = False
     reconciled: bool = False
+    left: bool = False
+    """Whether something that it does not hold could not be given back yet."""
     announced: bool = False
     """Whether it was told that a ticket comes, and none has come since. Who does not read is not told again."""
 

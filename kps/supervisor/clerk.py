@@ -39,6 +39,10 @@ from kps.supervisor.resolver import Resolver
 ROWS_EVERY_S = 2.0
 COUNTS_EVERY_S = 5.0
 ORPHANS_EVERY_S = 5.0
+LEFT_EVERY_S = 1.0
+"""Between tries to take back tickets that somebody has locked."""
+LOCKED_AGAIN_S = 5.0
+"""A printer whose row somebody holds for long is left alone for so long: each try costs the limit of a lock."""
 SWEEP_EVERY_S = 600.0
 SWEEP_S = 1.0
 """How long a sweep goes on with the next piece."""
@@ -173,6 +177,9 @@ class Clerk:
         self._orphans: dict[tuple[int, int], float] = {}
         self._swept_up_to = 0
         """The last ticket whose job the sweep has looked at; each sweep goes on behind it."""
+        self._left: set[PrinterKey] = set()
+        self._locked: dict[PrinterKey, float] = {}
+        """Printers whose rows somebody held when we wanted to take them, and when to try again."""
         self._dead_owner = ""
         self._trouble = "not connected yet"
         self._free_asked = False
@@ -352,6 +359,7 @@ class Clerk:
         now = monotonic()
         self._due = dict.fromkeys(("rows", "counts", "orphans", "sweep"), now)
         self._due["introspect"] = now + INTROSPECT_EVERY_S
+        self._due["left"] = float("inf")
         # Known only now, and told at once: what fails before is done again as a whole, what fails later is due again.
         self._queue, self.schema = queue, schema
         self._post(SchemaKnown(schema))
@@ -383,9 +391,10 @@ class Clerk:
     def _work(self) -> None:
         if not self._database.connected:
             self._database.connect()
-        while self._chores:
-            self._do(self._chores[0])
-            self._chores.popleft()
+        for _ in range(len(self._chores)):
+            self._try(self._chores[0])
+        if monotonic() >= self._due["left"]:
+            self._requeue_left()
         self._when_due("rows", ROWS_EVERY_S, self._read_rows)
         self._when_due("counts", COUNTS_EVERY_S, self._count)
         self._when_due("orphans", min(ORPHANS_EVERY_S, self._settings.reclaim_s / 2), self._reclaim)
@@ -405,6 +414,17 @@ class Clerk:
         assert self._queue is not None
         return self._queue
 
+    def _try(self, chore: object) -> None:
+        """Do the first chore; one that somebody's lock is in the way of goes behind all others."""
+        try:
+            self._do(chore)
+        except DatabaseTrouble as trouble:
+            if not trouble.locked:
+                raise
+            log.warning("database trouble", extra={"cause": trouble.sentence})
+            self._chores.append(chore)
+        self._chores.popleft()
+
     def _do(self, chore: object) -> None:
         match chore:
             case _Release():
@@ -417,7 +437,7 @@ class Clerk:
                     log.warning("lease given up", extra={"printer": key, "cause": "device cannot be reached"})
                     self._post(LeaseLost(key))
             case _Lapse(keys):
-                self._database.run(self._known.sql.lapse, me=self._owner, keys=list(keys))
+                self._lapse(list(keys))
             case _Down(key, epoch, text):
                 if self._known.set_state(
                     key, epoch, state="down", text=text, paper="unknown", response_ms=None, answers=None
@@ -449,7 +469,42 @@ class Clerk:
         count = rows[0].released if rows else 0
         if count:
             log.warning("released", extra={"cause": "death", "printer": release.key, "count": count})
+        self._leave(release.key, rows[0].left if rows else 0)
         self._post(Released(release.key, release.generation, rows[0].epoch if rows else None, count))
+
+    def _lapse(self, keys: list[PrinterKey]) -> None:
+        """All at once; if somebody holds one of them for long, one by one: that one ends by itself."""
+        try:
+            self._database.run(self._known.sql.lapse, me=self._owner, keys=keys)
+        except DatabaseTrouble as trouble:
+            if not trouble.locked:
+                raise
+            log.warning("database trouble", extra={"cause": trouble.sentence})
+            for key in keys if len(keys) > 1 else ():
+                self._lapse([key])
+
+    def _leave(self, key: PrinterKey, count: int) -> None:
+        """Tickets that a dead owner or process of a printer of ours held are locked by somebody: taken back later."""
+        if count:
+            log.warning("tickets locked", extra={"printer": key, "count": count})
+            self._left.add(key)
+            self._due["left"] = min(self._due["left"], monotonic() + LEFT_EVERY_S)
+
+    def _requeue_left(self) -> None:
+        self._due["left"] = monotonic() + LEFT_EVERY_S
+        rows = self._database.run(
+            self._known.sql.requeue_left,
+            me=self._owner,
+            keys=sorted(self._left),
+            instance=self._settings.instance_name,
+        )
+        for row in rows:
+            if row.released:
+                log.warning("released", extra={"cause": "reclaim", "printer": row.printer_key, "count": row.released})
+                self._post(Reclaimed(row.released))
+        self._left = {PrinterKey(row.printer_key) for row in rows if row.left}
+        if not self._left:
+            self._due["left"] = float("inf")
 
     def _take_free(self, keys: list[PrinterKey]) -> None:
         """Called by the keeper of the leases, which finds the same ones again and again until they are taken."""
@@ -511,22 +566,35 @@ class Clerk:
 
     def _acquire(self, keys: Collection[PrinterKey]) -> None:
         """Take what nobody owns; our own lapsed leases too, under a new epoch that carries what is held."""
-        unwanted = self._keeper.unwanted
-        wanted = {key: name for key, name in self._wanted().items() if key in keys and key not in unwanted}
-        if not wanted:
-            return
+        now = monotonic()
+        unwanted = self._keeper.unwanted | {key for key, again_at in self._locked.items() if now < again_at}
+        wanted = [(key, name) for key, name in self._wanted().items() if key in keys and key not in unwanted]
+        taken = False
+        for key, name in wanted:
+            try:
+                taken |= self._acquire_one(key, name)
+            except DatabaseTrouble as trouble:
+                if not trouble.locked:
+                    raise
+                self._locked[key] = monotonic() + LOCKED_AGAIN_S
+                log.warning("database trouble", extra={"cause": trouble.sentence, "printer": key})
+        if taken:
+            self._keeper.look_now()  # people see whose they are now
+
+    def _acquire_one(self, key: PrinterKey, name: str) -> bool:
+        """In a transaction of its own: what is wrong with one printer's tickets keeps no other from being taken."""
         asked_at = boottime()
         rows = self._database.run(
             self._known.sql.acquire,
             me=self._owner,
             instance=self._settings.instance_name,
-            keys=list(wanted),
-            names=list(wanted.values()),
+            keys=[key],
+            names=[name],
             ttl=LEASE_TTL_S,
         )
         for row in rows:
-            key = PrinterKey(row.printer_key)
             log.info("lease taken", extra={"printer": key, "epoch": row.epoch, "released": row.released})
+            self._leave(key, row.left)
             if row.released:
                 self._post(Reclaimed(row.released))
             if well := self._keeper.well.get(key):
@@ -537,6 +605,7 @@ class Clerk:
             self._post(
                 LeaseTaken(key, row.epoch, row.answers, abilities, row.contested, trusted_until=asked_at + LEASE_TTL_S)
             )
+        return bool(rows)
 
     def _count(self) -> None:
         asked_at = time.time()

@@ -58,6 +58,10 @@ class Instance:
         )  # fmt: skip
         return {row.printer_key for row in rows if row.kept is not None}
 
+    def requeue_left(self) -> list[Row]:
+        """Try again to give back what earlier epochs of our printers have left open."""
+        return self.database.run(self.queue.sql.requeue_left, me=self.me, keys=list(self.epochs), instance=self.name)
+
     def release_dead(self, row: PrinterRow, blamed: int = 0) -> Row | None:
         """The process of this printer has been reaped."""
         rows = self.database.run(

@@ -261,8 +261,8 @@ def test_reconcile_gives_back_only_what_is_claimed_for_that_printer_of_mine_and_
     gone = one.claim(lost, kitchen)
     one.claim(elsewhere, backup)
     foreign = two.claim(house.pos.ticket("bar"), house.row("bar-1"))
-    assert one.queue.reconcile(house.row("bar-1").key, []) == 0
-    assert one.queue.reconcile(kitchen.key, [kept.token]) == 1
+    assert one.queue.reconcile(house.row("bar-1").key, []).released == 0
+    assert one.queue.reconcile(kitchen.key, [kept.token]).released == 1
     states = {ticket: house.job(ticket)["state"] for ticket in (promised, held, lost, elsewhere, foreign.ticket)}
     assert states == {
         promised: "sending", held: "claimed", lost: "requeued", elsewhere: "claimed", foreign.ticket: "claimed",

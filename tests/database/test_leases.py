@@ -5,10 +5,11 @@ from __future__ import annotations
 import uuid
 
 import pytest
+from psycopg2.extensions import connection as Connection
 
 from kps.core.routing import Ability
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason
-from kps.database.queue import ClaimLost, LeaseEnded
+from kps.database.queue import ClaimLost, LeaseEnded, Reconciled
 from tests.database.house import House, Instance
 
 PROVEN = Printed(ProofLevel.FENCE, 300)
@@ -224,6 +225,128 @@ def test_a_device_whose_lease_ended_long_ago_is_unable(house: House, one: Instan
 def test_nobody_knows_a_device_that_nobody_ever_owned(house: House) -> None:
     assert house.instance().queue.devices([house.row("kitchen-1").key]) == {}
     assert uuid.UUID(house.instance().me)
+
+
+# Tickets whose rows the POS has locked meanwhile.
+
+
+@pytest.mark.parametrize("promised", [False, True])
+def test_a_locked_ticket_keeps_no_printer_from_its_next_owner_and_follows_when_it_is_free(
+    house: House, one: Instance, two: Instance, promised: bool
+) -> None:
+    kitchen = house.row("kitchen-1")
+    stuck, free = house.pos.ticket(), house.pos.ticket()
+    held = one.claim(stuck, kitchen)
+    if promised:
+        one.send(held)
+    one.claim(free, kitchen)
+    till = lock(house, stuck)
+    for row in house.rows():
+        house.let_lease_end(row)
+    taken = {row.printer_key: (row.released, row.left) for row in two.acquire(*house.rows())}
+    assert taken == {kitchen.key: (1, 1), house.row("kitchen-2").key: (0, 0)}
+    assert (house.status(free), house.status(stuck)) == ("new", "printing")
+    claimed, _ = two.claim_and_send(free, kitchen)
+    assert [(row.released, row.left) for row in two.requeue_left() if row.printer_key == kitchen.key] == [(0, 1)]
+    till.rollback()
+    assert [(row.released, row.left) for row in two.requeue_left() if row.printer_key == kitchen.key] == [(1, 0)]
+    two.settle(claimed, PROVEN)
+    assert house.last_log(stuck)["metadata"]["possible_duplicate"] is promised
+    _, sending = two.claim_and_send(stuck, kitchen)
+    assert sending.ticket.marks.possible_duplicate is promised
+    with pytest.raises(ClaimLost):
+        one.settle(held, PROVEN)
+
+
+@pytest.mark.parametrize("promised", [False, True])
+def test_a_locked_ticket_keeps_no_printer_from_its_next_process(house: House, one: Instance, promised: bool) -> None:
+    kitchen = house.row("kitchen-1")
+    stuck, free = house.pos.ticket(), house.pos.ticket()
+    held = one.claim(stuck, kitchen)
+    if promised:
+        one.send(held)
+    one.claim(free, kitchen)
+    till = lock(house, stuck)
+    buried = one.release_dead(kitchen)
+    assert buried is not None
+    assert (buried.released, buried.left) == (1, 1)
+    claimed, _ = one.claim_and_send(free, kitchen)
+    one.settle(claimed, PROVEN)
+    till.rollback()
+    assert sum(row.released for row in one.requeue_left()) == 1
+    _, sending = one.claim_and_send(stuck, kitchen)
+    assert sending.ticket.marks.possible_duplicate is promised
+
+
+def test_what_a_dead_process_left_behind_a_lock_is_not_carried_along_as_if_somebody_held_it(
+    house: House, one: Instance
+) -> None:
+    kitchen = house.row("kitchen-1")
+    stuck, alive = house.pos.ticket(), house.pos.ticket()
+    one.claim(stuck, kitchen)
+    till = lock(house, stuck)
+    one.release_dead(kitchen)
+    held = one.claim(alive, kitchen)
+    house.let_lease_end(kitchen)
+    (taken,) = one.acquire(kitchen)
+    assert (taken.carried, taken.released, taken.left) == (1, 0, 1)
+    till.rollback()
+    assert sum(row.released for row in one.requeue_left()) == 1
+    assert one.send(held).sends == 1
+
+
+def test_a_lease_ends_although_something_that_nobody_holds_is_left_behind_a_lock(
+    house: House, one: Instance, two: Instance
+) -> None:
+    kitchen = house.row("kitchen-1")
+    stuck = house.pos.ticket()
+    one.claim(stuck, kitchen)
+    till = lock(house, stuck)
+    one.release_dead(kitchen)
+    assert lapse(one, kitchen.key) == {kitchen.key}
+    till.rollback()
+    (taken,) = two.acquire(kitchen)
+    assert taken.released == 1
+
+
+def test_a_claim_that_nobody_holds_is_given_back_without_waiting_for_one_that_is_locked(
+    house: House, one: Instance
+) -> None:
+    kitchen = house.row("kitchen-1")
+    stuck, free = house.pos.ticket(), house.pos.ticket()
+    one.claim(stuck, kitchen)
+    one.claim(free, kitchen)
+    till = lock(house, stuck)
+    assert one.queue.reconcile(kitchen.key, []) == Reconciled(1, 1)
+    till.rollback()
+    assert one.queue.reconcile(kitchen.key, []) == Reconciled(1, 0)
+    assert (house.status(stuck), house.job(stuck)["sends"]) == ("new", 0)
+
+
+def test_a_ticket_that_was_deleted_is_left_to_nobody(house: House, one: Instance, two: Instance) -> None:
+    kitchen = house.row("kitchen-1")
+    gone = house.pos.ticket()
+    one.claim(gone, kitchen)
+    house.pos.delete_ticket(gone)
+    house.let_lease_end(kitchen)
+    (taken,) = two.acquire(kitchen)
+    assert (taken.released, taken.left) == (1, 0)
+    assert house.job(gone)["state"] == "failed"
+
+
+def test_a_locked_printer_row_keeps_no_other_lease_of_a_generation_proven_gone(house: House, one: Instance) -> None:
+    held, other = house.row("kitchen-1"), house.row("kitchen-2")
+    somebody = house.target.connect(autocommit=False)
+    somebody.cursor().execute("SELECT 1 FROM kps.printer WHERE printer_key = %s FOR UPDATE", [held.key])
+    rows = one.database.run(one.queue.sql.expire_owner, owner=one.me)
+    assert {row.printer_key for row in rows} == {other.key}
+
+
+def lock(house: House, ticket: int) -> Connection:
+    """A transaction of the POS that stays open."""
+    till = house.target.connect(autocommit=False)
+    till.cursor().execute("SELECT 1 FROM kitchen_kitchenticket WHERE id = %s FOR UPDATE", [ticket])
+    return till
 
 
 # `printing` without an owner.

@@ -7,6 +7,8 @@ believes neither in clocks nor in leases: a process may send bytes long after so
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -22,6 +24,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from psycopg2.extensions import connection as Connection
 
 from kps.core.proof import IDS
 from kps.core.routing import ClaimFor, PrinterRow, Waiting
@@ -40,7 +43,8 @@ TABLES = ("kitchen_kitchenticketlog", "kitchen_kitchenticketitem", "kitchen_kitc
 
 TROUBLES = (
     "lease_ends", "acquire", "acquire", "renew", "take_over", "rival", "rival", "process_dies",
-    "process_dies_preparing", "host_dies", "new_dispatcher", "adopt",
+    "process_dies_preparing", "host_dies", "new_dispatcher", "adopt", "take_over_by_a_lock", "process_dies_by_a_lock",
+    "requeue_left", "requeue_left",
 )  # fmt: skip
 DECISIONS = ("look", "look", "claim", "claim", "round_ends", "last_round_ends", "give_up", "rescue", "time_passes")
 
@@ -116,6 +120,8 @@ class Kitchen(RuleBasedStateMachine):
     """Three instances, two printers, a POS and its operators. `setting` is made once, and swept for every example."""
 
     setting: tuple[House, list[Instance]]
+    till: Connection
+    """Of the POS, for transactions that stay open."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -253,6 +259,32 @@ class Kitchen(RuleBasedStateMachine):
         for waiting in other.queue.look(100):
             if waiting.id == held.claimed.ticket and self.claim_seen(other, waiting, held.row):
                 self.promise(self.held[-1])
+
+    def take_over_by_a_lock(self, who: int, pick: int) -> None:
+        """Another instance takes a printer over while the POS has a ticket locked that a process there holds."""
+        if self.held:
+            held = self.held[pick % len(self.held)]
+            with self.locked(held):
+                self.house.let_lease_end(held.row)
+                self.instances[who % 3].acquire(held.row)
+
+    def process_dies_by_a_lock(self, _: int, pick: int) -> None:
+        if self.held:
+            with self.locked(self.held[pick % len(self.held)]):
+                self.kill(pick, blame=False)
+
+    @contextmanager
+    def locked(self, held: Held) -> Iterator[None]:
+        self.till.cursor().execute(
+            "SELECT 1 FROM kitchen_kitchenticket WHERE id = %s FOR UPDATE", [held.claimed.ticket]
+        )
+        try:
+            yield
+        finally:
+            self.till.rollback()
+
+    def requeue_left(self, who: int, _: int) -> None:
+        self.instances[who % 3].requeue_left()
 
     def process_dies(self, _: int, pick: int) -> None:
         """The process that holds this is gone with all it held; its supervisor takes that back, if it is the owner."""
@@ -568,6 +600,7 @@ class Kitchen(RuleBasedStateMachine):
 def test_whatever_happens_in_whatever_order_no_copy_is_doubled_unmarked_and_no_ticket_is_stuck(house: House) -> None:
     class Here(Kitchen):
         setting = (house, [house.instance(name) for name in ("one", "two", "three")])
+        till = house.target.connect(autocommit=False)
 
     run_state_machine_as_test(
         Here,

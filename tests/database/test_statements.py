@@ -27,6 +27,7 @@ def test_every_statement_can_be_prepared_on_every_age_of_schema(fixture: str, re
             "0003_paper.sql",
             "0004_hot_tables.sql",
             "0005_clock.sql",
+            "0006_sending_per_epoch.sql",
         ]
         install_trigger(database)
         assert introspect(database).has_trigger

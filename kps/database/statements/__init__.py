@@ -58,6 +58,7 @@ class Statements:
     lapse = cached_property(lambda self: keeping.LAPSE)
     expire_owner = cached_property(lambda self: keeping.EXPIRE_OWNER)
     release_dead = cached_property(lambda self: keeping.release_dead(self._schema))
+    requeue_left = cached_property(lambda self: keeping.requeue_left(self._schema))
     orphans = cached_property(lambda self: keeping.orphans(self._schema))
     adopt = cached_property(lambda self: keeping.adopt(self._schema))
     sweep = cached_property(lambda self: keeping.sweep())

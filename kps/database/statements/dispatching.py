@@ -217,7 +217,10 @@ def reconcile(schema: PosSchema) -> Statement:
    WHERE j.owner = {me:uuid} AND j.printer_key = {key:text} AND j.state = 'claimed'
      AND j.token <> ALL ({held:bigint[]})"""
     body = requeue(schema, held, "'reclaimed'", text="'claimed, but held by no process'")
-    return Statement("reconcile", f"WITH {body} SELECT (SELECT count(*) FROM job) AS released, {WOKEN}")
+    return Statement(
+        "reconcile",
+        f"WITH {body} SELECT (SELECT count(*) FROM job) AS released, (SELECT count(*) FROM passed) AS left, {WOKEN}",
+    )
 
 
 def end_round(schema: PosSchema) -> Statement:

@@ -8,6 +8,7 @@ from kps.database.statements.parts import (
     AS_SEEN,
     CHANNEL_PRINTER,
     CHANNEL_TICKET,
+    LEFT,
     LEFT_BEHIND,
     LIVE,
     POS_BEHIND_S,
@@ -25,6 +26,7 @@ _STATE_KNOWN = "(p.owner = excluded.owner OR (p.owner IS NULL AND p.yielded_unti
 def acquire(schema: PosSchema) -> Statement:
     """Take the printers whose lease has ended; what an earlier epoch of somebody else left open is given back.
 
+    `left`: so many tickets are locked by somebody. They stay under their epoch, for `requeue_left`.
     `contested`: its last owner did not let go, its lease ran out; it may still hold the device's only connection.
     """
     before = """before AS MATERIALIZED (
@@ -56,16 +58,17 @@ def acquire(schema: PosSchema) -> Statement:
   -- my own lapsed lease: what my processes hold goes on under the new epoch
   UPDATE kps.job j SET epoch = a.epoch FROM a
    WHERE j.printer_key = a.printer_key AND j.owner = {me:uuid} AND j.state IN ('claimed', 'sending')
-     AND j.epoch < a.epoch
+     AND j.epoch = a.epoch - 1
   RETURNING j.printer_key
 ), carried_slips AS (
   UPDATE kps.slip s SET epoch = a.epoch FROM a
    WHERE s.printer_key = a.printer_key AND s.owner = {me:uuid} AND s.state IN ('claimed', 'sending')
-     AND s.epoch < a.epoch
+     AND s.epoch = a.epoch - 1
   RETURNING s.id
 ),""".replace("{known}", _STATE_KNOWN)
     held = """SELECT j.ticket_id, j.printer_key, j.token FROM kps.job j JOIN a ON a.printer_key = j.printer_key
-   WHERE j.state IN ('claimed', 'sending') AND j.epoch < a.epoch AND j.owner IS DISTINCT FROM {me:uuid}"""
+   WHERE j.state IN ('claimed', 'sending') AND j.epoch < a.epoch
+     AND NOT (j.epoch = a.epoch - 1 AND j.owner IS NOT DISTINCT FROM {me:uuid})"""
     body = requeue(schema, held, "'reclaimed'", text="'its printer has a new owner'", before=before)
     return Statement(
         "acquire",
@@ -73,7 +76,7 @@ def acquire(schema: PosSchema) -> Statement:
         f"SELECT a.*, EXISTS (SELECT 1 FROM before b WHERE b.printer_key = a.printer_key AND b.owner <> {{me:uuid}}) "
         f"AS contested, (SELECT count(*) FROM carried c WHERE c.printer_key = a.printer_key) AS carried, "
         f"(SELECT count(*) FROM job JOIN held ON held.ticket_id = job.ticket_id "
-        f"WHERE held.printer_key = a.printer_key) AS released, "
+        f"WHERE held.printer_key = a.printer_key) AS released, {LEFT} AS left, "
         f"(SELECT count(pg_notify('{CHANNEL_PRINTER}', ''))) AS told, {WOKEN} FROM a",
         prelude=_LOCK_LEASES,
     )
@@ -188,11 +191,14 @@ EXPIRE_OWNER = Statement(
     "expire_owner",
     f"""WITH p AS (
   UPDATE kps.printer p SET expires_at = clock_timestamp(), owner = NULL
-   WHERE p.owner = {{owner:uuid}} AND p.expires_at > clock_timestamp() RETURNING p.printer_key
+   WHERE p.printer_key IN (
+     SELECT o.printer_key FROM kps.printer o WHERE o.owner = {{owner:uuid}} AND o.expires_at > clock_timestamp()
+      ORDER BY o.printer_key FOR NO KEY UPDATE SKIP LOCKED)
+  RETURNING p.printer_key
 ), i AS (DELETE FROM kps.instance WHERE owner = {{owner:uuid}} RETURNING 1)
 SELECT printer_key, (SELECT count(pg_notify('{CHANNEL_PRINTER}', ''))) AS told FROM p""",
 )
-"""End the leases of a generation whose processes are proven gone."""
+"""End the leases of a generation whose processes are proven gone. One whose row is locked ends by itself."""
 
 
 LAPSE = Statement(
@@ -201,7 +207,7 @@ LAPSE = Statement(
   UPDATE kps.printer p SET expires_at = clock_timestamp(), owner = NULL
    WHERE p.owner = {{me:uuid}} AND p.printer_key = ANY ({{keys:text[]}})
      AND NOT EXISTS (SELECT 1 FROM kps.job j WHERE j.printer_key = p.printer_key AND j.owner = p.owner
-                        AND j.state IN ('claimed', 'sending'))
+                        AND j.epoch = p.epoch AND j.state IN ('claimed', 'sending'))
      AND NOT EXISTS (SELECT 1 FROM kps.slip s WHERE s.printer_key = p.printer_key AND s.owner = p.owner
                         AND s.epoch = p.epoch AND s.state IN ('claimed', 'sending'))
   RETURNING p.printer_key
@@ -234,8 +240,24 @@ def release_dead(schema: PosSchema) -> Statement:
     )
     return Statement(
         "release_dead",
-        f"WITH {body} SELECT a.epoch, (SELECT count(*) FROM job) AS released, {WOKEN} FROM a",
+        f"WITH {body} SELECT a.epoch, (SELECT count(*) FROM job) AS released, {LEFT} AS left, {WOKEN} FROM a",
         prelude=_LOCK_LEASE,
+    )
+
+
+def requeue_left(schema: PosSchema) -> Statement:
+    """What earlier epochs of printers of mine have left open, because somebody had locked the tickets' rows."""
+    before = """a AS MATERIALIZED (
+  SELECT p.printer_key, p.epoch FROM kps.printer p
+   WHERE p.printer_key = ANY ({keys:text[]}) AND p.owner = {me:uuid} AND p.expires_at > clock_timestamp()
+),"""
+    held = """SELECT j.ticket_id, j.printer_key, j.token FROM kps.job j JOIN a ON a.printer_key = j.printer_key
+   WHERE j.state IN ('claimed', 'sending') AND j.epoch < a.epoch"""
+    body = requeue(schema, held, "'reclaimed'", text="'its printer has a new owner or process'", before=before)
+    return Statement(
+        "requeue_left",
+        f"WITH {body} SELECT a.printer_key, (SELECT count(*) FROM job JOIN held ON held.ticket_id = job.ticket_id "
+        f"WHERE held.printer_key = a.printer_key) AS released, {LEFT} AS left, {WOKEN} FROM a",
     )
 
 

@@ -108,11 +108,14 @@ def requeue(
     before: str = "",
     death: str = "false",
     sent: bool = True,
+    patient: bool = False,
 ) -> str:
     """CTEs that give the jobs of `held` (ticket_id, printer_key, token) back; a sending one may be on paper.
 
-    `sent=False` is for a holder who knows that no byte has left.
+    `sent=False` is for a holder who knows that no byte has left. A ticket whose row somebody else has locked stays as
+    it is, see LEFT; only who is `patient` waits for it.
     """
+    skip = "" if patient else " SKIP LOCKED"
     unsent = "- CASE WHEN given.state = 'sending' THEN 1 ELSE 0 END" if not sent else ""
     may_lie = "given.state = 'sending'" if sent else "false"
     # The POS may have deleted the ticket: true or false all the same.
@@ -135,11 +138,15 @@ def requeue(
     )
     return f"""{before} held AS MATERIALIZED ({held}),
 locked AS MATERIALIZED (
-  SELECT t.id, t.status FROM {TICKET} t JOIN held ON held.ticket_id = t.id ORDER BY t.id FOR UPDATE OF t
+  SELECT t.id, t.status FROM {TICKET} t JOIN held ON held.ticket_id = t.id ORDER BY t.id FOR UPDATE OF t{skip}
+), passed AS MATERIALIZED (
+  SELECT held.ticket_id, held.printer_key FROM held JOIN {TICKET} t ON t.id = held.ticket_id
+   WHERE {"false" if patient else "NOT EXISTS (SELECT 1 FROM locked WHERE locked.id = held.ticket_id)"}
 ), given AS MATERIALIZED (
   SELECT j.ticket_id, j.state, j.printer_id, j.printer_name, j.token, ({death}) AS death, j.deaths
     FROM kps.job j JOIN held ON held.ticket_id = j.ticket_id AND held.token = j.token
    WHERE j.state IN ('claimed', 'sending') AND (SELECT count(*) FROM locked) >= 0
+     AND NOT EXISTS (SELECT 1 FROM passed WHERE passed.ticket_id = j.ticket_id)
    ORDER BY j.ticket_id FOR UPDATE OF j
 ), job AS (
   UPDATE kps.job j
@@ -166,6 +173,10 @@ locked AS MATERIALIZED (
     FROM job WHERE k.id = job.ticket_id AND k.status = 'printing'
   RETURNING k.id, k.status, k.error_message
 ), log AS ({log}) {tail}"""
+
+
+LEFT = "(SELECT count(*) FROM passed WHERE passed.printer_key = a.printer_key)"
+"""Tickets of printer a that `requeue` has passed over: somebody else has their rows locked. It is to be repeated."""
 
 
 WOKEN = f"(SELECT count(pg_notify('{CHANNEL_TICKET}', '')) FROM back) AS woken"

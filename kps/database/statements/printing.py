@@ -142,7 +142,7 @@ def release(schema: PosSchema) -> Statement:
     """The holder gives claimed tickets back, unmarked: no byte of them has left."""
     held = """SELECT j.ticket_id, j.printer_key, j.token FROM kps.job j
    WHERE j.token = ANY ({tokens:bigint[]}) AND j.ticket_id = ANY ({tickets:bigint[]}) AND j.state = 'claimed'"""
-    body = requeue(schema, held, "'released'", text="{text:text}")
+    body = requeue(schema, held, "'released'", text="{text:text}", patient=True)
     return Statement("release", f"WITH {body} SELECT (SELECT count(*) FROM job) AS released, {WOKEN}")
 
 
@@ -150,7 +150,9 @@ def unsent(schema: PosSchema) -> Statement:
     """The holder gives a ticket back of which no byte has left, although the promise may have been committed."""
     held = """SELECT j.ticket_id, j.printer_key, j.token FROM kps.job j
    WHERE j.ticket_id = {ticket:bigint} AND j.token = {token:bigint} AND j.state IN ('claimed', 'sending')"""
-    body = requeue(schema, held, "'released'", text="'the database was away before the first byte'", sent=False)
+    body = requeue(
+        schema, held, "'released'", text="'the database was away before the first byte'", sent=False, patient=True
+    )
     return Statement("unsent", f"WITH {body} SELECT (SELECT count(*) FROM job) AS released, {WOKEN}")
 
 
