@@ -412,8 +412,8 @@ def why_not(rows: Iterable[PrinterRow], devices: Mapping[PrinterKey, DeviceState
     found = {}
     for row in rows:
         state = devices.get(row.key)
-        if row.active and row.fault:
-            found[row.id] = (row.key, row.fault)
+        if row.active and (row.fault or row.lookup is Lookup.FAILED):
+            found[row.id] = (row.key, row.fault or row.trouble)
         elif row.active and state is not None and not state.held and state.ability is Ability.UNABLE:
             found[row.id] = (row.key, state.sentence)
     return found

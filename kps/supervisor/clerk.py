@@ -22,7 +22,7 @@ from kps.core.health import QueueView
 from kps.core.networks import Reach
 from kps.core.proof import Abilities
 from kps.core.retry import Backoff
-from kps.core.routing import Crowd, PrinterRow, covers, printer_key
+from kps.core.routing import Crowd, Lookup, PrinterRow, covers, printer_key
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey, ProofLevel, Token
 from kps.database import Database, DatabaseTrouble
@@ -170,6 +170,8 @@ class Clerk:
         self._chores: deque[object] = deque()
         self._rows: tuple[PrinterRow, ...] | None = None
         self._hosts_seen: set[str] = set()
+        self._told: dict[int, str] = {}
+        """What printer rows without a device have been made to say, by their ids."""
         self._due: dict[str, float] = {}
         self._failures = 0
         self._retry_at = 0.0
@@ -529,6 +531,21 @@ class Clerk:
             self._keeper.shown = frozenset(row.key for row in rows if row.key)
             self._acquire(wanted - {row.printer_key for row in self.devices if row.live or row.borrowed})
             self._keeper.look_now()
+        self._say_why(rows)
+
+    def _say_why(self, rows: tuple[PrinterRow, ...]) -> None:
+        """Rows without a device, for want of an address that may be one, say so: no process does it for them."""
+        settings = self._settings
+        wanted = {
+            row.id: row.refused or row.trouble
+            for row in rows
+            if row.active and (row.refused or row.lookup is Lookup.FAILED)
+            and covers(settings.stations, settings.brands, row)
+        }  # fmt: skip
+        self._told = {row: text for row, text in self._told.items() if wanted.get(row) == text}
+        news = {row: (PrinterKey(""), text) for row, text in wanted.items() if row not in self._told}
+        if news:
+            self._told |= {row: news[row][1] for row in self._known.say_why(news)}
 
     def _with_devices(self, rows: list[PrinterRow]) -> tuple[tuple[PrinterRow, ...], dict[PrinterKey, str]]:
         """The rows with what their hosts mean now, and the address of each device."""

@@ -97,6 +97,10 @@ def test_a_printer_whose_name_has_no_address_is_no_device_until_it_has_one(names
         assert "its name grill is not resolved yet" in here.ends(late, "failed")["error_message"]
         health = here.service.health()
         assert "printer kitchen-1: its name kitchen is not resolved yet" in health["reasons"]
+        (row,) = here.pos.rows(
+            "SELECT last_error_message AS text FROM kitchen_stationprinter WHERE id = %s", [here.rows["kitchen-1"]]
+        )
+        assert row["text"] == "its name kitchen is not resolved yet"
         assert {row["printer_key"] for row in here.pos.rows("SELECT printer_key FROM kps.printer")} == {
             f":{backup.host}:{backup.port}"
         }

@@ -44,6 +44,11 @@ def test_rows_outside_of_the_networks_and_the_databases_own_address_are_never_co
         notices = here.service.health()["notices"]
         for name, reason in reasons.items():
             assert f"printer row {name} is skipped: {reason}" in notices
+        says = "SELECT printer_name, last_error_message FROM kitchen_stationprinter WHERE printer_name = ANY(%s)"
+        eventually(
+            lambda: {tuple(row.values()) for row in pos.rows(says, [list(reasons)])} == set(reasons.items()),
+            what="the rows themselves to say why",
+        )
         checked = subprocess.run(
             [sys.executable, "-m", "kps.cli", "check"],
             env=here.service.env, capture_output=True, text=True, timeout=60, check=False,
