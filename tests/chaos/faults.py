@@ -6,6 +6,7 @@ import contextlib
 import heapq
 import itertools
 import os
+import resource
 import signal
 import time
 from collections import Counter
@@ -94,6 +95,8 @@ class Injector:
                 return None
             case Harm.DATABASE_FROZEN:
                 return self._freeze_database()
+            case Harm.DESCRIPTORS_EXHAUSTED:
+                return self._exhaust(target, detail)
             case Harm.ROW_LOCKED:
                 return self._lock_a_row(detail)
             case Harm.NAMES_SILENT:
@@ -117,6 +120,31 @@ class Injector:
         found = [pid for instance in self._house.instances for pid in instance.find(target)]
         naive = self._house.design is Design.NAIVE
         return [found[sum(map(ord, target)) % len(found)]] if naive and found else found
+
+    def _exhaust(self, target: str, whose: str) -> Undo:
+        """Lower the limits of running processes to what they have open now."""
+        roles = self._instances[target].processes()
+        wanted = {
+            "supervisor": {pid for pid, role in roles.items() if role == "supervisor"},
+            "dispatcher": {pid for pid, role in roles.items() if role == "dispatcher"},
+            "printers": {pid for pid, role in roles.items() if role not in ("supervisor", "dispatcher", "tracker")},
+        }.get(whose, set(roles))
+        before: dict[int, tuple[int, int]] = {}
+        for pid in wanted if self._house.design is Design.KPS else roles:
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+                limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+                opened = len(os.listdir(f"/proc/{pid}/fd"))
+                resource.prlimit(pid, resource.RLIMIT_NOFILE, (opened, limits[1]))
+                before[pid] = limits
+        if not before:
+            raise Missed
+
+        def restore() -> None:
+            for pid, limits in before.items():
+                with contextlib.suppress(ProcessLookupError):
+                    resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+
+        return restore
 
     def _end_half_sent(self) -> Undo:
         """Whichever printer process sends after DRAWN_FIRST_S: by then all that is ordered has a picture.

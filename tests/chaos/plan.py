@@ -23,6 +23,8 @@ class Harm(StrEnum):
     STOP_DISPATCHER = "SIGSTOP dispatcher"
     STOP_PRINTER_PROCESS = "SIGSTOP printer process"
     STOP_INSTANCE = "SIGSTOP whole instance"
+    DESCRIPTORS_EXHAUSTED = "descriptors exhausted"
+    """Some of its processes get no further one for a while: no start, no connection, no file, no mailbox."""
     BACKEND_TERMINATED = "backend terminated"
     DATABASE_RESTART = "database restarted at once"
     DATABASE_FROZEN = "database frozen"
@@ -52,6 +54,8 @@ STATEMENTS: Final = ("claim", "claim", "sending", "sending", "settle", "settle",
 RESETS: Final = ("accept", "mid", "after_cut")
 POWER_CYCLES: Final = ("", "after standing open")
 LOCKED_ROWS: Final = ("ticket", "saved ticket", "bill")
+EXHAUSTED: Final = ("supervisor", "dispatcher", "printers", "all")
+"""Which processes of an instance."""
 LIES: Final = ("wrong", "constant", "late", "lost", "previous", "doubled")
 
 PAUSE_S: Final = 0.2
@@ -146,6 +150,8 @@ def _group(kind: Kind) -> str:
         return "row"
     if kind is Harm.NAMES_SILENT:
         return "names"
+    if kind is Harm.DESCRIPTORS_EXHAUSTED:
+        return "descriptors"
     return "database" if kind in OF_THE_DATABASE else kind.removeprefix("kill -9 ").removeprefix("SIGSTOP ")
 
 
@@ -156,6 +162,8 @@ def _seconds(chance: random.Random, kind: Kind, detail: str) -> float:
         return chance.choice(_STOPS_S)
     if kind is Harm.ROW_LOCKED:
         return 10.0
+    if kind is Harm.DESCRIPTORS_EXHAUSTED:
+        return round(chance.uniform(2.0, 8.0), 1)
     if kind is Harm.NAMES_SILENT:
         return round(chance.uniform(3.0, 12.0), 1)
     if kind is Harm.DATABASE_FROZEN:
@@ -169,6 +177,8 @@ def _detail(chance: random.Random, kind: Kind) -> str:
             return chance.choice(STATEMENTS)
         case Harm.ROW_LOCKED:
             return chance.choice(LOCKED_ROWS)
+        case Harm.DESCRIPTORS_EXHAUSTED:
+            return chance.choice(EXHAUSTED)
         case Harm.WAY_SLOW:
             return f"{chance.choice((0.02, 0.1, 0.4)):g}"
         case Trouble.RESET:

@@ -64,8 +64,8 @@ def test_the_sentence_names_the_limit_and_says_for_how_many_printers_it_is_enoug
         Limit("ulimit -n", Means.DESCRIPTORS, 20_000),
     ]
     assert list(too_low(limits, 10)) == [
-        "memory.max 256 MB is enough for 9 printers: 10 need 265 MB",
-        "pids.max 52 is enough for 4 printers: 10 need 70",
+        "memory.max 256 MB is enough for 9 of 10 printers: all of them need 265 MB",
+        "pids.max 52 is enough for 4 of 10 printers: all of them need 70",
     ]
 
 

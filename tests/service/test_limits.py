@@ -27,13 +27,15 @@ PIDS = Path("/sys/fs/cgroup/pids")
 
 
 class Narrow(Service):
-    """An instance that may have no more than DESCRIPTORS open, whatever it asks for."""
+    """An instance whose processes may have no more than so many open, whatever they ask for."""
+
+    descriptors = DESCRIPTORS
 
     def start(self) -> Narrow:
         command = [sys.executable, "-m", "kps.supervisor"]
         with self.output.open("ab") as out:
             self.process = subprocess.Popen(
-                ["/bin/sh", "-c", f'ulimit -n {DESCRIPTORS}; exec "$@"', "sh", *command],
+                ["/bin/sh", "-c", f'ulimit -n {self.descriptors}; exec "$@"', "sh", *command],
                 env=self.env, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
         return self
@@ -133,6 +135,27 @@ def test_a_crowd_at_the_door_takes_no_descriptor_that_a_printer_needs(
             assert alive(service)
             assert len(deaths(service)) == 1
             assert service.stop() == 0
+        finally:
+            service.end()
+
+
+def test_a_limit_that_is_too_low_is_named_and_so_is_for_how_many_printers_it_is_enough(
+    pos: PosWriter, pos_database: Database, tmp_path: Path
+) -> None:
+    with shop(pos, pos_database, tmp_path, start=False) as here:
+        here.service = service = Narrow(pos_database, tmp_path)
+        service.descriptors = 84
+        try:
+            service.start().wait_ready(3)
+            sentence = "ulimit -n 84 is enough for 1 of 3 printers: all of them need 89"
+            eventually(lambda: sentence in (service.health() or {"notices": []})["notices"], what="a notice")
+            here.printed(pos.ticket("kitchen", [("Soto", 1)]))
+            found = subprocess.run(
+                ["/bin/sh", "-c", 'ulimit -n 84; exec "$@"', "sh", sys.executable, "-m", "kps.cli", "check"],
+                env=service.env, capture_output=True, text=True, timeout=60, check=False,
+            )  # fmt: skip
+            assert f"limits: {sentence}" in found.stdout
+            assert found.returncode == 1
         finally:
             service.end()
 
@@ -237,6 +260,25 @@ def test_a_printer_process_without_a_descriptor_for_its_device_says_so_and_lives
         assert here.only_copy("Bakso").printer == "kitchen-1"
         assert here.service.wait_for_child("kitchen-1") == pid
         assert not deaths(here.service)
+
+
+def test_a_font_that_cannot_be_opened_now_sends_the_ticket_to_the_backup_and_is_not_forgotten(
+    pos: PosWriter, pos_database: Database, tmp_path: Path
+) -> None:
+    stations = {"kitchen-1": ("kitchen", 1), "kitchen-2": ("kitchen", 2)}
+    with shop(pos, pos_database, tmp_path, stations) as here:
+        pid = here.service.wait_for_child("kitchen-1")
+        with at_most(pid, 4):
+            ticket = pos.ticket("kitchen", [("Soto", 1), ("宫保鸡丁", 1)])
+            here.printed(ticket)
+            assert here.only_copy("Soto").printer == "kitchen-2"
+        here.printed(pos.ticket("kitchen", [("Bakso", 1), ("宫保鸡丁", 1)]))
+        paper = here.only_copy("Bakso")
+        assert paper.printer == "kitchen-1"
+        assert "U+5BAB" not in paper.text
+        assert here.service.wait_for_child("kitchen-1") == pid
+        assert not deaths(here.service)
+        assert not here.service.said("font skipped")
 
 
 @pytest.mark.parametrize("who", ["dispatcher", "kitchen-1"])
