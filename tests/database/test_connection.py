@@ -65,10 +65,13 @@ def test_reading_rows_leaves_no_memory_behind(access: Database) -> None:
         for _ in range(times):
             access.run(WHO, given=1)
 
-    read(200)  # what is set up once is there then
-    before = sys.getallocatedblocks()
-    read(500)
-    assert sys.getallocatedblocks() - before < 250
+    def left_behind() -> int:
+        before = sys.getallocatedblocks()
+        read(500)
+        return sys.getallocatedblocks() - before
+
+    # What grows with reading grows each time; what is set up once, or by the run's other tests, does not.
+    assert min(left_behind() for _ in range(5)) < 250
 
 
 def test_a_port_where_nobody_listens_is_named(pos_database: Target) -> None:

@@ -170,6 +170,20 @@ def test_a_late_proof_while_the_copy_is_going_out_says_so(house: House, kitchen:
     assert house.job(ticket)["printed_on"] == "kitchen-2"
 
 
+def test_the_id_of_a_copy_that_its_holder_left_is_no_word_of_the_one_that_was_thrown_away(
+    house: House, kitchen: Instance
+) -> None:
+    ticket, first = given_up_on(house, kitchen, CLEARED)
+    _, second = kitchen.claim_and_send(ticket, house.row("kitchen-1"))
+
+    assert late(house, kitchen, second) is not None
+    job = house.job(ticket)
+    assert (job["cleared"], job["moved_from"], job["late_proof"]) == (1, ["kitchen-1"], ["kitchen-1"])
+
+    assert late(house, kitchen, first) is not None
+    assert house.job(ticket)["cleared"] == 0
+
+
 def test_a_ticket_that_is_deleted_behind_its_late_proof_is_let_go(house: House, kitchen: Instance) -> None:
     for let_go in ("death", "lost promise", "retry"):
         ticket, sending = given_up_on(house, kitchen)

@@ -257,7 +257,11 @@ def late_proof(schema: PosSchema) -> Statement:
   SELECT t.id, t.status FROM {TICKET} t JOIN named n ON n.ticket_id = t.id FOR UPDATE OF t
 ), old AS MATERIALIZED (
   SELECT j.ticket_id, j.token, j.state, j.claimed_at, t.status, ({finished}) AS finishes,
-         j.state = 'printed' AS twice, {{key:text}} <> ALL (j.maybe_keys) AS cleared,
+         j.state = 'printed' AS twice,
+         -- the one that it had thrown away; not the one that is still being sent, as its holder left it
+         {{key:text}} <> ALL (j.maybe_keys) AND NOT (j.state = 'sending' AND j.printer_key = {{key:text}} AND
+           {{value:bigint}} IN (j.process_ids[cardinality(j.process_ids)] % {{ids:bigint}},
+                                (j.process_ids[cardinality(j.process_ids)] + 1) % {{ids:bigint}})) AS cleared,
          (SELECT min(sp.id) FROM {PRINTER} sp WHERE sp.id = ANY ({{rows:bigint[]}})) AS row_id,
          coalesce(j.maybe_at[array_position(j.maybe_keys, {{key:text}})],
                   j.moved_from[array_position(j.moved_keys, {{key:text}})]) AS name
