@@ -68,10 +68,8 @@ def too_low(limits: Iterable[Limit], printers: int) -> Iterator[str]:
 
 
 def _sentence(limit: Limit, printers: int) -> str:
-    enough = limit.means.printers_within(limit.value)
-    return (
-        f"{limit} is enough for {enough} printers: {printers} need {_shown(limit.means, limit.means.needed(printers))}"
-    )
+    enough, needed = limit.means.printers_within(limit.value), _shown(limit.means, limit.means.needed(printers))
+    return f"{limit} is enough for {enough} of {printers} printers: all of them need {needed}"
 
 
 def http_connections(descriptors: int, printers: int) -> int:
