@@ -71,6 +71,30 @@ def require(present: object, what: str) -> None:
     pytest.skip(f"lacks {what}")
 
 
+RAN_VARIABLE: Final = "KPS_TEST_RAN"
+"""A file of test names, one a line: a run leaves out the tests that are named there, and adds those that it has run.
+
+So the gate runs each test once, though the first of its runs cannot run them all."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what an earlier run has run."""
+    if RAN_VARIABLE in os.environ:
+        ran = set(Path(os.environ[RAN_VARIABLE]).read_text("utf-8").splitlines())
+        config.hook.pytest_deselected(items=[item for item in items if item.nodeid in ran])
+        items[:] = [item for item in items if item.nodeid not in ran]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Note what has run."""
+    if RAN_VARIABLE in os.environ:
+        file = Path(os.environ[RAN_VARIABLE])
+        ran = {report.nodeid for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, ())}
+        file.write_text(
+            "".join(f"{name}\n" for name in sorted(ran.union(file.read_text("utf-8").splitlines()))), "utf-8"
+        )
+
+
 @functools.cache
 def can_make_network_namespaces() -> bool:
     """Whether a test may have a network of its own."""
@@ -82,11 +106,14 @@ def can_make_network_namespaces() -> bool:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """The markers `root` and `namespaces` ask for what they name."""
     if item.get_closest_marker("root"):
-        require(os.geteuid() == 0, "uid 0")
+        require(os.geteuid() == 0, "uid 0 (sudo make test)")
     if item.get_closest_marker("namespaces"):
-        require(can_make_network_namespaces(), "the right to make network namespaces")
+        require(
+            can_make_network_namespaces(),
+            "the right to make network namespaces (sudo make test; Debian: apt install util-linux)",
+        )
     if item.get_closest_marker("cables"):
-        require(cable.may_pull(), "the right to pull a cable (CAP_NET_ADMIN)")
+        require(cable.may_pull(), "the right to pull a cable (CAP_NET_ADMIN: sudo make test)")
 
 
 # The server.

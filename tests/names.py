@@ -96,7 +96,11 @@ class NameServer:
 
 def _door(host: str) -> socket.socket:
     door = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    door.bind((host, 53))
+    try:
+        door.bind((host, 53))
+    except OSError:
+        door.close()
+        raise
     return door
 
 
@@ -115,9 +119,9 @@ def lacking() -> str:
     try:
         _door("127.0.77.53").close()
     except OSError:
-        return "the right to answer on port 53"
+        return "the right to answer on port 53 (sudo make test)"
     if shutil.which("unshare") is None:
-        return "unshare"
+        return "unshare (Debian: apt install util-linux)"
     user = [] if os.geteuid() == 0 else ["--map-root-user"]
     bind = "mount --bind /etc/hostname /etc/resolv.conf && mount --bind /etc/hostname /etc/nsswitch.conf"
     found = subprocess.run(["unshare", "--mount", *user, "sh", "-c", bind], capture_output=True, check=False)

@@ -132,7 +132,7 @@ ALLERGY_NOTE: Final = "ALERGI KACANG!\nJangan pakai minyak kacang"
 QR_NOTE: Final = "+ Level 3 – Pedas | + Telur mata sapi | kuah dipisah"
 """An order by QR code has no modifiers: they stand in the notes."""
 BILL_NOTES: Final = ("Ulang tahun, tolong lilin", "Tamu buru-buru", "Antar bersamaan")
-CUSTOMERS: Final = ("Bu Ratna", "Pak Joko", "José", "陳大文", "김민지", "Žofie")
+CUSTOMERS: Final = ("Bu Ratna", "Pak Joko", "José", "陳大文", "김민지", "Žofie", "สมชาย ใจดี", "ليلى حسن")
 
 
 class OrderBook:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_WITH_US: Final = Path(__file__).with_name("typefaces")
+WITH_US: Final = Path(__file__).with_name("typefaces")
+"""Fonts that lie in KPS itself."""
 _PACKAGES: Final = ("manimgx_fonts", "noto_cjk_sans_otc")
 """Packages of nothing but fonts that the installation brings: found by name, never imported."""
 _SYSTEM: Final = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.fonts", "~/.local/share/fonts")
@@ -186,7 +187,7 @@ def undrawable(font_dirs: tuple[str, ...]) -> tuple[str, ...]:
 def _brought() -> tuple[str, ...]:
     """Folders of fonts that came with the installation; a package that was taken out is not there."""
     specs = map(importlib.util.find_spec, _PACKAGES)
-    return (str(_WITH_US), *(folder for spec in specs if spec for folder in spec.submodule_search_locations or ()))
+    return (str(WITH_US), *(folder for spec in specs if spec for folder in spec.submodule_search_locations or ()))
 
 
 @contextmanager

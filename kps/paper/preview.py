@@ -10,6 +10,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFont
 
 from kps.core.document import Align, Size
 from kps.core.text import columns as columns_of_text
+from kps.paper.fonts import WITH_US
 from kps.paper.layout import NativeLine, Picture, RasterLine, Sheet
 from kps.paper.profiles import Profile
 
@@ -92,7 +93,7 @@ def png_of(sheet: Sheet) -> bytes:
     """The sheet as a black and white PNG at 203 dpi, as wide as the paper is, END_MARGIN higher at both ends.
 
     Rows advance as the device advances, pictures are shown dot by dot. Text of the device's own font is drawn with a
-    font of this machine in the device's cells: the places are true, the shapes of the letters are not.
+    font of ours in the device's cells: the places are true, the shapes of the letters are not.
     """
     printed = sheet.columns * sheet.profile.cell_width
     width = paper_dots(sheet.width_mm)
@@ -185,11 +186,8 @@ def _draw_ornament(pen: ImageDraw.ImageDraw, char: str, width: int, height: int,
         pen.rectangle(box, fill=_BLACK)
 
 
-@lru_cache(maxsize=8)
-def _font(width: int, height: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """A font whose letters fit such a cell: DejaVu Sans Mono (0.6 em wide, 1.17 em high), else Pillow's own."""
+@lru_cache(maxsize=64)
+def _font(width: int, height: int) -> ImageFont.FreeTypeFont:
+    """A font whose letters fit such a cell: DejaVu Sans Mono is 0.6 em wide, 1.17 em high."""
     size = min(width / 0.6, height / 1.17)
-    try:
-        return ImageFont.truetype(_FONT, size)
-    except OSError:
-        return ImageFont.load_default(size * 0.8)
+    return ImageFont.truetype(WITH_US / _FONT, size, layout_engine=ImageFont.Layout.BASIC)

@@ -25,7 +25,7 @@ from kps.database.statements import CHANNEL_PRINTER, CHANNEL_TICKET, Statements
 from kps.demo.orders import PosWriter
 from kps.demo.postgres import EmbeddedPostgres
 from tests.conftest import Database as Target
-from tests.conftest import eventually
+from tests.conftest import eventually, require
 from tests.database.house import settings_of
 
 WHO = Statement("who", "SELECT {given:int} AS given, pg_backend_pid() AS pid")
@@ -280,8 +280,8 @@ def test_of_the_queues_statements_only_the_claim_is_lazy(pos_database: Target) -
 def _answer_over_tls(server: EmbeddedPostgres) -> None:
     """Give the server a certificate, and have it ask for TLS where a client wants it. Skips where it cannot."""
     openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("lacks openssl, which makes the certificate")
+    require(openssl, "openssl, which makes the certificate (Debian: apt install openssl)")
+    assert openssl is not None
     plain = Database(DatabaseSettings(server.host, server.port, "postgres", server.user, server.password), "plain")
     data = Path(plain.query("SHOW data_directory")[0][0])
     try:

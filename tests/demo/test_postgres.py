@@ -204,12 +204,14 @@ def test_a_taken_port_is_exchanged_for_another(monkeypatch: pytest.MonkeyPatch) 
             assert answer(server) == 1
 
 
-def test_a_server_that_cannot_start_says_why_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    folders = set(Path(tempfile.gettempdir()).glob("kps-postgres-*"))
+def test_a_server_that_cannot_start_says_why_and_leaves_nothing(
+    open_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(open_folder))
     monkeypatch.setattr(postgres, "MAX_CONNECTIONS", -1)
     with pytest.raises(PostgresFailed, match="max_connections"):
         EmbeddedPostgres(durable=False).start()
-    assert set(Path(tempfile.gettempdir()).glob("kps-postgres-*")) <= folders
+    assert not list(open_folder.iterdir())
 
 
 def run_as_cases() -> list[object]:

@@ -44,7 +44,7 @@ CODES = {
 
 @pytest.fixture(autouse=True)
 def client_is_here() -> None:
-    require(shutil.which("node"), "node")
+    require(shutil.which("node"), "node (Debian: apt install nodejs npm)")
     require(CLIENT.exists(), "receiptio (make receipt-client)")
 
 

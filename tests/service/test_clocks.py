@@ -65,7 +65,7 @@ class Clock:
 def clock() -> Iterator[Clock]:
     """A clock that every user of this host may read."""
     library = faketime_library()
-    require(library, "libfaketime (Debian's package faketime)")
+    require(library, "libfaketime (Debian: apt install libfaketime)")
     assert library is not None
     folder = Path(tempfile.mkdtemp(prefix="kps-clock-"))
     folder.chmod(0o755)

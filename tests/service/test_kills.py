@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,9 +22,11 @@ STATIONS = {"kitchen-1": ("kitchen", 1), "bar-1": ("bar", 1)}
 class Supervised(Service):
     """An instance under the real supervisord with the shipped file; `process` is supervisord."""
 
+    run: Path
+    """Its folder has a short path, whatever the user is called: a socket's may have 107 characters."""
+
     def start(self) -> Supervised:
-        run = self.folder / "supervisord"
-        run.mkdir(exist_ok=True)
+        run = self.run
         text = CONF.read_text()
         assert "command=python -m kps.supervisor\n" in text
         conf = run / "supervisord.conf"
@@ -58,8 +61,12 @@ def supervised(
     pos: PosWriter, database: Database, folder: Path, each: dict[str, dict[str, object]] | None = None
 ) -> Iterator[tuple[Shop, Supervised]]:
     """A shop whose instance runs under supervisord; nothing of it is left at the end."""
-    with shop(pos, database, folder, STATIONS, start=False, each=each) as here:
+    with (
+        shop(pos, database, folder, STATIONS, start=False, each=each) as here,
+        tempfile.TemporaryDirectory(prefix="kps-run-") as run,
+    ):
         service = Supervised(database, folder)
+        service.run = Path(run)
         here.service = service
         groups: set[int] = set()
         try:

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import pty
+import shutil
 import socket
 import subprocess
 import sys
@@ -135,6 +136,7 @@ def freezable(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     with disk.open("wb") as file:
         file.truncate(16 * 1024 * 1024)
+    require(shutil.which("mkfs.ext4"), "mkfs.ext4 (Debian: apt install e2fsprogs)")
     for command in (["mkfs.ext4", "-q", str(disk)], ["mount", "-o", "loop", str(disk), str(folder)]):
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         require(done.returncode == 0, f"a loop mount ({command[0]}: {done.stderr.strip()})")
