@@ -172,7 +172,7 @@ def test_what_code_pages_have_is_drawn_with_a_letter_of_ours_and_no_box(char: st
     """Pillow's own font lacks some, and which fonts the system has is its own matter."""
     lacking = preview._cell("\U0010abcd", 24, 48, False)
     assert preview._cell(char, 24, 48, False).tobytes() != lacking.tobytes()
-    assert preview._font(24, 48).path == str(WITH_US / "DejaVuSansMono.ttf")
+    assert preview._font(24, 48).path == WITH_US / "DejaVuSansMono.ttf"
 
 
 # The same paper by another way: the bytes, decoded by the virtual printer.
