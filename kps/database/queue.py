@@ -55,6 +55,16 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
+class GivenBack:
+    """What came of giving claims back."""
+
+    released: int
+    """So many still were ours."""
+    left: frozenset[TicketId]
+    """Still ours: somebody has their rows locked."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reconciled:
     """What a comparison of claims with what is held has come to."""
 
@@ -392,11 +402,11 @@ class Queue:
             return str(written[0].status)
         raise ClaimLost
 
-    def release(self, claims: Iterable[tuple[TicketId, Token]], text: str) -> int:
-        """Give claimed tickets back, unmarked; returns how many still were ours."""
+    def release(self, claims: Iterable[tuple[TicketId, Token]], text: str) -> GivenBack:
+        """Give claimed tickets back, unmarked."""
         pairs = list(claims)
         if not pairs:
-            return 0
+            return GivenBack(0, frozenset())
         row = self.database.run(
             self.sql.release,
             tickets=[ticket for ticket, _ in pairs],
@@ -404,7 +414,7 @@ class Queue:
             text=text,
             instance=self.instance,
         )[0]
-        return int(row.released)
+        return GivenBack(int(row.released), frozenset(map(TicketId, row.left)))
 
     def settle_unsent(self, ticket: TicketId, token: Token) -> None:
         """Give a ticket back of which no byte has left, whether or not its promise was committed."""

@@ -59,6 +59,8 @@ LAST_WORDS_S = 8.0
 _SETTLE_AGAIN = Backoff(first=0.05, cap=1.0)
 SLIP_AGAIN_S = 0.5
 """A slip of which no byte has left is given to the next printer after this long."""
+LOCKED_AGAIN_S = 3.0
+"""After so long a ticket that somebody had locked is tried again: each try may cost the others the limit of a lock."""
 _PROMISE_AGAIN = Backoff(first=1.0, cap=30.0)
 
 log = logging.getLogger("kps.printer")
@@ -146,6 +148,8 @@ class PrinterProcess:
         self._echoes = Echoes(self._queue, self._slot, self._watch)
         self._mailbox: Channel | None = None
         self._claims: deque[Work] = deque()
+        self._again_at: dict[Token, float] = {}
+        """When to try those again that somebody had locked."""
         self._result: Result | None = None
         self._settle_failures = 0
         self._settle_due = 0.0
@@ -200,12 +204,12 @@ class PrinterProcess:
         self._end_if_asked()
         if self._result is not None:
             self._settle()
-        elif self._claims and self._trusted() and monotonic() >= self._promise_due:
+        elif self._trusted() and monotonic() >= self._promise_due and (claim := self._next()) is not None:
             self._catch_up()
-            self._print_next()
+            self._print(claim)
             self._count()
             return
-        elif not self._claims or self._refusals:
+        elif not self._claims or self._refusals or self._all_locked():
             if not self._claims:
                 self._forget_refusals()
             self._watch.keep_up(expected=self._expected)
@@ -303,8 +307,15 @@ class PrinterProcess:
 
     # -- printing --------------------------------------------------------------------------------------------------
 
-    def _print_next(self) -> None:
-        claim = self._claims[0]
+    def _next(self) -> Work | None:
+        """What is to be printed now: the first but for those that somebody has just had locked."""
+        now = monotonic()
+        return next((claim for claim in self._claims if now >= self._again_at.get(claim.token, 0.0)), None)
+
+    def _all_locked(self) -> bool:
+        return all(claim.token in self._again_at for claim in self._claims)
+
+    def _print(self, claim: Work) -> None:
         self._slot.set(Cell.TICKET, claim.ticket if isinstance(claim, Claim) else 0)
         self._slot.set(Cell.TOKEN, claim.token)
         self._slot.set(Cell.STAGE, Stage.TAKEN)
@@ -313,7 +324,7 @@ class PrinterProcess:
             case Ready():
                 self._send(claim, began)
             case Unable(reason, text):
-                self._claims.popleft()
+                self._claims.remove(claim)
                 self._conclude(Result(claim, NotPrinted(reason, text), True, _ms(began), False))
                 self._give_back(list(self._claims), f"its printer cannot print: {text}")
         self._slot.set(Cell.STAGE, Stage.IDLE)
@@ -340,18 +351,20 @@ class PrinterProcess:
             return
         except (ClaimLost, Withdrawn) as why:
             self._may_promise_again()
-            self._claims.popleft()
+            self._claims.remove(claim)
             self._forget(claim, why)
             return
         except DatabaseTrouble as trouble:
             # A slip that cannot be promised must not keep the tickets behind it.
-            if trouble.refused and isinstance(claim, Claim):
+            if trouble.locked and isinstance(claim, Claim):
+                self._pass_over(claim, trouble)
+            elif trouble.refused and isinstance(claim, Claim):
                 self._refused_promise(claim, trouble)
             else:
                 self._lost_promise(claim, trouble)
             return
         self._may_promise_again()
-        self._claims.popleft()
+        self._claims.remove(claim)
         crash_point(Point.PROMISED)
         outcome = self._put_on_paper(promised)
         self._in_hold = False
@@ -364,10 +377,17 @@ class PrinterProcess:
     def _lost_promise(self, claim: Work, trouble: DatabaseTrouble) -> None:
         """Whether the promise was committed is unknown. No byte has left: that is recorded, so no mark follows."""
         log.warning("database trouble", extra={"cause": trouble.sentence} | _named(claim))
-        self._claims.popleft()
+        self._claims.remove(claim)
         self._conclude(
             Result(claim, NotPrinted(Reason.RELEASED, "the database was away"), False, 1, False), at_once=False
         )
+
+    def _pass_over(self, claim: Claim, trouble: DatabaseTrouble) -> None:
+        """Nothing was promised, since somebody has the ticket locked for long: the others go first, it stays ours."""
+        log.warning("database trouble", extra={"cause": trouble.sentence} | _named(claim))
+        ours = {one.token for one in self._claims}
+        self._again_at = {token: at for token, at in self._again_at.items() if token in ours}
+        self._again_at[claim.token] = monotonic() + LOCKED_AGAIN_S
 
     def _refused_promise(self, claim: Claim, trouble: DatabaseTrouble) -> None:
         """Nothing was promised, and whoever gets the ticket next would meet the same: it stays ours, for a later try.
@@ -557,12 +577,14 @@ class PrinterProcess:
         if not claims:
             return
         try:
-            self._queue.release([(one.ticket, one.token) for one in claims if isinstance(one, Claim)], why)
+            given = self._queue.release([(one.ticket, one.token) for one in claims if isinstance(one, Claim)], why)
             self._queue.release_slips([(one.slip, one.token) for one in claims if isinstance(one, SlipClaim)])
         except DatabaseTrouble as trouble:
             log.warning("database trouble", extra={"cause": trouble.sentence})
             return
         for claim in claims:
+            if isinstance(claim, Claim) and claim.ticket in given.left:
+                continue  # somebody has it locked: it is tried again later
             self._claims.remove(claim)
             self._slot.add(Cell.RELEASED, float(isinstance(claim, Claim)))
             log.info("released", extra={"cause": why} | _named(claim))

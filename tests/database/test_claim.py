@@ -224,20 +224,20 @@ def test_a_ticket_without_a_budget_of_its_own_is_not_taken_for_a_reset(house: Ho
 def test_released_tickets_come_back_unmarked_in_the_same_round(house: House, one: Instance) -> None:
     ticket = house.pos.ticket()
     claimed = one.claim(ticket, house.row("kitchen-1"))
-    assert one.queue.release([(claimed.ticket, claimed.token)], "stopping") == 1
+    assert one.queue.release([(claimed.ticket, claimed.token)], "stopping").released == 1
     assert house.status(ticket) == "new"
     assert house.log(ticket)[-1] == ("retry", "printing", "new")
     again, sending = one.claim_and_send(ticket, house.row("kitchen-1"))
     assert again.token != claimed.token
     assert house.ticket(ticket)["print_attempts"] == 1
     assert not sending.ticket.marks.possible_duplicate
-    assert one.queue.release([(claimed.ticket, claimed.token)], "again") == 0
+    assert one.queue.release([(claimed.ticket, claimed.token)], "again").released == 0
 
 
 def test_what_has_been_promised_cannot_be_released(house: House, one: Instance) -> None:
     ticket = house.pos.ticket()
     claimed, _ = one.claim_and_send(ticket, house.row("kitchen-1"))
-    assert one.queue.release([(claimed.ticket, claimed.token)], "stopping") == 0
+    assert one.queue.release([(claimed.ticket, claimed.token)], "stopping").released == 0
     assert house.job(ticket)["state"] == "sending"
 
 

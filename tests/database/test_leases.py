@@ -9,7 +9,7 @@ from psycopg2.extensions import connection as Connection
 
 from kps.core.routing import Ability
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason
-from kps.database.queue import ClaimLost, LeaseEnded, Reconciled
+from kps.database.queue import ClaimLost, GivenBack, LeaseEnded, Reconciled
 from tests.database.house import House, Instance
 
 PROVEN = Printed(ProofLevel.FENCE, 300)
@@ -321,6 +321,17 @@ def test_a_claim_that_nobody_holds_is_given_back_without_waiting_for_one_that_is
     till.rollback()
     assert one.queue.reconcile(kitchen.key, []) == Reconciled(1, 0)
     assert (house.status(stuck), house.job(stuck)["sends"]) == ("new", 0)
+
+
+def test_a_claim_is_given_back_without_waiting_for_one_that_is_locked(house: House, one: Instance) -> None:
+    kitchen = house.row("kitchen-1")
+    stuck, free = house.pos.ticket(), house.pos.ticket()
+    claims = [one.claim(ticket, kitchen) for ticket in (stuck, free)]
+    till = lock(house, stuck)
+    given = one.queue.release([(claim.ticket, claim.token) for claim in claims], "its printer is blocked")
+    assert given == GivenBack(1, frozenset({stuck}))
+    till.rollback()
+    assert one.send(claims[0]).sends == 1
 
 
 def test_a_ticket_that_was_deleted_is_left_to_nobody(house: House, one: Instance, two: Instance) -> None:

@@ -75,3 +75,15 @@ def test_a_locked_ticket_keeps_its_printer_from_no_other_ticket_when_the_process
         here.only_copy("Waiting")
         eventually(lambda: here.copies("Sent")[-1].marked, what="the marked copy lies there")
         here.no_unmarked_duplicate(["Sent", "Waiting", "Later"])
+
+
+def test_a_locked_ticket_that_is_next_lets_the_others_of_its_printer_pass(
+    pos: PosWriter, pos_database: Database, tmp_path: Path
+) -> None:
+    with shop(pos, pos_database, tmp_path, {"kitchen-1": ("kitchen", 1)}, printer=SLOW) as here:
+        sent, waiting = two_at_the_kitchen(here)
+        with locked(pos_database, waiting):
+            here.all_end([sent, *(pos.ticket("kitchen", [(f"Later{n}", 1)]) for n in range(3))])
+        here.printed(waiting)
+        for dish in ("Sent", "Waiting", "Later0", "Later1", "Later2"):
+            here.only_copy(dish)

@@ -142,8 +142,9 @@ def release(schema: PosSchema) -> Statement:
     """The holder gives claimed tickets back, unmarked: no byte of them has left."""
     held = """SELECT j.ticket_id, j.printer_key, j.token FROM kps.job j
    WHERE j.token = ANY ({tokens:bigint[]}) AND j.ticket_id = ANY ({tickets:bigint[]}) AND j.state = 'claimed'"""
-    body = requeue(schema, held, "'released'", text="{text:text}", patient=True)
-    return Statement("release", f"WITH {body} SELECT (SELECT count(*) FROM job) AS released, {WOKEN}")
+    body = requeue(schema, held, "'released'", text="{text:text}")
+    passed = "(SELECT coalesce(array_agg(ticket_id), '{}') FROM passed)"
+    return Statement("release", f"WITH {body} SELECT (SELECT count(*) FROM job) AS released, {passed} AS left, {WOKEN}")
 
 
 def unsent(schema: PosSchema) -> Statement:
