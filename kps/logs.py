@@ -100,7 +100,10 @@ def log_path(folder: Path, process: str) -> Path:
 def folder_of(log_dir: Path, instance: str) -> Path:
     """Where an instance logs: LOG_DIR, or its own folder below it, which is there once two have shared LOG_DIR."""
     own = log_dir / instance
-    return own if own.is_dir() else log_dir
+    try:
+        return own if within(OPEN_LIMIT_S, own.is_dir) else log_dir
+    except OSError:
+        return log_dir
 
 
 def slug(name: str) -> str:
@@ -127,12 +130,15 @@ def enable_stack_dumps(folder: Path | None, process: str) -> Path | None:
     the file cannot be opened, the stacks go to stderr and None comes back.
     """
     global _stack_file
-    path = folder / f"{slug(process)}.stack" if folder is not None and folder.is_dir() else None
-    try:
-        opened = within(OPEN_LIMIT_S, lambda: open(path, "ab", buffering=0)) if path else None  # noqa: SIM115  # stays open: faulthandler keeps its fd
-    except OSError as error:
-        _log.warning("stack file cannot be opened", extra={"path": str(path), "cause": error.strerror})
-        opened = None
+    path = folder / f"{slug(process)}.stack" if folder is not None else None
+    opened: IO[bytes] | None = None
+    if path is not None:
+        try:
+            opened = within(OPEN_LIMIT_S, lambda: path.open("ab", buffering=0))
+        except (FileNotFoundError, NotADirectoryError):
+            pass  # no folder, which has been told already
+        except OSError as error:
+            _log.warning("stack file cannot be opened", extra={"path": str(path), "cause": error.strerror})
     faulthandler.enable(file=opened if opened is not None else 2, all_threads=True)
     if _stack_file is not None:
         _stack_file.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -176,8 +177,10 @@ class Background:
                 self._late += not sink.write(chore)
                 self._taken += len(chore)
             else:
-                chore(sink)
-        sink.finish()
+                with contextlib.suppress(OSError):  # what closing says of a full disk has been counted with its lines
+                    chore(sink)
+        with contextlib.suppress(OSError):
+            sink.finish()
 
 
 def within(limit_s: float, call: Callable[[], _Made]) -> _Made:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -11,6 +10,8 @@ from kps.core.tickets import TicketId
 Route = tuple[str, str]
 """A station and a brand."""
 
+COMMITTED_WITHIN_S = 120.0
+"""Longest transaction of the POS that writes a ticket."""
 NO_TICKET = TicketId(2**53)
 """A number above every ticket's."""
 
@@ -47,7 +48,9 @@ class Survey:
 
     above: TicketId
     """The last ticket of that moment; what comes later is seen by every look."""
-    ids: frozenset[TicketId]
+    at: float
+    """When that one was written by the POS's clock, seconds since 1970; infinity = there is none."""
+    ids: frozenset[TicketId] = frozenset()
     cut: Mapping[Route, TicketId] = field(default_factory=dict)
     """Routes that have more than was surveyed, with the last that was."""
     count: int = 0
@@ -55,5 +58,8 @@ class Survey:
     took_s: float = 0.0
 
     def among(self, more: frozenset[TicketId]) -> Among:
-        """What was surveyed, what has come since, and these."""
-        return Among(math.inf, self.above, self.ids | more)
+        """What was surveyed, what has come since, and these.
+
+        A ticket that was numbered before the last one may have been committed behind it: what is as young is seen too.
+        """
+        return Among(self.at - COMMITTED_WITHIN_S, self.above, self.ids | more)

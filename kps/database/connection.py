@@ -69,6 +69,10 @@ Row = Any
 """A named tuple, one attribute per column of the statement's result."""
 
 
+_TROUBLE = (psycopg2.Error, UnicodeError)
+"""What psycopg2 raises: the second where a server that is starting up speaks its own locale's encoding."""
+
+
 class DatabaseTrouble(Exception):
     """The database did not do what was asked; whether it did it all the same is unknown.
 
@@ -262,7 +266,7 @@ class Database:
         except NoAddress as error:
             self.errors += 1
             raise DatabaseTrouble(str(error)) from error
-        except psycopg2.Error as error:
+        except _TROUBLE as error:
             self.errors += 1
             found = self._describe(error)
             raise DatabaseTrouble(found.sentence, found.sqlstate) from error
@@ -282,7 +286,7 @@ class Database:
                 cursor.execute(execute)
                 self._prepared.add(statement.name)
                 return _rows(cursor)
-        except psycopg2.Error as error:
+        except _TROUBLE as error:
             raise self._dropped(error) from error
 
     def query(
@@ -295,7 +299,7 @@ class Database:
             with connection.cursor() as cursor:
                 cursor.execute(sql, values)
                 return _rows(cursor)
-        except psycopg2.Error as error:
+        except _TROUBLE as error:
             raise self._dropped(error) from error
 
     def close(self) -> None:
@@ -304,7 +308,7 @@ class Database:
         if connection is not None:
             try:
                 connection.close()
-            except psycopg2.Error:
+            except _TROUBLE:
                 return
 
     def _ready(self) -> Connection:
@@ -313,7 +317,7 @@ class Database:
         assert self._connection is not None
         return self._connection
 
-    def _dropped(self, error: psycopg2.Error) -> DatabaseTrouble:
+    def _dropped(self, error: psycopg2.Error | UnicodeError) -> DatabaseTrouble:
         self.errors += 1
         found = self._describe(error)
         self.close()
@@ -336,7 +340,7 @@ class Database:
             connection.autocommit = True
             with connection.cursor() as cursor:
                 cursor.execute(_session(self._settings.schema, connection.server_version))
-        except psycopg2.Error:
+        except _TROUBLE:
             connection.close()
             raise
         return connection
@@ -369,13 +373,15 @@ class Database:
         connection.notifies = deque(maxlen=0)  # type: ignore[assignment]
         return connection
 
-    def _describe(self, error: psycopg2.Error) -> _Described:
+    def _describe(self, error: psycopg2.Error | UnicodeError) -> _Described:
         settings = self._settings
-        state = error.pgcode or ""
+        state = getattr(error, "pgcode", None) or ""
         text = " ".join(str(error).split()) or type(error).__name__
         where = f"{settings.host}:{settings.port}"
         if self._place is not None and self._place.old:
             where += f" (at {self._place.address} earlier, its name cannot be resolved now)"
+        if isinstance(error, UnicodeError):
+            return _Described(f"database at {where} speaks another encoding than UTF-8: its log says what", state)
         if isinstance(error, ClientDeadline):
             return _Described(f"database at {where} does not answer", state)
         if "password authentication failed" in text or "no password supplied" in text:

@@ -101,7 +101,7 @@ class Listener:
                 if not readable.poll(0):
                     break
                 connection.poll()
-        except psycopg2.Error as error:
+        except (psycopg2.Error, UnicodeError) as error:
             self._lost(" ".join(str(error).split()))
 
     def _hear(self, notify: Notify) -> None:

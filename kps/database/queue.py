@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from psycopg2.extras import Json
@@ -193,20 +194,21 @@ class Queue:
         row = self.database.run(self.sql.horizon, minutes=minutes)[0]
         return Horizon(row.before, TicketId(row.up_to)), bool(row.any_old)
 
-    def newest(self) -> TicketId:
-        """The number of the last ticket; 0 = there is none."""
-        return TicketId(self.database.run(self.sql.newest)[0].id)
+    def newest(self) -> Survey:
+        """A survey of this moment that has found nothing: what comes from now on is seen all the same."""
+        rows = self.database.run(self.sql.newest)
+        return Survey(TicketId(rows[0].id), rows[0].at) if rows else Survey(TicketId(0), math.inf)
 
     def survey(self, depth: int, among: Among) -> Survey:
         """The oldest `depth` tickets per station and brand, however many there are. It takes its time."""
-        above = self.newest()
+        now = self.newest()
         rows = self.database.run(self.sql.survey, depth=depth, **_scope(among), limit=PATIENT_S + 5.0)
         routes: dict[tuple[str, str], list[TicketId]] = {}
         for row in rows:
             routes.setdefault((row.station, row.brand), []).append(TicketId(row.id))
         cut = {route: ids[depth - 1] for route, ids in routes.items() if len(ids) >= depth}
         count = rows[0].waiting if rows else 0
-        return Survey(above, frozenset(row.id for row in rows), cut, count)
+        return replace(now, ids=frozenset(row.id for row in rows), cut=cut, count=count)
 
     def claim(self, wanted: Sequence[tuple[Waiting, ClaimFor, int]]) -> list[Claimed]:
         """new -> printing for tickets with their printer and its epoch; those that changed meanwhile are left out."""

@@ -103,6 +103,7 @@ class BacklogKeeper:
         self._work: queue.SimpleQueue[Horizon | Among | None] = queue.SimpleQueue()
         self._news: deque[News] = deque()
         self._thread: threading.Thread | None = None
+        self._again_at = 0.0
         self._failures = 0
         self._bell, self._ring = os.pipe()
         os.set_blocking(self._bell, False)
@@ -163,6 +164,11 @@ class BacklogKeeper:
         self._have_it_done()
 
     def _have_it_done(self) -> None:
+        if self._thread is not None and not self._thread.is_alive() and monotonic() >= self._again_at:
+            # It met what nobody has thought of, its traceback is in the log: what it was at is begun anew.
+            self._thread, self.surveying, self._again_at = None, False, monotonic() + LONGEST_PAUSE_S
+            if self.horizon is not None:
+                self._work.put(self.horizon)
         if self._thread is not None or self._work.empty():
             return
         # A daemon: the process may end although the database does not answer.

@@ -323,6 +323,9 @@ class Dispatcher:
             self._look_due = monotonic() + min(self._settings.poll_interval_s, UNWOKEN_POLL_S)
         if any(box.left for box in self._mailboxes.values()):
             self._look_due = min(self._look_due, self._left_due)
+        if self._survey is not None and not self._keeper.surveying:
+            # Only the next survey sees what has become `new` again meanwhile.
+            self._look_due = min(self._look_due, max(self._survey_due, monotonic() + UNWOKEN_POLL_S))
 
     def _failed(self, trouble: DatabaseTrouble) -> None:
         """Whether what we asked for was done is unknown: reconcile every printer before the next claim."""
@@ -378,7 +381,7 @@ class Dispatcher:
             if trouble.sqlstate != TIMED_OUT or survey is not None:
                 raise
             log.warning("too many tickets for one look", extra={"cause": trouble.sentence})
-            self._survey = Survey(self._queue.newest(), frozenset())
+            self._survey = self._queue.newest()
             self._keeper.survey(self._today() or EVERYTHING)
             return self._look()
         took_s = monotonic() - began

@@ -127,7 +127,7 @@ class Doors:
                 if not server.alive:
                     server.bind()
                     server.start()
-        except (ImportError, OSError, RuntimeError, CannotListen) as error:
+        except (ImportError, MemoryError, OSError, RuntimeError, CannotListen) as error:
             self._trouble = error
         else:
             self._servers = self._made

@@ -44,24 +44,29 @@ class LogFolder:
 
     def _lock(self, folder: Path) -> bool:
         try:
-            handle = within(logs.OPEN_LIMIT_S, lambda: _opened(folder))
-        except OSError:
-            return True
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            handle = within(logs.OPEN_LIMIT_S, lambda: _locked(folder))
         except BlockingIOError:
-            os.close(handle)
             return False
-        except OSError:  # a file system without locks
-            os.close(handle)
+        except OSError:
             return True
         self._lock_fd = handle
         return True
 
 
-def _opened(folder: Path) -> int:
+def _locked(folder: Path) -> int:
+    """Raises BlockingIOError if somebody else has it locked, other OSErrors if it cannot be locked at all."""
     folder.mkdir(parents=True, exist_ok=True)
+    handle = _opened(folder / LOCK)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _opened(lock: Path) -> int:
     with contextlib.suppress(FileExistsError):
         # Group and others may lock it too: instances of several users share a folder that lets them.
-        return os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-    return os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        return os.open(lock, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    return os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)

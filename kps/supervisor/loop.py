@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import functools
 import logging
 import math
 import multiprocessing
@@ -34,6 +35,7 @@ from kps.printer.config import DeviceConfig
 from kps.process.channels import Channel, FrameTooBig, PeerGone, PeerStuck
 from kps.process.clocks import monotonic
 from kps.process.slots import Cell, Order, Stage
+from kps.sinks import within
 from kps.supervisor.children import CannotStart, Child, State
 from kps.supervisor.clerk import (
     Clerk,
@@ -315,8 +317,8 @@ class Supervisor:
     def _dump(self) -> None:
         """All stacks go to the stack files, the state to the log."""
         if self._stacks is not None:
-            with contextlib.suppress(OSError), self._stacks.open("ab", buffering=0) as file:
-                faulthandler.dump_traceback(file, all_threads=True)
+            with contextlib.suppress(OSError):
+                within(logs.OPEN_LIMIT_S, functools.partial(_dump_stacks, self._stacks))
         for child in self._all():
             child.signal(signal.SIGUSR2)
         for view in self.snapshot.children:
@@ -736,12 +738,15 @@ class Supervisor:
         """Raises OSError where the host has no descriptors for it; nothing is left open then."""
         pair = (self._dispatcher.generation, printer.child.generation)
         theirs, its = self._context.Pipe()
-        with contextlib.closing(theirs):
-            try:
+        try:
+            with contextlib.ExitStack() as undo:
+                undo.callback(theirs.close)
                 control.send_end(("mailbox", pair[0]), its)
-                dispatcher.send_end(("printer", printer.config.key, pair[1], printer.epoch), theirs)
-            except (PeerGone, PeerStuck):
-                return  # it will be buried, and the next incarnation gets a mailbox of its own
+                undo.pop_all()
+            # From here on it is the channel's, which may have to keep it until the dispatcher reads.
+            dispatcher.send_end(("printer", printer.config.key, pair[1], printer.epoch), theirs)
+        except (PeerGone, PeerStuck):
+            return  # it will be buried, and the next incarnation gets a mailbox of its own
         printer.mailbox_pair = pair
         self._short_since = None
 
@@ -920,6 +925,11 @@ class Supervisor:
             undrawable=self._undrawable,
             too_low=tuple(too_low(self._limits, self.printers)),
         )
+
+
+def _dump_stacks(path: Path) -> None:
+    with path.open("ab", buffering=0) as file:
+        faulthandler.dump_traceback(file, all_threads=True)
 
 
 def _polled(poll: select.poll, limit_s: float) -> set[int]:

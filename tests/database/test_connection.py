@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -94,6 +96,23 @@ def test_a_server_that_accepts_and_says_nothing_does_not_hold_us(
         port = server.getsockname()[1]
         text = sentence(settings_of(pos_database, host="127.0.0.1", port=port))
     assert text == f"database at 127.0.0.1:{port} does not answer"
+
+
+def test_a_server_that_speaks_its_locales_encoding_is_trouble_like_any_other(pos_database: Target) -> None:
+    """As PostgreSQL does before it has agreed on one: while it starts, for one."""
+    fields = b"SFATAL\0C57P03\0M" + "das Datenbanksystem fährt hoch".encode("latin-1") + b"\0\0"
+
+    def refuse(listener: socket.socket) -> None:
+        client, _ = listener.accept()
+        with client:
+            client.recv(4096)
+            client.sendall(b"E" + struct.pack("!I", len(fields) + 4) + fields)
+
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        pool.submit(refuse, server)
+        port = server.getsockname()[1]
+        text = sentence(settings_of(pos_database, host="127.0.0.1", port=port))
+    assert text == f"database at 127.0.0.1:{port} speaks another encoding than UTF-8: its log says what"
 
 
 def test_a_frozen_server_is_given_up_at_the_deadline_and_used_again_when_it_thaws() -> None:

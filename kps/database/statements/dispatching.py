@@ -122,8 +122,11 @@ def horizon() -> Statement:
     )
 
 
-NEWEST = Statement("newest", f"SELECT coalesce(max(id), 0) AS id FROM {TICKET}")
-"""The last ticket's number."""
+NEWEST = Statement(
+    "newest",
+    f"""SELECT id, extract(epoch FROM created_at)::float8 AS at FROM {TICKET} ORDER BY id DESC LIMIT 1""",
+)
+"""The last ticket: its number, and when the POS's clock says that it was written."""
 
 
 SKIP_TOKENS = Statement("skip_tokens", "SELECT max(nextval('kps.token_seq')) AS last FROM generate_series(1, 10000)")
@@ -343,8 +346,8 @@ RETURNING ticket_id""",
 def stale(schema: PosSchema) -> Statement:
     """Some of the `new` tickets behind the horizon, oldest first, from `since` on and without `passed`.
 
-    `stale`: to be failed. The operator's resets are not (`reset`), nor what a live printer holds, nor what other
-    instances decide on.
+    `stale`: to be failed. The operator's resets are not (`reset`), nor what a live printer holds or held lately, nor
+    what other instances decide on.
     """
     return Statement(
         "stale",
@@ -357,7 +360,7 @@ def stale(schema: PosSchema) -> Statement:
 )
 SELECT t.id, coalesce(j.token, 0) AS token, extract(epoch FROM page.created_at)::float8 AS at, {RESET} AS reset,
        t.status = 'new' AND NOT {RESET} AND NOT (coalesce(j.state, '') IN ('claimed', 'sending') AND {LIVE})
-         AND {covered(schema)} AS stale
+         AND coalesce(j.claimed_at < to_timestamp({{before:float8}}), true) AND {covered(schema)} AS stale
   FROM page CROSS JOIN LATERAL (SELECT x.* FROM {TICKET} x WHERE x.id = page.id OFFSET 0) t
   LEFT JOIN kps.job j ON j.ticket_id = t.id LEFT JOIN pos_bill b ON b.id = t.bill_id
  ORDER BY page.created_at""",
