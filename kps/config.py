@@ -225,7 +225,7 @@ def _faults(error: ValidationError, given: Mapping[str, str]) -> list[str]:
         name = str(fault["loc"][0])
         secret = "password" in name or "token" in name
         shown = "" if secret else f" (it is {given.get(name, '')!r})"
-        text = re.sub(r"^Input should be ", "must be ", fault["msg"])
+        text = re.sub(r"^Value error, ", "", re.sub(r"^Input should be ", "must be ", fault["msg"]))
         faults.append(f"{name.upper()}: {text}{shown}")
     return sorted(set(faults))
 

@@ -189,7 +189,8 @@ def run_probe(settings: Settings, name: str, say: Say, *, yes: bool, overflow: b
     except AlreadyBorrowed as who:
         say(f"nothing stored: {name} is being probed already, by {who}")
     except KeyboardInterrupt:
-        say("\nnothing stored: interrupted")  # the cursor may stand behind a question
+        say("")  # the cursor may stand behind a question
+        say("nothing stored: interrupted")
     else:
         return EXIT_STORED
     return EXIT_NOT_STORED

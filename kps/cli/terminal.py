@@ -10,8 +10,8 @@ from kps.core.printable import printable
 
 
 def say(text: str = "", *, nl: bool = True) -> None:
-    """Lines of text, every sign that is not printable spelled out."""
-    typer.echo("\n".join(map(printable, text.split("\n"))), nl=nl)
+    """One line, every sign that is not printable spelled out, line ends too: a name must not forge a line."""
+    typer.echo(printable(text), nl=nl)
 
 
 def complain(sentence: str) -> None:

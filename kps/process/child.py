@@ -89,8 +89,9 @@ def run(start: ChildStart, loop: Callable[[ChildTools], None]) -> None:
     finally:
         tools.slot.count(Cell.LOG_DROPPED, handle.dropped)
         handle.close()
-        with contextlib.suppress(OSError, ValueError):
-            sys.stdout.flush()
+        if sys.stdout is not None:  # it is, where we were started without one
+            with contextlib.suppress(OSError, ValueError):
+                sys.stdout.flush()
         if stacks is not None:
             stacks.close()
         os._exit(code)

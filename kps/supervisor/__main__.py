@@ -1,7 +1,13 @@
 """`python -m kps.supervisor`. Thin: a spawned child skips any main module named `__main__`."""
 
+import os
 import signal
 import sys
+
+while (_descriptor := os.open(os.devnull, os.O_RDWR)) < 3:
+    # Whoever starts us without stdin, stdout or stderr: no file or pipe of ours may stand in their place.
+    os.set_inheritable(_descriptor, True)
+os.close(_descriptor)
 
 for harmless in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
     # Until there is a handler: a deploy script's HUP in the first moments must not end us.

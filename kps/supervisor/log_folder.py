@@ -11,8 +11,6 @@ from kps import logs
 from kps.sinks import within
 from kps.supervisor.generation import AlreadyRunning
 
-LOCK = ".lock"
-
 
 class LogFolder:
     """The folder of this instance's logs, kept from others by a lock as long as it runs."""
@@ -20,43 +18,37 @@ class LogFolder:
     def __init__(self, log_dir: Path, instance: str) -> None:
         self._log_dir = log_dir
         self._instance = instance
-        self._lock_fd: int | None = None
 
     def take(self) -> Path:
-        """LOG_DIR itself, or the instance's own folder below it if another one logs there. Raises AlreadyRunning.
+        """LOG_DIR itself, or the instance's own folder below it if another one logs there.
 
-        A folder that cannot be locked (missing rights, a dead disk) is used all the same: the kitchen prints without
-        logs, and each process says what is wrong with its file.
+        Raises AlreadyRunning if one of the same name logs there. A folder that cannot be locked (missing rights, a dead
+        disk) is used all the same: the kitchen prints without logs, and each process says what is wrong with its file.
         """
-        chosen = logs.folder_of(self._log_dir, self._instance)
-        if self._lock(chosen):
-            return chosen
+        if not self._lock(self._log_dir, f".lock-{self._instance}"):
+            raise AlreadyRunning(
+                f"another supervisor called {self._instance} logs to {self._log_dir}; set INSTANCE_NAME or LOG_DIR"
+            )
         own = self._log_dir / self._instance
-        if chosen == own or not self._lock(own):
-            raise AlreadyRunning(f"another supervisor called {self._instance} logs to {own}; set INSTANCE_NAME")
-        return own
+        chosen = logs.folder_of(self._log_dir, self._instance)
+        return chosen if chosen == own or self._lock(chosen, ".lock") else own
 
-    def leave(self) -> None:
-        """The end; the lock file stays, for a lock on a removed file keeps nobody out."""
-        if self._lock_fd is not None:
-            os.close(self._lock_fd)
-            self._lock_fd = None
-
-    def _lock(self, folder: Path) -> bool:
+    def _lock(self, folder: Path, name: str) -> bool:
+        """False if somebody else has it; kept until this process ends, and the file stays: one that is removed keeps
+        nobody out."""
         try:
-            handle = within(logs.OPEN_LIMIT_S, lambda: _locked(folder))
+            within(logs.OPEN_LIMIT_S, lambda: _locked(folder, name))
         except BlockingIOError:
             return False
         except OSError:
             return True
-        self._lock_fd = handle
         return True
 
 
-def _locked(folder: Path) -> int:
+def _locked(folder: Path, name: str) -> int:
     """Raises BlockingIOError if somebody else has it locked, other OSErrors if it cannot be locked at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    handle = _opened(folder / LOCK)
+    handle = _opened(folder / name)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

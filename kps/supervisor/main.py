@@ -63,8 +63,9 @@ def main() -> int:
         log.critical("process failed", exc_info=True)
     finally:
         handle.close()
-        with contextlib.suppress(OSError, ValueError):
-            sys.stdout.flush()
+        if sys.stdout is not None:  # it is, where we were started without one
+            with contextlib.suppress(OSError, ValueError):
+                sys.stdout.flush()
         # multiprocessing's atexit would wait for ever for a child that we could not end.
         os._exit(code)
 

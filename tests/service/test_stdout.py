@@ -180,3 +180,22 @@ def test_a_disk_that_does_not_answer_keeps_no_ticket(
             _freeze(freezable, thaw=True)
             service.end()
             os.close(stdout)
+
+
+def test_a_service_without_stdin_stdout_and_stderr_prints_and_ends_in_order(
+    pos: PosWriter, pos_database: Database, tmp_path: Path
+) -> None:
+    """No file or pipe of ours stands in their place."""
+    with shop(pos, pos_database, tmp_path, start=False) as here:
+        service = here.service
+        service.process = subprocess.Popen(
+            ["sh", "-c", 'exec "$0" -m kps.supervisor <&- >&- 2>&-', sys.executable],
+            env=service.env, start_new_session=True,
+        )  # fmt: skip
+        service.wait_ready(3)
+        here.printed(pos.ticket("kitchen", [("Soup", 1)]))
+        for pid in service.family():
+            assert {os.readlink(f"/proc/{pid}/fd/{number}") for number in (0, 1, 2)} == {"/dev/null"}, pid
+        assert service.stop() == 0
+    assert "exit=0" in (tmp_path / "logs" / "supervisor.log").read_text().splitlines()[-1]
+    assert "child died" not in (tmp_path / "logs" / "supervisor.log").read_text()
