@@ -334,6 +334,10 @@ def _notes(house: House) -> list[str]:
         slips = house.pos.rows("SELECT kind, count(*) AS n FROM kps.slip GROUP BY 1 ORDER BY 1")
         notes.append("slips: " + ", ".join(f"{row['kind']} {row['n']}" for row in slips))
         notes.append("tickets by proof: " + ", ".join(f"{row['proof']} {row['n']}" for row in proofs))
+    failed = house.pos.rows(
+        "SELECT id, error_message FROM kitchen_kitchenticket WHERE status = 'failed' ORDER BY id LIMIT 5"
+    )
+    notes += [f"ticket {row['id']} failed: {row['error_message']}" for row in failed]
     return notes
 
 
