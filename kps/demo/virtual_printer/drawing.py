@@ -10,6 +10,7 @@ from functools import lru_cache
 from PIL import Image, ImageChops, ImageDraw, ImageFont
 
 from kps.demo.virtual_printer.records import Align, Line, Paper, Raster, Span
+from kps.paper.fonts import WITH_US
 
 CELL_ROWS = (24, 17)
 """Height of a character of font A and font B."""
@@ -20,7 +21,8 @@ _UNDERLINE_ROWS = 2
 def draw(paper: Paper, dots: int, columns: int) -> bytes:
     """The PNG of a paper, `dots` wide (`columns` characters of font A) and `paper.rows` high, black and white.
 
-    The font is Pillow's own; a character that it lacks is a box. Bitmaps that the record has dropped stay white.
+    The font is the one that comes with KPS; a character that it lacks is a box. Bitmaps that the record has dropped
+    stay white.
     """
     image = Image.new("L", (dots, max(1, paper.rows)), _WHITE)
     for raster in filter(lambda raster: raster.data, paper.raster):
@@ -95,7 +97,7 @@ def _enlarged(
 @lru_cache(maxsize=4096)
 def _glyph(character: str, width: int, rows: int) -> Image.Image:
     """A character in black on white, squeezed if it is too wide for its cell."""
-    font = ImageFont.load_default(rows * 5 / 6)
+    font = ImageFont.truetype(WITH_US / "DejaVuSansMono.ttf", rows * 5 / 6, layout_engine=ImageFont.Layout.BASIC)
     natural = max(1, round(font.getlength(character)))
     drawn = Image.new("L", (natural, rows), _WHITE)
     pen = ImageDraw.Draw(drawn)
