@@ -382,7 +382,11 @@ def test_a_migration_may_take_longer_than_any_other_statement_and_others_wait_fo
     with ThreadPoolExecutor(2) as pool:
         with in_use(house):
             first = pool.submit(migrate, databases[0], automatic=True)
-            eventually(lambda: house.pos.rows("SELECT 1 FROM pg_locks WHERE locktype = 'advisory'"), what="its turn")
+            held = (
+                "SELECT 1 FROM pg_locks l JOIN pg_database d ON d.oid = l.database"
+                " WHERE l.locktype = 'advisory' AND d.datname = current_database()"
+            )
+            eventually(lambda: house.pos.rows(held), what="its turn")
             second = pool.submit(migrate, databases[1], automatic=True, tell=told.append)
             eventually(lambda: blocked(house, 1) or first.done() or second.done(), timeout=20, what="a long wait")
             assert not first.done()
