@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import random
 import signal
@@ -14,6 +15,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from multiprocessing.heap import Heap
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +28,7 @@ from kps.database.migrations import migrate
 from kps.demo.orders import PosWriter
 from kps.demo.postgres import EmbeddedPostgres
 from kps.demo.virtual_printer import VirtualPrinter
+from kps.process.slots import CELLS
 from tests.chaos.devices import DEVICES, ROUTES, SHARES
 from tests.chaos.guests import Guests, Placed
 from tests.chaos.proxy import Proxy
@@ -296,8 +299,9 @@ class Belongings:
     at_database: Counter[str]
     """Application name -> backends."""
     arenas: Counter[str]
-    """Descriptors of shared memory of the supervisor that has most. Python keeps for reuse what it has mapped once, so
-    one that had printers has more than one that never had any."""
+    """Descriptors of shared memory of the supervisor that has most."""
+    arenas_at_most: Counter[str]
+    """What one has that had all printers once: Python keeps for reuse what it has mapped."""
 
     def beyond(self, before: Belongings) -> list[str]:
         """What differs, in words; of what leads to the database only what is more than before."""
@@ -309,7 +313,7 @@ class Belongings:
         at_most = (
             ("sockets to the database of", self.to_database, before.to_database),
             ("backends of", self.at_database, before.at_database),
-            ("shared memory of", self.arenas, before.arenas),
+            ("shared memory of", self.arenas, before.arenas | before.arenas_at_most),
         )
         found = [
             (what, name, then[name], now[name])
@@ -344,7 +348,16 @@ def belongings(house: House) -> Belongings:
         "SELECT application_name AS name FROM pg_stat_activity"
         " WHERE datname = current_database() AND (application_name LIKE 'kps:%%' OR application_name = 'naive')"
     )
-    return Belongings(processes, descriptors, at_printers, to_database, Counter(row["name"] for row in rows), arenas)
+    at_database = Counter(row["name"] for row in rows)
+    at_most = Counter({"a supervisor": _arenas_for(len(house.printers))})
+    return Belongings(processes, descriptors, at_printers, to_database, at_database, arenas, at_most)
+
+
+def _arenas_for(printers: int) -> int:
+    """Descriptors of the shared memory for the two slots of each printer and of a dispatcher; an arena has two."""
+    heap = Heap()
+    blocks = [heap.malloc(CELLS * ctypes.sizeof(ctypes.c_double)) for _ in range(2 * (printers + 1))]
+    return 2 * len({id(arena) for arena, _, _ in blocks})
 
 
 def _descriptors(pid: int) -> set[str]:
