@@ -376,11 +376,12 @@ class Database:
     def _describe(self, error: psycopg2.Error | UnicodeError) -> _Described:
         settings = self._settings
         state = getattr(error, "pgcode", None) or ""
-        text = " ".join(str(error).split()) or type(error).__name__
+        text = " ".join(str(error).split())
         where = f"{settings.host}:{settings.port}"
         if self._place is not None and self._place.old:
             where += f" (at {self._place.address} earlier, its name cannot be resolved now)"
-        if isinstance(error, UnicodeError):
+        # What psycopg2 cannot read it loses without a word in some Pythons (3.11.2), and says so in others (3.11.7).
+        if isinstance(error, UnicodeError) or not text:
             return _Described(f"database at {where} speaks another encoding than UTF-8: its log says what", state)
         if isinstance(error, ClientDeadline):
             return _Described(f"database at {where} does not answer", state)
