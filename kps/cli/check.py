@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kps.core.clock import RIGHT_WITHIN_S, direction
-from kps.core.limits import too_low
+from kps.core.limits import high_enough, too_low
 from kps.core.networks import Reach, preferred
 from kps.core.routing import PrinterRow, covers, printer_key
 from kps.core.settings import Settings
@@ -309,12 +309,12 @@ def _nothing() -> None:
 def _check_limits(findings: _Findings) -> None:
     """Of this process, which may have other ones than the service: both are best started in the same way."""
     limits = host_limits()
-    sentences = list(too_low(limits, findings.printers))
-    for sentence in sentences:
+    for sentence in too_low(limits, findings.printers):
         findings.problem(f"limits: {sentence}")
-    if not sentences:
-        found = ", ".join(map(str, limits)) or "none"
-        findings.ok(f"limits: {found}; enough for {findings.printers} printers")
+    for sentence in high_enough(limits, findings.printers):
+        findings.ok(f"limits: {sentence}")
+    if not limits:
+        findings.ok("limits: none is set")
 
 
 # The ports.

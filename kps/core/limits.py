@@ -67,6 +67,14 @@ def too_low(limits: Iterable[Limit], printers: int) -> Iterator[str]:
             yield _sentence(limit, printers)
 
 
+def high_enough(limits: Iterable[Limit], printers: int) -> Iterator[str]:
+    """A sentence for each other limit: what is set, and what the printers that there are need of it."""
+    for limit in limits:
+        if limit.value >= (needed := limit.means.needed(printers)):
+            who = "1 printer needs" if printers == 1 else f"{printers} printers need"
+            yield f"{limit}, and {who} {_shown(limit.means, needed)}"
+
+
 def _sentence(limit: Limit, printers: int) -> str:
     enough, needed = limit.means.printers_within(limit.value), _shown(limit.means, limit.means.needed(printers))
     return f"{limit} is enough for {enough} of {printers} printers: all of them need {needed}"

@@ -21,6 +21,7 @@ from kps.core.limits import (
     TASKS_EACH,
     Limit,
     Means,
+    high_enough,
     http_connections,
     is_shortage,
     limit_files,
@@ -52,9 +53,9 @@ def test_a_limit_is_too_low_exactly_for_more_printers_than_it_is_enough_for(
     means: Means, value: int, printers: int
 ) -> None:
     limit = Limit("x", means, value)
-    assert bool(list(too_low([limit], printers))) == (
-        printers > means.printers_within(value) or value < means.needed(0)
-    )
+    low = bool(list(too_low([limit], printers)))
+    assert low == (printers > means.printers_within(value) or value < means.needed(0))
+    assert bool(list(high_enough([limit], printers))) is not low
 
 
 def test_the_sentence_names_the_limit_and_says_for_how_many_printers_it_is_enough() -> None:
@@ -67,6 +68,14 @@ def test_the_sentence_names_the_limit_and_says_for_how_many_printers_it_is_enoug
         "memory.max 256 MB is enough for 9 of 10 printers: all of them need 265 MB",
         "pids.max 52 is enough for 4 of 10 printers: all of them need 70",
     ]
+
+
+def test_of_a_limit_that_is_high_enough_it_is_said_what_is_needed_and_not_for_how_many_it_would_be_enough() -> None:
+    limits = [Limit("memory.max", Means.MEMORY, 968 * MB), Limit("ulimit -n", Means.DESCRIPTORS, 1_024)]
+    assert list(high_enough(limits, 9)) == [
+        "memory.max 968 MB, and 9 printers need 246 MB", "ulimit -n 1024, and 9 printers need 107",
+    ]  # fmt: skip
+    assert list(high_enough(limits, 1))[1] == "ulimit -n 1024, and 1 printer needs 83"
 
 
 @pytest.mark.parametrize(
