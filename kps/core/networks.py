@@ -82,6 +82,8 @@ class Reach:
         address = parse_address(text)
         if address.is_unspecified or address.is_multicast or _is_reserved(address):
             return f"its address {text} can be no printer's"
+        if isinstance(address, ipaddress.IPv6Address) and address.is_link_local and not address.scope_id:
+            return f"its address {text} is link-local and needs a zone, such as {text}%eth0"
         if port == self.database_port and any(_same_host(address, parse_address(other)) for other in self.database):
             return f"its address {text}:{port} is the database's"
         if port in self.http_ports and address.is_loopback and self._listens_on(address):

@@ -53,6 +53,10 @@ _SURELY_ASKED_S = 1.5
 _WOULD_BLOCK = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR)
 
 
+_Where = tuple[str, int] | tuple[str, int, int, int]
+"""Host and port; with a zone also flow and the interface's number."""
+
+
 class LinkLost(Exception):
     """The connection ended under us. `orderly`: the printer closed it; else it was reset or broke on the way."""
 
@@ -258,6 +262,7 @@ def open_link(
     family: socket.AddressFamily, where: tuple[str, int], *, limit_s: float, pulse: Callable[[], None]
 ) -> Link:
     """Connect. Raises Unreachable; an accepted connection is no promise that the printer listens."""
+    at = _with_zone(where)
     try:
         sock = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
@@ -267,9 +272,20 @@ def open_link(
     with contextlib.ExitStack() as undo:
         undo.callback(sock.close)
         _set_options(sock)
-        _connect(sock, where, limit_s, pulse)
+        _connect(sock, at, limit_s, pulse)
         undo.pop_all()
     return Link(sock)
+
+
+def _with_zone(where: tuple[str, int]) -> _Where:
+    """`fe80::1%eth0` with the number of eth0: Python drops the zone of an address without one. Raises Unreachable."""
+    host, _, zone = where[0].partition("%")
+    if not zone:
+        return where
+    for number, name in socket.if_nameindex():
+        if zone in (name, str(number)):
+            return host, where[1], 0, number
+    raise Unreachable(Reason.UNRESOLVABLE, f"this host has no network interface {zone}")
 
 
 def _set_options(sock: socket.socket) -> None:
@@ -289,7 +305,7 @@ def _set_keepalive(sock: socket.socket, idle_s: int, every_s: int, times: int) -
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle_s)
 
 
-def _connect(sock: socket.socket, where: tuple[str, int], limit_s: float, pulse: Callable[[], None]) -> None:
+def _connect(sock: socket.socket, where: _Where, limit_s: float, pulse: Callable[[], None]) -> None:
     code = sock.connect_ex(where)
     until = time.monotonic() + limit_s
     poll = select.poll()

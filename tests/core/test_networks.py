@@ -42,6 +42,13 @@ def test_what_is_nobodys_address_is_no_printers_even_where_any_is_allowed(addres
     assert replace(REACH, networks=("any",)).refusal(address, 9100) == f"its address {address} can be no printer's"
 
 
+def test_a_link_local_address_needs_a_zone_even_where_any_is_allowed() -> None:
+    everywhere = replace(REACH, networks=("any",))
+    sentence = "its address fe80::1 is link-local and needs a zone, such as fe80::1%eth0"
+    assert REACH.refusal("fe80::1", 9100) == everywhere.refusal("fe80::1", 9100) == sentence
+    assert everywhere.refusal("fe80::1%eth0", 9100) == everywhere.refusal("169.254.3.4", 9100) == ""
+
+
 @pytest.mark.parametrize("address", ["10.0.0.9", "::ffff:10.0.0.9", "fd00::9"])
 def test_the_database_is_no_printer_even_where_any_is_allowed(address: str) -> None:
     reach = replace(REACH, networks=("any",))

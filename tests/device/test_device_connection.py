@@ -7,6 +7,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 from scripted_printer import (
@@ -169,6 +171,37 @@ def test_an_address_that_is_none_is_unresolvable(host: str, port: int) -> None:
 
     assert isinstance(answer, Unable)
     assert answer.reason is Reason.UNRESOLVABLE
+
+
+def link_local() -> str:
+    """An address of this host with its zone; '' if it has none."""
+    for line in Path("/proc/net/if_inet6").read_text("ascii").splitlines() if socket.has_ipv6 else ():
+        digits, _, _, scope, _, interface = line.split()
+        if scope == "20":
+            return f"{ip_address(bytes.fromhex(digits))}%{interface}"
+    return ""
+
+
+def test_a_link_local_address_is_reached_in_its_zone() -> None:
+    host = link_local()
+    if not host:
+        pytest.skip("lacks a network interface with a link-local IPv6 address")
+    with socket.socket(socket.AF_INET6) as listening:
+        listening.bind(socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0][4])
+        listening.listen()
+        device = Device(host, listening.getsockname()[1], timeout_s=1, pulse=lambda: None, answers=None)
+        device.ask()
+        connected = device.connected
+        device.close()
+    assert connected
+
+
+@pytest.mark.parametrize("zone", ["no-such-if", "4294967296", "²", "x" * 300])
+def test_a_zone_that_this_host_has_not_is_a_trouble_with_a_sentence(zone: str) -> None:
+    answer = Device(f"fe80::1%{zone}", 9100, timeout_s=1, pulse=lambda: None, answers=None).ask()
+
+    assert isinstance(answer, Unable)
+    assert (answer.reason, answer.text) == (Reason.UNRESOLVABLE, f"this host has no network interface {zone}")
 
 
 def test_a_device_that_never_answered_is_ready_without_proof(printer: MakePrinter, caller: MakeCaller) -> None:

@@ -19,7 +19,7 @@ def test_rows_outside_of_the_networks_and_the_databases_own_address_are_never_co
         socket.create_server(("127.0.99.1", 0)) as outside,
         shop(
             pos, pos_database, tmp_path, {"bar-1": ("bar", 1)}, start=False, UNROUTABLE_GRACE_SECONDS=0.3,
-            PRINTER_NETWORKS="127.0.0.1/32, 127.0.77.0/24",
+            PRINTER_NETWORKS="127.0.0.1/32, 127.0.77.0/24, fe80::/10",
         ) as here,
     ):  # fmt: skip
         port = outside.getsockname()[1]
@@ -29,6 +29,7 @@ def test_rows_outside_of_the_networks_and_the_databases_own_address_are_never_co
         pos.add_printer("127.0.0.1", pos_database.port, "grill", 1, "database")
         pos.add_printer("127.0.77.5", pos_database.port, "dessert", 1, "database-too")
         pos.add_printer("127.0.0.1", int(here.service.env["HEALTH_CHECK_PORT"]), "wok", 1, "ourselves")
+        pos.add_printer("fe80::1", 9100, "pastry", 1, "zoneless")
         here.service.start().wait_ready(1)
         here.printed(pos.ticket("kitchen", [("Dish0", 1)]))
         assert "BACKUP FOR" not in here.only_copy("Dish0").text
@@ -40,6 +41,7 @@ def test_rows_outside_of_the_networks_and_the_databases_own_address_are_never_co
             "database": database,
             "database-too": f"its address 127.0.77.5:{pos_database.port} is the database's",
             "ourselves": f"its address 127.0.0.1:{here.service.port} is this service's own",
+            "zoneless": "its address fe80::1 is link-local and needs a zone, such as fe80::1%eth0",
         }
         notices = here.service.health()["notices"]
         for name, reason in reasons.items():
@@ -49,12 +51,13 @@ def test_rows_outside_of_the_networks_and_the_databases_own_address_are_never_co
             lambda: {tuple(row.values()) for row in pos.rows(says, [list(reasons)])} == set(reasons.items()),
             what="the rows themselves to say why",
         )
-        checked = subprocess.run(
-            [sys.executable, "-m", "kps.cli", "check"],
-            env=here.service.env, capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
-        for name, reason in reasons.items():
-            assert any(name in line and reason in line for line in checked.stdout.splitlines()), (name, checked)
+        for command in (["check"], ["printers", "list"]):
+            told = subprocess.run(
+                [sys.executable, "-m", "kps.cli", *command],
+                env=here.service.env, capture_output=True, text=True, timeout=60, check=False,
+            )  # fmt: skip
+            for name, reason in reasons.items():
+                assert any(name in line and reason in line for line in told.stdout.splitlines()), (name, told)
         outside.settimeout(0)
         here.service.stop()
         try:
