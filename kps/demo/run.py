@@ -172,7 +172,7 @@ class _Demo:
         widget = self._port(WIDGET_PORT, frozenset({health}))
         logs = self._folder / "logs"
         logs.mkdir()
-        shared = {
+        settings = {
             "DB_HOST": self._postgres.host,
             "DB_PORT": self._postgres.port,
             "DB_NAME": DATABASE,
@@ -180,20 +180,15 @@ class _Demo:
             "DB_PASSWORD": self._postgres.password,
             "DB_SSLMODE": "disable",
             "PROOF_LEVELS": PROOF_LEVELS,
+            "HEALTH_CHECK_HOST": HOST,
+            "HEALTH_CHECK_PORT": health,
+            "POS_WIDGET_PORT": widget,
+            "INSTANCE_NAME": "demo",
+            "LOG_DIR": logs,
+            "RUN_DIR": self._folder / "run",
         }
-        _write_environment(self._folder / "env", shared)
-        self._instance = Instance(
-            shared
-            | {
-                "HEALTH_CHECK_HOST": HOST,
-                "HEALTH_CHECK_PORT": health,
-                "POS_WIDGET_PORT": widget,
-                "INSTANCE_NAME": "demo",
-                "LOG_DIR": logs,
-                "RUN_DIR": self._folder / "run",
-            },
-            self._folder / "service.out",
-        )
+        _write_environment(self._folder / "env", settings)
+        self._instance = Instance(settings, self._folder / "service.out")
         self._stack.callback(lambda: self._instance.stop(STOP_LIMIT_S, self._hurry))
         self._screen.say(f"starting the service on ports {health} and {widget} of {HOST}")
         self._instance.start()
@@ -445,7 +440,7 @@ def _guest(row: dict[str, Any]) -> str:
 
 
 def _write_environment(path: Path, settings: Mapping[str, object]) -> None:
-    """For another terminal: `. DIR/env` there, and `kps printers list` shows the printers of this demo."""
+    """For another terminal: `. DIR/env` there, and every `kps` command is about this demo's instance."""
     path.touch(mode=0o600)
     path.write_text("".join(f"export {name}={shlex.quote(str(value))}\n" for name, value in settings.items()), "utf-8")
 

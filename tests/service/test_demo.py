@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from kps.demo.instance import INHERITED
 from kps.demo.kitchen import Copy, Papers
 from kps.demo.report import TicketEnd, percentile, report, summary
 from tests.conftest import eventually
@@ -154,6 +155,15 @@ def test_a_killed_demo_leaves_no_process(demos: Demos) -> None:
     eventually(lambda: not run.alive(), 40, "the end of database and service")
 
 
+def in_its_environment(kept: Path, command: str, *, at: Path) -> str:
+    """What a kps command says in another terminal, after `. DIR/env`, in the folder `at`."""
+    shell = ["/bin/sh", "-c", '. "$0/env" && exec "$@"', str(kept), sys.executable, "-m", "kps.cli", command]
+    inherited = {name: value for name, value in os.environ.items() if name in INHERITED}
+    return subprocess.run(
+        shell, cwd=at, env=inherited, capture_output=True, text=True, timeout=60, check=False
+    ).stdout  # fmt: skip
+
+
 @pytest.mark.slow
 def test_kept_are_the_database_the_logs_and_every_paper(demos: Demos, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
@@ -166,7 +176,12 @@ def test_kept_are_the_database_the_logs_and_every_paper(demos: Demos, tmp_path: 
     assert "orders         3\n" in run.output
     assert (kept / "database" / "data" / "PG_VERSION").is_file()
     assert (kept / "logs" / "supervisor.log").is_file()
-    assert "export DB_PORT=" in (kept / "env").read_text("utf-8")
+    assert "checker-1" in in_its_environment(kept, "logs", at=tmp_path).split()
+    port = re.search(r"port 9100 is taken: using (\d+)\n", run.output)
+    assert port is not None
+    checked = in_its_environment(kept, "check", at=tmp_path)
+    assert "settings: instance demo, database fnb_edge_db at " in checked
+    assert f"HEALTH_CHECK_PORT {port[1]}: " in checked
     assert (kept / "env").stat().st_mode & 0o077 == 0
     tickets = re.search(r"tickets +(\d+):", run.output)
     assert tickets is not None
