@@ -97,7 +97,8 @@ class PrinterView:
     """Instance name of the lease owner; '' if nobody holds it."""
     mine: bool
     state: str
-    """`kps.printer.state`: starting, ready, held, down, silent, offline, paper_out, cover_open, error, blocked."""
+    """`kps.printer.state`: starting, ready, held, down, silent, offline, paper_out, cover_open, error, blocked; or
+    skipped where the row is not usable, else off where it is not active."""
     able: bool | None
     """Whether it can print now; None = not known yet."""
     state_since: datetime | None

@@ -81,6 +81,11 @@ class Child:
         return self.process.pid if self.process is not None else None
 
     @property
+    def unstarted(self) -> bool:
+        """Whether its first start is still to come, and only because others boot: nobody has refused it."""
+        return self.state is State.WAITING and not self.generation and not self.refused
+
+    @property
     def running(self) -> bool:
         """Whether there is a process that has not been reaped."""
         return self.process is not None

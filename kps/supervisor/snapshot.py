@@ -118,7 +118,7 @@ def _child(child: Child, facts: Facts, *, first: bool) -> ChildView:
         kind=child.kind,
         pid=child.pid,
         generation=child.generation,
-        state="crash_loop" if looping else {State.WAITING: "dead"}.get(child.state, child.state.value),
+        state="crash_loop" if looping else _child_state(child),
         heartbeat_age_s=now - cells[Cell.BEAT] if child.running and cells[Cell.BEAT] else None,
         started_at=child.started_at,
         ticket=int(cells[Cell.TICKET]) or None,
@@ -127,6 +127,13 @@ def _child(child: Child, facts: Facts, *, first: bool) -> ChildView:
         connected=bool(cells[Cell.CONNECTED]),
         counted=facts.tallies.of(child, first=first),
     )
+
+
+def _child_state(child: Child) -> str:
+    state = child.state
+    if state is State.WAITING:
+        state = State.STARTING if child.unstarted else State.DEAD
+    return str(state.value)
 
 
 def _printers(facts: Facts) -> list[PrinterView]:
@@ -171,7 +178,7 @@ def _printer(row: PrinterRow, device: Row | None, waiting: int, facts: Facts) ->
         key=row.key,
         owner=device.owner_name if device is not None and device.live else "",
         mine=device is not None and device.live and device.owner == facts.owner,
-        state=state.state if state is not None else "starting",
+        state=_state_word(row, state),
         able=able,
         state_since=device.state_since if device is not None else None,
         proof=_level(device, held[1] if held is not None else None),
@@ -186,6 +193,15 @@ def _printer(row: PrinterRow, device: Row | None, waiting: int, facts: Facts) ->
         proof_lost=device.demoted_text if device is not None else "",
         may_have_printed=_may_have_printed(row, facts),
     )
+
+
+def _state_word(row: PrinterRow, state: DeviceState | None) -> str:
+    """A row that nothing is asked of has a word of its own, whatever is known of a device at its address."""
+    if row.fault:
+        return "skipped"
+    if not row.active:
+        return "off"
+    return state.state if state is not None else "starting"
 
 
 def _level(device: Row | None, child: Child | None) -> str:
@@ -252,6 +268,8 @@ def _notices(facts: Facts) -> list[str]:
         notices.append(f"the clock of this host is {direction(host_s)} the database's, and so are its logs")
     if unroutable := int(dispatcher.cells[Cell.UNROUTABLE]):
         notices.append(f"{unroutable} tickets wait for a printer row of their station and brand")
+    if unstarted := sum([child.unstarted for _, child in facts.printers.values()]):
+        notices.append(f"{unstarted} printers wait for their first start")
     notices += [f"printer row {row.name} is skipped: {row.fault}" for row in facts.rows if row.fault]
     if facts.rows:
         unknown = vouched_for_none(facts.rows, facts.settings)

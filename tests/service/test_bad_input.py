@@ -145,6 +145,8 @@ def test_printer_rows_that_cannot_print_are_passed_over_with_a_reason(
         here.only_copy(f"Dish{len(bad)}")
         reasons = {printer["name"]: printer for printer in here.service.status()["printers"]}
         assert all(reasons[station]["is_online"] is False for station in bad)
+        words = {station: reasons[station]["state"] for station in bad}
+        assert words == dict.fromkeys(bad, "skipped") | {"no-name": "down"}
         for station in ("no-host", "port-0", "port-70000", "windows"):
             assert here.service.said("printer row skipped", station)
 
