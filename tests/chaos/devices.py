@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from typing import Final
 
 
@@ -68,5 +69,7 @@ ROUTES: Final = (
     ("checker", "pass-1"),
 )
 """(station, printer), the first of a station is its primary. One machine is the backup of two stations."""
+PAIRS: Final = {(first, second) for (of, first), (at, second) in pairwise(ROUTES) if of == at}
+"""The primary and the backup of each station."""
 SHARES: Final = {"kitchen": 0.3, "bar": 0.25, "dessert": 0.25, "checker": 0.2}
 """Which part of the tickets a station gets."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from tests.chaos.devices import DEVICES, Trouble
+from tests.chaos.devices import DEVICES, PAIRS, Trouble
 
 
 class Harm(StrEnum):
@@ -58,6 +59,27 @@ EXHAUSTED: Final = ("supervisor", "dispatcher", "printers", "all")
 """Which processes of an instance."""
 LIES: Final = ("wrong", "constant", "late", "lost", "previous", "doubled")
 
+KEEPS_AWAY: Final = frozenset(
+    {
+        Harm.STOP_SUPERVISOR, Harm.STOP_INSTANCE, Harm.DESCRIPTORS_EXHAUSTED, Harm.DATABASE_FROZEN, Harm.ROW_LOCKED,
+        Harm.WAY_CUT, Harm.WAY_SLOW, Harm.REPLY_DROPPED,
+    }
+)  # fmt: skip
+"""A printer in trouble that they meet may not be asked, get no connection, or not be able to say that it is well; which
+instance has it is not known here. A silent name server is none of them: printers keep their last addresses."""
+START_NEEDS: Final = frozenset({"supervisor", "all"})
+"""While these are EXHAUSTED, a printer process that has died gets no successor, and its printer is down."""
+STANDS: Final = frozenset({Trouble.PAPER_OUT, Trouble.COVER_OPEN, Trouble.CUTTER_JAM})
+"""Such a printer answers all the while, and is asked again within 1.2 s."""
+STOOD_S: Final = 3.0
+"""So long after its trouble such a printer may be away: it must answer, and a ticket inside has its HOLD_SECONDS."""
+BACK_S: Final = 7.0
+"""The same of any other: it is asked again after up to 6 s, which is the longest back-off and its jitter."""
+DYING_S: Final = 3.0
+"""So long a killed printer process may have no successor yet."""
+_LOOK_BACK_S: Final = 60.0
+"""No fault keeps a printer away for so long."""
+
 PAUSE_S: Final = 0.2
 """Between two faults of one target."""
 _STOPS_S: Final = (0.3, 1.0, 3.0, 8.0)
@@ -89,11 +111,11 @@ class Fault:
         return f"{self.at_s:7.2f} s  {self.kind} {self.target} {self.detail}".rstrip() + lasts
 
 
-def plan(seed: int, seconds: float, instances: int, every_s: float = 1.0) -> list[Fault]:
+def plan(seed: int, seconds: float, instances: int, every_s: float = 1.0, *, outages: bool = False) -> list[Fault]:
     """The faults of `seconds`, one per `every_s` on average, in order of time; all are over by the end.
 
     Every kind comes once before any comes twice. A target has one fault at a time, so that the end of one is not the
-    end of another.
+    end of another. Of each station one printer is never `away`, unless there may be `outages`.
     """
     chance = random.Random(seed)
     faults: list[Fault] = []
@@ -102,26 +124,74 @@ def plan(seed: int, seconds: float, instances: int, every_s: float = 1.0) -> lis
     at_s = chance.expovariate(1 / every_s)
     while at_s < seconds:
         deck = deck or chance.sample(KINDS, len(KINDS))
-        fault = _first_possible(chance, at_s, deck, instances, free_at)
-        if fault is not None:
-            faults.append(replace(fault, seconds=min(fault.seconds, round(seconds - fault.at_s, 1))))
-            deck.remove(fault.kind)
-            free_at[_group(fault.kind), fault.target] = fault.at_s + fault.seconds + PAUSE_S
+        recent = [fault for fault in faults if fault.at_s > at_s - _LOOK_BACK_S]
+        for fault in _possible(chance, at_s, deck, instances, free_at):
+            lasting = replace(fault, seconds=min(fault.seconds, round(seconds - fault.at_s, 1)))
+            if outages or not without_printer([*recent, lasting]):
+                faults.append(lasting)
+                deck.remove(fault.kind)
+                free_at[_group(fault.kind), fault.target] = fault.at_s + fault.seconds + PAUSE_S
+                break
         at_s += chance.expovariate(1 / every_s)
     return faults
 
 
-def _first_possible(
-    chance: random.Random, at_s: float, deck: list[Kind], instances: int, free_at: dict[tuple[str, str], float]
-) -> Fault | None:
-    """A fault of the first kind in the deck that has a target without one; None if there is none."""
+def _possible(
+    chance: random.Random, at_s: float, deck: Sequence[Kind], instances: int, free_at: dict[tuple[str, str], float]
+) -> Iterator[Fault]:
+    """Faults of the kinds in the deck, in its order, at the targets that have none."""
     for kind in deck:
         free = [target for target in _targets(kind, instances) if free_at.get((_group(kind), target), 0.0) <= at_s]
-        if free:
-            target = chance.choice(free)
+        for target in chance.sample(free, len(free)):
             detail = _detail(chance, kind)
-            return Fault(round(at_s, 3), kind, target, _seconds(chance, kind, detail), detail)
-    return None
+            yield Fault(round(at_s, 3), kind, target, _seconds(chance, kind, detail), detail)
+
+
+def without_printer(faults: Iterable[Fault]) -> list[tuple[str, str, float]]:
+    """Where both printers of a station are `away` at once: the two, and since when in seconds after the start."""
+    spans = away(faults)
+    return [
+        (one, other, max(since_s, then_s))
+        for one, other in PAIRS
+        for since_s, until_s in spans.get(one, ())
+        for then_s, end_s in spans.get(other, ())
+        if since_s < end_s and then_s < until_s
+    ]
+
+
+def away(faults: Iterable[Fault]) -> dict[str, list[tuple[float, float]]]:
+    """When printers may be unable to print: printer -> (from, until), in seconds after the start.
+
+    A printer is away from the start of its trouble until it is surely noticed that it is well; later, if a fault that
+    KEEPS_AWAY meets that time, or SIGSTOP its process. The death of its process alone does not take it away: its
+    tickets wait for the next one, which is there at once, unless it cannot be started.
+    """
+    faults = list(faults)
+    keeps_away = [fault for fault in faults if fault.kind in KEEPS_AWAY]
+    no_start = [fault for fault in keeps_away if fault.detail in START_NEEDS]
+    spans: dict[str, list[tuple[float, float]]] = {}
+    for fault in faults:
+        if isinstance(fault.kind, Trouble):
+            back_s = STOOD_S if fault.kind in STANDS else BACK_S
+            stops = [one for one in faults if one.kind is Harm.STOP_PRINTER_PROCESS and one.target == fault.target]
+            met = _met(fault, back_s, keeps_away + stops)
+        elif fault.kind in (Harm.KILL_PRINTER_PROCESS, Harm.HALF_SENT):
+            back_s = DYING_S
+            met = _met(fault, back_s, no_start)
+            if not met:
+                continue
+        else:
+            continue
+        until_s = max([fault.at_s + fault.seconds + back_s, *(one.at_s + one.seconds + BACK_S for one in met)])
+        for name in [device.name for device in DEVICES] if fault.kind is Harm.HALF_SENT else [fault.target]:
+            spans.setdefault(name, []).append((fault.at_s, until_s))
+    return spans
+
+
+def _met(fault: Fault, back_s: float, others: Iterable[Fault]) -> list[Fault]:
+    """The faults that begin before another one and its `back_s` are over, and end after its start."""
+    over_s = fault.at_s + fault.seconds + back_s
+    return [one for one in others if one.at_s < over_s and one.at_s + one.seconds > fault.at_s]
 
 
 def _targets(kind: Kind, instances: int) -> list[str]:

@@ -1,6 +1,7 @@
 """The real service under seeded faults, and the table of what became of its tickets.
 
-    python -m tests.chaos [--seed N] [--seconds S] [--instances K ...] [--rate R] [--naive | --beside] [--plan]
+    python -m tests.chaos [--seed N] [--seconds S] [--instances K ...] [--rate R] [--naive | --beside]
+                          [--outages] [--plan]
 
 A long run is cut into rounds of at most ROUND_S seconds, each with a fresh house and the next seed. The seed is printed
 first; `--seed` with the printed number, and the same seconds and instances, makes the same plan of faults again.
@@ -66,6 +67,8 @@ class Round:
     leftovers: list[str]
     """In words: what was still at work, or there beyond the start's, when nothing should be."""
     notes: list[str] = field(default_factory=list)
+    outages: bool = False
+    """The plan left stations without a printer: then tickets may fail, visibly."""
 
     @property
     def broken(self) -> list[str]:
@@ -81,7 +84,10 @@ class Round:
                 ("untold", self.slips.untold), ("told again unmarked", self.slips.unmarked),
                 ("false alarm", self.slips.false_alarms),
             )  # fmt: skip
-        return [f"{len(which)} {what}: {_first(which)}" for what, which in columns if which]
+        failed = (
+            [f"{found.failed} failed, though its station had a printer"] if found.failed and not self.outages else []
+        )
+        return failed + [f"{len(which)} {what}: {_first(which)}" for what, which in columns if which]
 
 
 def _first(which: Sequence[object], count: int = 12) -> str:
@@ -89,7 +95,14 @@ def _first(which: Sequence[object], count: int = 12) -> str:
 
 
 def run_round(
-    seed: int, seconds: float, instances: int, rate: float, design: Design = Design.KPS, *, folder: Path | None = None
+    seed: int,
+    seconds: float,
+    instances: int,
+    rate: float,
+    design: Design = Design.KPS,
+    *,
+    outages: bool = False,
+    folder: Path | None = None,
 ) -> Round:
     """Open a house, let the till ring, do the plan's faults for `seconds`, wait for quiet, judge.
 
@@ -106,7 +119,7 @@ def run_round(
             before = belongings(house)
             injector = Injector(house)
             house.till.start()
-            injector.carry_out(plan(seed, seconds, instances), seconds)
+            injector.carry_out(plan(seed, seconds, instances, outages=outages), seconds)
             house.till.stopping.set()
             house.till.join()
             ended = time.monotonic()
@@ -130,7 +143,7 @@ def run_round(
     told = None if design is Design.NAIVE else _judge_slips(items, tickets, pieces, slips, papers)
     verdict = judge(tickets, pieces)
     return Round(
-        seed, instances, design, verdict, told, +injector.hit, injector.missed, overlaps, leftovers, notes
+        seed, instances, design, verdict, told, +injector.hit, injector.missed, overlaps, leftovers, notes, outages
     )  # fmt: skip
 
 
@@ -319,6 +332,15 @@ def _slip(row: Mapping[str, Any]) -> Slip:
     )
 
 
+_FAILED: Final = """SELECT t.id, t.error_message,
+       string_agg(round(extract(epoch FROM l.timestamp - t.created_at)::numeric, 1) || ' s '
+                  || concat_ws(' ', l.action, nullif(l.error_code, ''), l.metadata->>'printer_name'),
+                  ', ' ORDER BY l.id) AS history
+  FROM kitchen_kitchenticket t LEFT JOIN kitchen_kitchenticketlog l ON l.ticket_id = t.id
+ WHERE t.status = 'failed' GROUP BY t.id ORDER BY t.id LIMIT 5"""
+"""The first of them, and what was tried with them, in seconds after their order."""
+
+
 def _notes(house: House) -> list[str]:
     """What helps to read the table."""
     restarts = sum(instance.restarts for instance in house.instances)
@@ -334,10 +356,9 @@ def _notes(house: House) -> list[str]:
         slips = house.pos.rows("SELECT kind, count(*) AS n FROM kps.slip GROUP BY 1 ORDER BY 1")
         notes.append("slips: " + ", ".join(f"{row['kind']} {row['n']}" for row in slips))
         notes.append("tickets by proof: " + ", ".join(f"{row['proof']} {row['n']}" for row in proofs))
-    failed = house.pos.rows(
-        "SELECT id, error_message FROM kitchen_kitchenticket WHERE status = 'failed' ORDER BY id LIMIT 5"
-    )
-    notes += [f"ticket {row['id']} failed: {row['error_message']}" for row in failed]
+    notes += [
+        f"ticket {row['id']} failed: {row['error_message']} ({row['history']})" for row in house.pos.rows(_FAILED)
+    ]
     return notes
 
 
@@ -416,13 +437,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, default=50.0, help="tickets per second")
     parser.add_argument("--naive", action="store_true", help="the naive loop instead of KPS")
     parser.add_argument("--beside", action="store_true", help="the naive loop too, under the same plans")
+    parser.add_argument("--outages", action="store_true", help="let both printers of a station be away at once")
     parser.add_argument("--plan", action="store_true", help="print the plan of the first round, and do nothing")
     parser.add_argument("--logs", type=Path, help="an empty folder that keeps the logs of all rounds")
     chosen = parser.parse_args(arguments)
     seed = random.SystemRandom().randrange(1_000_000) if chosen.seed is None else chosen.seed
     print(f"seed {seed}", flush=True)
     if chosen.plan:
-        print(*plan(seed, min(chosen.seconds, ROUND_S), chosen.instances[0]), sep="\n")
+        print(*plan(seed, min(chosen.seconds, ROUND_S), chosen.instances[0], outages=chosen.outages), sep="\n")
         return 0
     designs = [Design.NAIVE] if chosen.naive else [Design.KPS, *([Design.NAIVE] if chosen.beside else [])]
     rounds = []
@@ -430,7 +452,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for instances in chosen.instances:
             for number, seconds in enumerate(_lengths(chosen.seconds)):
                 folder = chosen.logs / f"{design.name.lower()}-{instances}-{number}" if chosen.logs else None
-                one = run_round(seed + number, seconds, instances, chosen.rate, design, folder=folder)
+                one = run_round(
+                    seed + number, seconds, instances, chosen.rate, design, outages=chosen.outages, folder=folder
+                )
                 rounds.append(one)
                 _tell(one, seconds)
     print(f"\n{summary(rounds)}\n\n{faults_by_kind(rounds)}")

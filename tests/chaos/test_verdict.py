@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+
+from tests.chaos.house import Design
 from tests.chaos.paper import Piece
+from tests.chaos.run import Round
 from tests.chaos.verdict import Ticket, judge
 
 
@@ -73,3 +78,11 @@ def test_a_torn_ticket_that_ends_at_its_picture_was_torn_in_it() -> None:
     tickets = [Ticket(100 + n, n, "kitchen", "printed", "fence", drawn=n != 3) for n in (1, 2, 3)]
     found = judge(tickets, {"kitchen-1": papers})
     assert (found.torn, found.torn_pictures) == (3, 1)
+
+
+def test_a_failed_ticket_breaks_a_promise_unless_stations_were_without_a_printer() -> None:
+    found = judge([Ticket(101, 1, "bar", "failed")], {})
+    kept = Round(1, 1, Design.KPS, found, None, Counter(), 0, [], [])
+    assert kept.broken == ["1 failed, though its station had a printer"]
+    assert replace(kept, outages=True).broken == []
+    assert replace(kept, verdict=judge([Ticket(101, 1, "bar", "printed", "process_id")], {})).broken == ["1 lost: 101"]
