@@ -286,9 +286,15 @@ class Injector:
                 assert_never(kind)
 
     def _jam(self, printer: VirtualPrinter) -> Undo:
+        """At the end it is over also where nothing has been cut: an idle backup must not jam when it is needed."""
         printer.cutter_error(at_next_cut=True)
         self._jammed.add(printer.name)
-        return lambda: self._jammed.discard(printer.name)
+
+        def free() -> None:
+            self._jammed.discard(printer.name)
+            printer.mend_cutter()
+
+        return free
 
     def _lie(self, printer: VirtualPrinter, how: str) -> Undo:
         fault = getattr(printer, "id_fault", None)

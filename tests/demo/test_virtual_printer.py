@@ -249,6 +249,16 @@ def test_a_jammed_cutter_leaves_the_paper_hanging_until_the_host_recovers_it(
     assert printer.paper_text(1) == "soup"
 
 
+def test_a_jam_that_waits_for_the_next_cut_does_not_come_once_the_cutter_is_mended(
+    printer: VirtualPrinter, client: socket.socket
+) -> None:
+    printer.cutter_error(at_next_cut=True)
+    printer.mend_cutter()
+    client.sendall(b"soup\n" + CUT)
+    assert printer.wait_paper().text == "soup"
+    assert not printer.sensors.cutter_error
+
+
 def test_clearing_drops_the_held_ticket_and_its_id(printer: VirtualPrinter, client: socket.socket) -> None:
     printer.open_cover()
     client.sendall(b"soup\n" + CUT + process_id(b"abcd"))

@@ -796,6 +796,11 @@ class Machine:
         else:
             self.change("cutter error", cutter_error=True)
 
+    def mend_cutter(self) -> None:
+        """The cutter is free, and does not jam at its next cut either."""
+        self._jam_next_cut = False
+        self.change("cutter mended", cutter_error=False)
+
     def reset_next(self, when: ResetWhen) -> None:
         """Break a connection off by RST, once."""
         self._reset_when = when

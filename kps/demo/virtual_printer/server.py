@@ -269,8 +269,8 @@ class VirtualPrinter:
         self._call(lambda: self._machine.cutter_error(at_next_cut=at_next_cut))
 
     def mend_cutter(self) -> None:
-        """Somebody frees the cutter; a cut that hung is made."""
-        self._call(lambda: self._machine.change("cutter mended", cutter_error=False))
+        """Somebody frees the cutter; a cut that hung is made, and a jam that waits for its next cut does not come."""
+        self._call(self._machine.mend_cutter)
 
     def go_offline(self) -> None:
         """Offline without a cause that a host can read."""
