@@ -52,7 +52,7 @@ STATEMENTS_SHOWN = 12
 PRINTER_STEPS = {
     "a bare interpreter": "pass",
     "multiprocessing and psycopg2": "import multiprocessing.spawn, multiprocessing.connection, psycopg2",
-    "kps.printer.loop": "import kps.supervisor.entries, kps.printer.loop",
+    "kps.printer.loop": "import kps.supervisor.child_main, kps.printer.loop",
     "its printers' profiles": "from kps.paper.escpos import warm_up; warm_up()",
     "Pillow and a drawn line": "from kps.core.document import Document, Line; from kps.core.tickets import PaperFormat;"
     " from kps.paper.escpos import render; render(Document((Line('宫保鸡丁'),), 0, True), PaperFormat(48, 80))",

@@ -30,8 +30,8 @@ STARTS = 6
 PARTS = {
     "supervisor": "import kps.supervisor.main",
     "HTTP of the supervisor, once the children are up": "import kps.web.app, kps.web.server",
-    "dispatcher": "import kps.supervisor.entries, kps.dispatcher.loop",
-    "printer": "import kps.supervisor.entries, kps.printer.loop; from kps.paper.escpos import warm_up; warm_up()",
+    "dispatcher": "import kps.supervisor.child_main, kps.dispatcher.loop",
+    "printer": "import kps.supervisor.child_main, kps.printer.loop; from kps.paper.escpos import warm_up; warm_up()",
 }
 """What the three kinds of process do before they say that they are up, the database apart."""
 DEAREST = 3

@@ -10,6 +10,9 @@ from kps.core.retry import Backoff
 HANG_TIMEOUT_S = 15.0
 """Longer than any bounded call of a child (SQL 5 s, device in slices) plus its beat interval."""
 BOOT_LIMIT_S = 30.0
+TEMPLATE_BOOT_LIMIT_S = 30.0
+TEMPLATE_ANSWERS_S = 5.0
+"""A fork takes milliseconds; a template that has not answered for so long is stopped, or waits for a page from disk."""
 ABORT_GRACE_S = 1.0
 """Between SIGABRT, which leaves the stacks, and SIGKILL, which always works."""
 CRASH_LOOP_DEATHS = 5

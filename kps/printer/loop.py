@@ -125,7 +125,7 @@ class PrinterProcess:
         self._control = tools.control
         self._slot = tools.slot
         self._log_handle = tools.log
-        self._orders = start.orders
+        self._orders = tools.orders
         self._database = Database(start.settings.database, start.name, pulse=self._slot.beat)
         self._queue = Queue(
             self._database,

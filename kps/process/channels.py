@@ -93,6 +93,8 @@ class Channel:
         self._outbox: deque[_Frame] = deque()
         self._unread_since: float | None = None
         self._pressed = False
+        self.frame_limit = FRAME_LIMIT
+        """Bytes of a frame, in both directions. Whoever talks of more than ids raises it at both ends."""
 
     def fileno(self) -> int:
         """The descriptor to wait on."""
@@ -105,7 +107,7 @@ class Channel:
 
         An older message of the same `topic` that still waits is not sent any more: this one replaces it.
         """
-        self._post(_Frame(_framed(message, 0), None, topic))
+        self._post(_Frame(self._framed(message, 0), None, topic))
 
     def send_end(self, message: tuple[Any, ...], end: Connection[Any, Any]) -> None:
         """Send a frame together with an end of another pipe, which is ours no more whatever happens.
@@ -114,7 +116,7 @@ class Channel:
         """
         with contextlib.ExitStack() as undo:
             undo.callback(end.close)
-            frame = _Frame(_framed(message, _WITH_END), end, None)
+            frame = _Frame(self._framed(message, _WITH_END), end, None)
             undo.pop_all()
         self._post(frame)
         if self._pressed and self._outbox and self._outbox[-1] is frame:
@@ -168,6 +170,12 @@ class Channel:
             frame.bytes = frame.bytes[sent:]
             if not frame.bytes:
                 self._outbox.popleft()
+
+    def _framed(self, message: tuple[Any, ...], flag: int) -> bytes:
+        frame = bytes(ForkingPickler.dumps(message))
+        if len(frame) > self.frame_limit:
+            raise FrameTooBig(f"{message[0]}: {len(frame)} bytes")
+        return _HEADER.pack(len(frame) | flag) + frame
 
     def _write(self, frame: _Frame) -> int:
         if frame.end is None:
@@ -225,7 +233,7 @@ class Channel:
             return None
         (header,) = _HEADER.unpack_from(arrived)
         size = _HEADER.size + (header & ~_WITH_END)
-        if size > _HEADER.size + FRAME_LIMIT:
+        if size > _HEADER.size + self.frame_limit:
             raise PeerGone(f"a frame that claims {size} bytes")
         if len(arrived) < size:
             return None
@@ -280,13 +288,6 @@ class Channel:
     def closed(self) -> bool:
         """Whether this end has been closed."""
         return self._socket.fileno() < 0
-
-
-def _framed(message: tuple[Any, ...], flag: int) -> bytes:
-    frame = bytes(ForkingPickler.dumps(message))
-    if len(frame) > FRAME_LIMIT:
-        raise FrameTooBig(f"{message[0]}: {len(frame)} bytes")
-    return _HEADER.pack(len(frame) | flag) + frame
 
 
 def drain(channel: Channel, take: Callable[[tuple[Any, ...]], None], limit_s: float) -> None:

@@ -12,16 +12,15 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, cast
 
 from kps import logs
 from kps.core.settings import Settings
 from kps.database import names
 from kps.database.schema import PosSchema
 from kps.process.channels import Channel
-from kps.process.slots import Cell, Cells, Slot
+from kps.process.slots import Cell, Cells, Pair, Slot
 
 EXIT_BUG = 1
 TEMPORARY = "tmp"
@@ -39,9 +38,8 @@ class ChildStart:
     schema: PosSchema
     owner: str
     """The instance's owner uuid."""
-    control: Connection[Any, Any]
-    cells: Cells
-    orders: Cells
+    slots: int
+    """The number of its pair of slots."""
     names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Addresses of the database's host, by name: the name server may be silent now."""
 
@@ -53,10 +51,11 @@ class ChildTools:
     start: ChildStart
     control: Channel
     slot: Slot
+    orders: Cells
     log: logs.LogHandle
 
 
-def run(start: ChildStart, loop: Callable[[ChildTools], None]) -> None:
+def run(start: ChildStart, control: Channel, pair: Pair, loop: Callable[[ChildTools], None]) -> None:
     """Set the process up, run its loop, and leave for good: no atexit of multiprocessing may hang the end."""
     name_process(start.name)
     for ignored in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
@@ -75,10 +74,10 @@ def run(start: ChildStart, loop: Callable[[ChildTools], None]) -> None:
     )
     stacks = dump_stacks_on_usr2(logs.enable_stack_dumps(folder, start.name))
     _temporary_files_under(Path(settings.run_dir))
-    # The supervisor started us with these blocked: only now does each of them have a handler.
+    # Our template may have been started with some blocked: only now does each of them have a handler.
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     names.remember(start.names)
-    tools = ChildTools(start, Channel(start.control), Slot(start.cells), handle)
+    tools = ChildTools(start, control, Slot(pair.cells), pair.orders, handle)
     code = 0
     try:
         tools.slot.beat()

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import mmap
+import os
 from collections.abc import MutableSequence
 from enum import IntEnum
 from itertools import accumulate
-from multiprocessing.context import SpawnContext
-from typing import cast
+from typing import NamedTuple, cast
 
 from kps.core.tickets import ProofLevel
 from kps.process.clocks import monotonic
 
 Cells = MutableSequence[float]
 CELLS = 64
+_CELL_BYTES = 8
+_PAIR_BYTES = 2 * CELLS * _CELL_BYTES
+PAIRS = 65_536
+"""So many children a supervisor can ever have had. Memory that nobody has written in takes no room."""
 
 PRINT_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, float("inf"))
 """Upper bounds of the print time histogram, in seconds."""
@@ -105,9 +111,43 @@ PRINTED_CELL = {
 }
 
 
-def make_cells(context: SpawnContext) -> Cells:
-    """A fresh slot, all zero; it can be given to a child at its start only."""
-    return cast(Cells, context.RawArray("d", CELLS))
+class Pair(NamedTuple):
+    """The two slots of a child."""
+
+    cells: Cells
+    """What the child says."""
+    orders: Cells
+    """What the supervisor says, see Order."""
+
+
+class Slots:
+    """The memory that a supervisor shares with all its children: a file without a name, mapped once by each."""
+
+    def __init__(self, descriptor: int | None = None) -> None:
+        """Those of the file that is open as `descriptor`, or of a new one. Raises OSError."""
+        if descriptor is None:
+            descriptor = os.memfd_create("kps-slots", os.MFD_CLOEXEC)
+            os.ftruncate(descriptor, PAIRS * _PAIR_BYTES)
+        self.descriptor = descriptor
+        self._memory = memoryview(mmap.mmap(descriptor, PAIRS * _PAIR_BYTES)).cast("d")
+        self._taken = 0
+
+    def take(self) -> int:
+        """The number of a pair that no child has had, all zero. Raises OSError when there is none left."""
+        if self._taken >= PAIRS:
+            raise OSError(errno.ENOMEM, "no slot left")
+        self._taken += 1
+        return self._taken - 1
+
+    def pair(self, number: int) -> Pair:
+        """The pair of that number."""
+        first = 2 * number * CELLS
+        memory = self._memory
+        return Pair(cast(Cells, memory[first : first + CELLS]), cast(Cells, memory[first + CELLS : first + 2 * CELLS]))
+
+    def close(self) -> None:
+        """Let go of the file; what is mapped stays mapped as long as somebody uses it."""
+        os.close(self.descriptor)
 
 
 class Slot:

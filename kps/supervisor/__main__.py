@@ -1,4 +1,4 @@
-"""`python -m kps.supervisor`. Thin: a spawned child skips any main module named `__main__`."""
+"""`python -m kps.supervisor`. The template of the children is forked off first, while nothing else is there."""
 
 import os
 import signal
@@ -13,7 +13,11 @@ for harmless in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
     # Until there is a handler: a deploy script's HUP in the first moments must not end us.
     signal.signal(harmless, signal.SIG_IGN)
 
-from kps.supervisor.main import main  # noqa: E402
-
 if __name__ == "__main__":
-    sys.exit(main())
+    from kps.supervisor.template import first
+
+    _template = first()
+
+    from kps.supervisor.main import main
+
+    sys.exit(main(_template))

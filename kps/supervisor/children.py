@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
-from multiprocessing.context import SpawnContext, SpawnProcess
+from multiprocessing import Pipe
 from typing import Any
 
 from kps.core.health import Counted
@@ -20,13 +18,12 @@ from kps.database.schema import PosSchema
 from kps.process.channels import Channel
 from kps.process.child import ChildStart
 from kps.process.clocks import monotonic
-from kps.process.slots import Cell, Cells, make_cells
+from kps.process.slots import Cell, Cells, Slots
+from kps.supervisor.template import CannotStart, Forked, Template
 
-_BLOCKED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
-
-class CannotStart(Exception):
-    """The host does not let us start a process now: no descriptor, no process or no memory is left. It may pass."""
+def _words(error: BaseException) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or "no memory left"
 
 
 class State(Enum):
@@ -47,11 +44,15 @@ class Child:
 
     name: str
     kind: str
-    entry: Callable[..., None]
+    """What its process does, see ENTRIES in kps.supervisor.child_main."""
+    slots: int
+    """The number of its pair of slots."""
     cells: Cells
     orders: Cells
     generation: int = 0
-    process: SpawnProcess | None = None
+    request: int | None = None
+    """What the template was asked for, and has not answered yet."""
+    process: Forked | None = None
     control: Channel | None = None
     state: State = State.WAITING
     started: float = 0.0
@@ -71,9 +72,10 @@ class Child:
     """Why, in a few words; '' once one was started."""
 
     @classmethod
-    def new(cls, context: SpawnContext, name: str, kind: str, entry: Callable[..., None]) -> Child:
-        """A child that has not been started yet."""
-        return cls(name, kind, entry, make_cells(context), make_cells(context))
+    def new(cls, slots: Slots, name: str, kind: str) -> Child:
+        """A child that has not been started yet. Raises OSError where there is no slot left for it."""
+        number = slots.take()
+        return cls(name, kind, number, *slots.pair(number))
 
     @property
     def pid(self) -> int | None:
@@ -87,43 +89,54 @@ class Child:
 
     @property
     def running(self) -> bool:
-        """Whether there is a process that has not been reaped."""
-        return self.process is not None
+        """Whether there is a process that has not been reaped, or will be one in a moment."""
+        return self.process is not None or self.request is not None
 
     def start(
-        self, context: SpawnContext, settings: Settings, schema: PosSchema, owner: str, extra: tuple[Any, ...]
+        self, template: Template, settings: Settings, schema: PosSchema, owner: str, extra: tuple[Any, ...]
     ) -> None:
-        """Start the next incarnation. Raises CannotStart; then it is as if nothing had been tried.
-
-        TERM, INT and HUP are blocked meanwhile; the child unblocks them itself.
-        """
+        """Ask for the next incarnation. Raises CannotStart; then it is as if nothing had been tried."""
         generation = self.generation + 1
         for said_by_the_last in (Cell.UNREACHED_SINCE, Cell.DATABASE_TROUBLE_SINCE):
             self.cells[said_by_the_last] = 0.0
+        given = ChildStart(self.name, generation, settings, schema, owner, self.slots, names.known())
         with contextlib.ExitStack() as undo:
             try:
-                ours, theirs = context.Pipe()
-                # Our copy of the child's end would keep the pipe open after the child's death.
-                with contextlib.closing(theirs):
-                    undo.callback(ours.close)
-                    control = Channel(ours)
-                    undo.callback(control.close)
-                    given = ChildStart(
-                        self.name, generation, settings, schema, owner, theirs, self.cells, self.orders, names.known()
-                    )
-                    process = _started(context, self.entry, (given, *extra), self.name)
+                ours, theirs = Pipe()
+                undo.callback(theirs.close)
+                undo.callback(ours.close)
+                control = Channel(ours)
             except (OSError, MemoryError) as error:
                 raise CannotStart(_words(error)) from error
+            undo.callback(control.close)
+            self.request = template.fork(self.kind, given, extra, theirs)
             undo.pop_all()
         self.generation = generation
         self.control = control
-        self.process = process
         self.state = State.STARTING
         self.started = monotonic()
         self.started_at = datetime.now(UTC)
         self.aborted_at = None
         self.doom = None
+
+    def born(self, pid: int) -> None:
+        """The template has forked it."""
+        self.request = None
+        self.process = Forked(pid)
         self.refused, self.refusal = 0, ""
+        if self.aborted_at is not None:
+            self.kill()
+
+    def unborn(self) -> None:
+        """The template has not forked it; or if it has, the copy finds its control pipe closed and ends."""
+        self.request = None
+        self.state = State.WAITING
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self.control is not None:
+            self.control.close()
+            self.control = None
 
     def abort(self, cause: Cause) -> None:
         """SIGABRT: it leaves its stacks. SIGKILL follows, for a stopped process does not even abort."""
@@ -136,23 +149,21 @@ class Child:
         self.signal(signal.SIGKILL)
 
     def signal(self, number: int) -> None:
-        """Send a signal to a process that has not been reaped, so its pid is still its own."""
-        if self.process is not None and self.process.pid is not None and self.process.exitcode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.process.pid, number)
+        """Send a signal to its process, if there is one."""
+        if self.process is not None:
+            self.process.signal(number)
+
+    @property
+    def ended(self) -> bool:
+        """Whether its process has ended; `reap` frees what is left of it."""
+        return self.process is not None and self.process.poll() is not None
 
     def reap(self) -> int | None:
         """The exit code once it has ended (negative: the signal), else None. Frees everything of the incarnation."""
-        process = self.process
-        if process is None or process.exitcode is None:
+        if self.process is None or (code := self.process.poll()) is None:
             return None
-        code = process.exitcode
-        process.join()
-        process.close()
         self.process = None
-        if self.control is not None:
-            self.control.close()
-            self.control = None
+        self._hang_up()
         self.last_exit = _exit_text(code, ours=self.doom is not None)
         return code
 
@@ -186,18 +197,3 @@ def _exit_text(code: int, *, ours: bool) -> str:
         name = signal.Signals(-code).name
         return f"{name}, perhaps out of memory" if -code == signal.SIGKILL and not ours else name
     return f"signal {-code}"
-
-
-def _started(context: SpawnContext, entry: Callable[..., None], given: tuple[Any, ...], name: str) -> SpawnProcess:
-    """A process that runs. What it is given fits into an empty pipe: nobody but the child reads it."""
-    process = context.Process(target=entry, args=given, name=name, daemon=False)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
-    try:
-        process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return process
-
-
-def _words(error: BaseException) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or "no memory left"

@@ -7,7 +7,6 @@ import faulthandler
 import functools
 import logging
 import math
-import multiprocessing
 import os
 import random
 import select
@@ -17,8 +16,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
-from multiprocessing import resource_tracker
-from multiprocessing.connection import wait
+from multiprocessing import Pipe
 from pathlib import Path
 from types import FrameType
 
@@ -34,9 +32,9 @@ from kps.paper.fonts import undrawable
 from kps.printer.config import DeviceConfig
 from kps.process.channels import Channel, FrameTooBig, PeerGone, PeerStuck
 from kps.process.clocks import monotonic
-from kps.process.slots import Cell, Order, Stage
+from kps.process.slots import Cell, Order, Slots, Stage
 from kps.sinks import within
-from kps.supervisor.children import CannotStart, Child, State
+from kps.supervisor.children import Child, State
 from kps.supervisor.clerk import (
     Clerk,
     LeaseTaken,
@@ -47,11 +45,11 @@ from kps.supervisor.clerk import (
     wakeup_pipe,
 )
 from kps.supervisor.devices import vouched_for, vouched_for_none, wanted_devices
-from kps.supervisor.entries import dispatcher_entry, printer_entry
 from kps.supervisor.generation import RunDir
 from kps.supervisor.lease_keeper import Borrowed, LeaseLost, Well
 from kps.supervisor.snapshot import Facts, build
 from kps.supervisor.tallies import Tallies
+from kps.supervisor.template import Answer, CannotStart, Template, bury_orphans, reap_orphans
 
 TICK_S = 0.5
 """Longest wait while something must be done in time: children end, or we do."""
@@ -108,17 +106,19 @@ class Supervisor:
         log_handle: logs.LogHandle,
         stacks: Path | None = None,
         limits: Collection[Limit] = (),
+        template: Template | None = None,
     ) -> None:
         self._settings = settings
         self._run_dir = run_dir
         self._log_handle = log_handle
         self._stacks = stacks
-        self._context = multiprocessing.get_context("spawn")
+        self._slots = template.slots if template is not None else Slots()
+        self._template = template or Template(self._slots)
         self.owner = str(uuid.uuid4())
         self._reader, self._writer = wakeup_pipe()
         self._clerk = Clerk(settings, self.owner, self._wake)
         self._undrawable = undrawable(settings.font_dirs)
-        self._dispatcher = Child.new(self._context, "dispatcher", "dispatcher", dispatcher_entry)
+        self._dispatcher = Child.new(self._slots, "dispatcher", "dispatcher")
         self._printers: dict[PrinterKey, Printer] = {}
         self._configs: dict[PrinterKey, DeviceConfig] = {}
         self._rows: tuple[PrinterRow, ...] = ()
@@ -182,7 +182,7 @@ class Supervisor:
 
     def run(self, dead_owner: str = "") -> int:
         """Work until stopped; children, leases and files are gone when it returns."""
-        resource_tracker.ensure_running()
+        reap_orphans()
         self._clerk.start(dead_owner)
         try:
             while not self._finished():
@@ -202,6 +202,7 @@ class Supervisor:
             self._beats_count_from = now
         self._act_on_signals()
         self._take_events()
+        self._hear_template()
         self._read_children()
         self._flush_children()
         self._bury()
@@ -245,10 +246,14 @@ class Supervisor:
         if self._snapshot_owed:
             due = min(due, self._snapshot_due)
         full = self._booting() >= BOOT_TOGETHER  # the first that is up wakes us
+        if self._template.control is not None:
+            poll.register(self._template.control, _wanted(self._template.control))
+        if (look := self._template.due(self._last)) is not None:
+            due = min(due, max(look, self._last + TICK_S))
         for child in self._all():
-            if child.control is not None:
-                poll.register(child.control, select.POLLIN | (select.POLLOUT if child.control.wants_to_write else 0))
-            if child.process is not None:
+            if child.control is not None and child.request is None:
+                poll.register(child.control, _wanted(child.control))
+            if child.process is not None and child.process.sentinel is not None:
                 poll.register(child.process.sentinel, select.POLLIN)
         for child in self._startable():
             if not (full and child.kind == "printer"):
@@ -434,7 +439,7 @@ class Supervisor:
     def _new_child(self, config: DeviceConfig) -> Child | None:
         """A printer's child that has not been started; None if there is no room for its slot: made again later."""
         try:
-            return Child.new(self._context, f"printer-{config.name}", "printer", printer_entry)
+            return Child.new(self._slots, f"printer-{config.name}", "printer")
         except (OSError, MemoryError) as error:
             self._note_shortage(error)
             self._unmade_due = monotonic() + UNMADE_AGAIN_S
@@ -549,7 +554,8 @@ class Supervisor:
 
     def _read_children(self) -> None:
         for child in self._all():
-            if child.control is not None and child.control.fileno() in self._ready:
+            # One that we do not know yet to be born is heard later.
+            if child.control is not None and child.request is None and child.control.fileno() in self._ready:
                 self._read_child(child)
 
     def _read_child(self, child: Child) -> None:
@@ -583,12 +589,14 @@ class Supervisor:
                 log.error("unknown message", extra={"child": child.name, "text": str(message[0])})
 
     def _bury(self) -> None:
-        if self._dispatcher.process is not None and self._dispatcher.process.exitcode is not None:
+        if self._dispatcher.ended:
             self._bury_dispatcher()
         for printer in list(self._printers.values()):
-            if printer.child.process is not None and printer.child.process.exitcode is not None:
+            if printer.child.ended:
                 self._bury_printer(printer)
-        self._run_dir.write(self.owner, [child.pid for child in self._all() if child.pid])
+        ours = [pid for pid in (self._template.pid, *(child.pid for child in self._all())) if pid]
+        bury_orphans(ours)
+        self._run_dir.write(self.owner, ours)
 
     def _bury_dispatcher(self) -> None:
         code = self._death(self._dispatcher)
@@ -658,9 +666,35 @@ class Supervisor:
             elif verdict is Verdict.KILL:
                 child.kill()
 
+    def _hear_template(self) -> None:
+        """Children are born, or not."""
+        heard = [*self._template.answers(), *self._template.look_after(monotonic())]
+        if not heard:
+            return
+        asked = {child.request: child for child in self._all() if child.request is not None}
+        for number, answer, value in heard:
+            child = asked.get(number)
+            if child is None:
+                continue
+            if answer is Answer.FORKED:
+                child.born(value)
+                self._short_since = None
+            else:
+                self._unborn(child, answer, value)
+
+    def _unborn(self, child: Child, answer: Answer, error: int) -> None:
+        child.unborn()
+        if answer is Answer.REFUSED:
+            self._refused(child, OSError(error, os.strerror(error)), os.strerror(error))
+        else:
+            child.restart_at = monotonic()
+        for printer in list(self._printers.values()):
+            if printer.child is child and printer.retiring:
+                self._retired_now(printer)
+
     def _startable(self) -> Iterator[Child]:
         """The children that are to be started when their back-off is over."""
-        if self._schema is None or self._draining_since is not None:
+        if self._schema is None or self._draining_since is not None or self._template.booting:
             return
         if self._dispatcher.state is State.WAITING:
             yield self._dispatcher
@@ -688,17 +722,16 @@ class Supervisor:
     def _start(self, child: Child, schema: PosSchema, given: tuple[object, ...]) -> None:
         """Start it, or plan the next try: what the host refuses now it may allow in a moment."""
         try:
-            child.start(self._context, self._settings, schema, self.owner, given)
+            child.start(self._template, self._settings, schema, self.owner, given)
         except CannotStart as why:
-            child.note_refusal(str(why), random.random())  # noqa: S311 - jitter
-            self._note_shortage(why.__cause__)
-            if child.refused in (1, 10) or child.refused % 100 == 0:
-                log.error(
-                    "child cannot be started",
-                    extra={"child": child.name, "cause": str(why), "failures": child.refused},
-                )
-        else:
-            self._short_since = None
+            self._refused(child, why.__cause__, str(why))
+
+    def _refused(self, child: Child, error: BaseException | None, why: str) -> None:
+        """The host has not let us start it."""
+        child.note_refusal(why, random.random())  # noqa: S311 - jitter
+        self._note_shortage(error)
+        if child.refused in (1, 10) or child.refused % 100 == 0:
+            log.error("child cannot be started", extra={"child": child.name, "cause": why, "failures": child.refused})
 
     def _booting(self) -> int:
         return sum(printer.child.state is State.STARTING for printer in self._printers.values())
@@ -737,7 +770,7 @@ class Supervisor:
     def _connect(self, dispatcher: Channel, control: Channel, printer: Printer) -> None:
         """Raises OSError where the host has no descriptors for it; nothing is left open then."""
         pair = (self._dispatcher.generation, printer.child.generation)
-        theirs, its = self._context.Pipe()
+        theirs, its = Pipe()
         try:
             with contextlib.ExitStack() as undo:
                 undo.callback(theirs.close)
@@ -867,12 +900,17 @@ class Supervisor:
                 child.control.close()
         deadline = monotonic() + 3.0
         while any(child.running for child in self._all()):
+            self._hear_template()
             for child in self._all():
-                if child.process is not None and child.process.exitcode is None and monotonic() > deadline:
+                if monotonic() > deadline:
                     child.kill()
                 child.reap()
-            sentinels = [child.process.sentinel for child in self._all() if child.process is not None]
-            wait(sentinels, 0.2)
+            poll = select.poll()
+            for handle in (child.process.sentinel for child in self._all() if child.process is not None):
+                if handle is not None:
+                    poll.register(handle, select.POLLIN)
+            poll.poll(200)
+        self._template.close()
         if self._clerk.thread.is_alive():
             self._clerk.lapse(list(self._leases))
             self._clerk.quit(4.0)
@@ -930,6 +968,10 @@ class Supervisor:
 def _dump_stacks(path: Path) -> None:
     with path.open("ab", buffering=0) as file:
         faulthandler.dump_traceback(file, all_threads=True)
+
+
+def _wanted(control: Channel) -> int:
+    return select.POLLIN | (select.POLLOUT if control.wants_to_write else 0)
 
 
 def _polled(poll: select.poll, limit_s: float) -> set[int]:

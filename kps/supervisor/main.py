@@ -19,13 +19,14 @@ from kps.supervisor.doors import Doors
 from kps.supervisor.generation import AlreadyRunning, RunDir, RunDirUnusable, sweep
 from kps.supervisor.log_folder import LogFolder
 from kps.supervisor.loop import EXIT_STOPPED, Supervisor
+from kps.supervisor.template import Template
 
 EXIT_BUG = 1
 
 log = logging.getLogger("kps.supervisor")
 
 
-def main() -> int:
+def main(template: Template) -> int:
     """Run one instance. Returns the exit code for bad settings; otherwise it ends the process itself."""
     try:
         settings = load()
@@ -58,7 +59,7 @@ def main() -> int:
             if folder is not None and folder != Path(settings.log_dir):
                 log.warning("log folder shared", extra={"path": settings.log_dir, "text": str(folder)})
                 settings = replace(settings, log_dir=str(folder))
-            code = _serve(settings, run_dir, handle, logs.enable_stack_dumps(folder, "supervisor"))
+            code = _serve(settings, run_dir, handle, logs.enable_stack_dumps(folder, "supervisor"), template)
     except Exception:
         log.critical("process failed", exc_info=True)
     finally:
@@ -70,9 +71,9 @@ def main() -> int:
         os._exit(code)
 
 
-def _serve(settings: Settings, run_dir: RunDir, handle: logs.LogHandle, stacks: Path | None) -> int:
+def _serve(settings: Settings, run_dir: RunDir, handle: logs.LogHandle, stacks: Path | None, template: Template) -> int:
     left = run_dir.left()
-    supervisor = Supervisor(settings, run_dir, handle, stacks, host_limits())
+    supervisor = Supervisor(settings, run_dir, handle, stacks, host_limits(), template)
     supervisor.install_signals()
     doors = Doors(settings, supervisor)
     closed = doors.open()

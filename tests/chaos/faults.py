@@ -127,7 +127,7 @@ class Injector:
         wanted = {
             "supervisor": {pid for pid, role in roles.items() if role == "supervisor"},
             "dispatcher": {pid for pid, role in roles.items() if role == "dispatcher"},
-            "printers": {pid for pid, role in roles.items() if role not in ("supervisor", "dispatcher", "tracker")},
+            "printers": {pid for pid, role in roles.items() if role not in ("supervisor", "dispatcher", "template")},
         }.get(whose, set(roles))
         before: dict[int, tuple[int, int]] = {}
         for pid in wanted if self._house.design is Design.KPS else roles:

@@ -123,11 +123,8 @@ class Instance:
     def _role(self, pid: int) -> str:
         try:
             name = Path(f"/proc/{pid}/comm").read_text().strip()
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
         except (FileNotFoundError, ProcessLookupError):
             return ""
-        if b"resource_tracker" in command:
-            return "tracker"
         return name.removeprefix("kps:")
 
     def end(self) -> int | None:
@@ -334,7 +331,7 @@ def belongings(house: House) -> Belongings:
     for instance in house.instances:
         leading_there = _sockets_to(instance.proxy.port)
         for pid, role in instance.processes().items():
-            kind = role if role in ("supervisor", "dispatcher", "tracker") else "printer processes"
+            kind = role if role in ("supervisor", "dispatcher", "template") else "printer processes"
             opened = _descriptors(pid)
             shared = {what for what in opened if ARENA in what}
             if kind == "supervisor":

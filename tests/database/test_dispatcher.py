@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import multiprocessing
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -25,7 +24,7 @@ from kps.dispatcher.mailboxes import Mailbox
 from kps.dispatcher.slip_maker import SlipMaker
 from kps.process.channels import Channel
 from kps.process.child import ChildStart, ChildTools
-from kps.process.slots import Slot, make_cells
+from kps.process.slots import Slot, Slots
 from tests.conftest import eventually
 from tests.database.house import House, Instance, settings_of
 
@@ -36,14 +35,15 @@ class Scene:
     """A dispatcher that owns one device, and the device's mailbox in our hands."""
 
     def __init__(self, house: House, one: Instance, *printers: str, **settings: Any) -> None:
-        context = multiprocessing.get_context("spawn")
         self._ours, theirs = Pipe()
-        cells = make_cells(context)
+        slots = Slots()
+        number = slots.take()
+        pair = slots.pair(number)
         chosen = Settings(database=settings_of(house.target), **settings)
-        start = ChildStart("dispatcher", 1, chosen, house.schema, one.me, theirs, cells, cells)
+        start = ChildStart("dispatcher", 1, chosen, house.schema, one.me, number)
         # no log of its own: no line of it is dropped, and nobody asks for a file to be opened anew
         log = SimpleNamespace(dropped=0)
-        self.dispatcher = Dispatcher(ChildTools(start, Channel(theirs), Slot(cells), log))  # type: ignore[arg-type]
+        self.dispatcher = Dispatcher(ChildTools(start, Channel(theirs), Slot(pair.cells), pair.orders, log))  # type: ignore[arg-type]
         self._control = control = Channel(self._ours)
         self._thread = threading.Thread(target=self.dispatcher.run)
         rows = [house.row(name) for name in printers]

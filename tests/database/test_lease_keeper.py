@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 
 import pytest
 
 from kps.config import load
 from kps.core.tickets import PrinterKey
 from kps.process.clocks import boottime
-from kps.process.slots import Order, make_cells
+from kps.process.slots import Order, Slots
 from kps.supervisor.lease_keeper import (
     LEASE_TTL_S,
     LONGEST_REPLY_S,
@@ -54,7 +53,8 @@ def keeper(house: House, one: Instance, heard: Heard, tmp_path: object) -> Itera
         settings, one.me, post=heard.events.append, wake=lambda: None, on_free=heard.free.append, on_overlong=overlong
     )
     made.shown = frozenset(row.key for row in house.rows())
-    made.well = {row.key: Well(one.epochs[row.key], make_cells(get_context("spawn"))) for row in house.rows()}
+    slots = Slots()
+    made.well = {row.key: Well(one.epochs[row.key], slots.pair(slots.take()).orders) for row in house.rows()}
     made.thread.start()
     yield made
     made.quit()

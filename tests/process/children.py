@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from kps.process.channels import Channel, EndLost, PeerGone
-from kps.process.slots import Cell, Cells, Slot
+from kps.process.slots import Cell, Slot, Slots
 
 FOREVER_S = 60.0
 """Longer than any test; a child that waits so long in vain ends by itself."""
@@ -79,9 +79,9 @@ def get_from_queue(queue: Any, control: Connection[Any, Any]) -> None:
     channel.send(("got", queue.get()))
 
 
-def count(control: Connection[Any, Any], cells: Cells) -> None:
-    """Count in a slot, then wait to be killed."""
-    slot = Slot(cells)
+def count(control: Connection[Any, Any], file: str, number: int) -> None:
+    """Count in a slot of that file, then wait to be killed."""
+    slot = Slot(Slots(os.open(file, os.O_RDWR)).pair(number).cells)
     slot.beat()
     slot.add(Cell.CLAIMED)
     slot.add(Cell.BYTES, 100)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from multiprocessing.context import SpawnContext
+import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,12 +13,13 @@ from kps.core.tickets import ProofLevel
 from kps.process.clocks import boottime, monotonic
 from kps.process.slots import (
     CELLS,
+    PAIRS,
     PRINT_BUCKETS_S,
     PRINTED_CELL,
     Cell,
     Order,
     Slot,
-    make_cells,
+    Slots,
     print_buckets,
 )
 from tests.process import children
@@ -26,15 +28,36 @@ from tests.process.conftest import Start
 PATIENCE_S = 20.0
 
 
-def test_a_fresh_slot_is_all_zero(context: SpawnContext) -> None:
-    assert list(make_cells(context)) == [0.0] * CELLS
+@pytest.fixture
+def slots() -> Iterator[Slots]:
+    made = Slots()
+    yield made
+    made.close()
 
 
-def test_what_a_killed_child_wrote_is_there_and_its_successor_counts_on(start: Start, context: SpawnContext) -> None:
-    cells = make_cells(context)
+def test_fresh_slots_are_all_zero_and_no_two_children_have_the_same(slots: Slots) -> None:
+    pairs = [slots.pair(slots.take()) for _ in range(3)]
+    kinds = [cells for pair in pairs for cells in pair]
+    for number, cells in enumerate(kinds, start=1):
+        assert list(cells) == [0.0] * CELLS
+        for cell in range(CELLS):
+            cells[cell] = float(number)
+    assert [set(cells) for cells in kinds] == [{float(number)} for number in range(1, len(kinds) + 1)]
+
+
+def test_whoever_has_the_descriptor_sees_the_same_and_the_last_slot_is_there(slots: Slots) -> None:
+    other = Slots(os.dup(slots.descriptor))
+    slots.pair(PAIRS - 1).orders[CELLS - 1] = 7.0
+    assert other.pair(PAIRS - 1).orders[CELLS - 1] == 7.0
+    other.close()
+
+
+def test_what_a_killed_child_wrote_is_there_and_its_successor_counts_on(start: Start, slots: Slots) -> None:
+    number = slots.take()
+    cells = slots.pair(number).cells
     before = monotonic()
     for lives in (1, 2):
-        channel, process = start(children.count, cells)
+        channel, process = start(children.count, f"/proc/{os.getpid()}/fd/{slots.descriptor}", number)
         assert channel.receive(PATIENCE_S) == ("up", process.pid)
         process.kill()
         process.join(PATIENCE_S)
@@ -58,8 +81,10 @@ def test_every_proof_level_has_a_counter() -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(st.lists(st.floats(0, 1e4)))
-def test_the_print_times_are_cumulative_and_none_is_lost(context: SpawnContext, times: list[float]) -> None:
-    cells = make_cells(context)
+def test_the_print_times_are_cumulative_and_none_is_lost(slots: Slots, times: list[float]) -> None:
+    cells = slots.pair(0).cells
+    for cell in range(CELLS):
+        cells[cell] = 0.0
     slot = Slot(cells)
     for seconds in times:
         slot.observe_print(seconds)
@@ -68,8 +93,8 @@ def test_the_print_times_are_cumulative_and_none_is_lost(context: SpawnContext, 
     assert cells[Cell.PRINT_SECONDS] == pytest.approx(sum(times))
 
 
-def test_a_beat_is_the_monotonic_clock_of_the_host(context: SpawnContext) -> None:
-    slot = Slot(make_cells(context))
+def test_a_beat_is_the_monotonic_clock_of_the_host(slots: Slots) -> None:
+    slot = Slot(slots.pair(slots.take()).cells)
     before = monotonic()
     slot.beat()
     assert before <= slot.get(Cell.BEAT) <= monotonic()

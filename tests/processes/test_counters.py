@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import multiprocessing
 import urllib.request
 from collections import defaultdict
 from pathlib import Path
@@ -22,7 +21,7 @@ from kps.core.tickets import PrinterKey
 from kps.printer.config import DeviceConfig
 from kps.process.clocks import monotonic
 from kps.process.counters import COUNTERS, Counter, Of
-from kps.process.slots import PRINT_BUCKETS_S, Cell
+from kps.process.slots import PRINT_BUCKETS_S, Cell, Slots
 from kps.supervisor.children import Child
 from kps.supervisor.clerk import Clerk
 from kps.supervisor.snapshot import Facts, build
@@ -40,11 +39,11 @@ NOW = {
 """Cells that say how things are now: nothing is counted there."""
 TIMES = {Cell.PRINT_SECONDS, Cell.BUCKETS}
 """The histogram of print times."""
-CONTEXT = multiprocessing.get_context("spawn")
+SLOTS = Slots()
 
 
 def child(name: str = "dispatcher") -> Child:
-    return Child.new(CONTEXT, name, name.partition("-")[0], print)
+    return Child.new(SLOTS, name, name.partition("-")[0])
 
 
 def facts(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
+from multiprocessing import Pipe
 from pathlib import Path
 
 from kps import logs
@@ -11,25 +11,23 @@ from kps.core.tickets import PrinterKey
 from kps.printer.config import DeviceConfig
 from kps.process.channels import Channel
 from kps.supervisor.children import Child, State
-from kps.supervisor.entries import printer_entry
 from kps.supervisor.generation import RunDir
 from kps.supervisor.loop import Printer, Supervisor
 
 
 def test_each_printer_has_a_mailbox_also_where_the_dispatcher_reads_late(tmp_path: Path) -> None:
     """The frame that finds the pipe full keeps its end until the pipe is read."""
-    context = multiprocessing.get_context("spawn")
     handle = logs.configure("supervisor", level="INFO", folder=None, file_format="text")
     supervisor = Supervisor(Settings(), RunDir(tmp_path / "run"), handle)
-    ours, theirs = context.Pipe()
+    ours, theirs = Pipe()
     dispatcher, reader = supervisor._dispatcher, Channel(theirs)
     dispatcher.control, dispatcher.state, dispatcher.generation = Channel(ours), State.UP, 1
     printers = []
     try:
         for number in range(400):
-            ours, theirs = context.Pipe()
+            ours, theirs = Pipe()
             config = DeviceConfig(PrinterKey(f"k{number}"), f"k{number}", "127.0.0.1", 9100, 1.0, (number,), ())
-            child = Child.new(context, config.name, "printer", printer_entry)
+            child = Child.new(supervisor._slots, config.name, "printer")
             child.control, child.state = Channel(ours), State.UP
             supervisor._printers[config.key] = Printer(config, child, epoch=1)
             printers.append(Channel(theirs))

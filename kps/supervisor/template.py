@@ -1,0 +1,307 @@
+"""The supervisor's side of the template process (kps.process.template): made, asked, made anew when it is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import logging
+import os
+import random
+import select
+import signal
+import socket
+import sys
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from multiprocessing.connection import Connection
+from typing import Any, Final
+
+from kps.core.restart import START_AGAIN, TEMPLATE_ANSWERS_S, TEMPLATE_BOOT_LIMIT_S
+from kps.process.channels import Channel, PeerGone, PeerStuck
+from kps.process.child import ChildStart
+from kps.process.clocks import monotonic
+from kps.process.slots import Slots
+from kps.process.template import START_FRAME_LIMIT, freeze, serve
+
+_PR_SET_CHILD_SUBREAPER: Final = 36
+"""linux/prctl.h"""
+_LAUNCH: Final = (
+    "import json, sys\n"
+    "sys.path[:] = json.loads(sys.argv[3])\n"
+    "from kps.supervisor.child_main import template_main\n"
+    "template_main(int(sys.argv[1]), int(sys.argv[2]))\n"
+)
+
+GONE_LIMIT_S = 2.0
+
+log = logging.getLogger("kps.supervisor")
+
+
+class CannotStart(Exception):
+    """The host does not let us start a process now: no descriptor, no process or no memory is left. It may pass."""
+
+
+class Forked:
+    """A process that was forked for us: ours to signal, and ours to reap."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._code: int | None = None
+        self._handle: int | None = None
+        with contextlib.suppress(OSError):  # no descriptor is left, or it is gone: then a turn of the loop finds out
+            self._handle = os.pidfd_open(pid)
+
+    @property
+    def sentinel(self) -> int | None:
+        """A descriptor that is ready when it has ended; None = there was none left for it."""
+        return self._handle
+
+    def poll(self) -> int | None:
+        """Its exit code once it has ended (negative: the signal), else None. Reaps it."""
+        if self._code is None:
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:
+                # Somebody else in this process has waited for it; what it ended with nobody will ever know.
+                self._end(os.EX_SOFTWARE)
+            else:
+                if pid:
+                    self._end(os.waitstatus_to_exitcode(status))
+        return self._code
+
+    def _end(self, code: int) -> None:
+        self._code = code
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def signal(self, number: int) -> None:
+        """Send a signal. Until it is reaped its pid is its own."""
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+
+@dataclass(slots=True)
+class Running:
+    """A template process, and our end of its pipe."""
+
+    process: Forked
+    control: Channel
+    since: float
+
+
+def reap_orphans() -> None:
+    """Become the parent of what our descendants leave behind. Raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def first() -> Template:
+    """The first template, a copy of this process: it must have one thread, and no lock or pipe yet.
+
+    What has been imported so far is in memory once, for the template, its children and us. Raises OSError.
+    """
+    from kps.supervisor.child_main import ENTRIES, STEPS
+
+    freeze()
+    slots = Slots()
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        serve(Channel.of_descriptor(theirs.detach()), slots, ENTRIES, STEPS)
+    theirs.close()
+    return Template(slots, _running(pid, ours))
+
+
+def launched(slots: Slots) -> Running:
+    """A template in a fresh interpreter: this process has threads by now, and a copy of it would have their locks.
+
+    Raises OSError.
+    """
+    ours, theirs = socket.socketpair()
+    with theirs, contextlib.ExitStack() as undo:
+        undo.enter_context(ours)
+        given = (theirs.fileno(), slots.descriptor)
+        command = [sys.executable, *_flags(), "-c", _LAUNCH, *map(str, given), json.dumps(sys.path)]
+        for descriptor in given:  # nothing else in this process starts programs
+            undo.callback(os.set_inheritable, descriptor, False)
+            os.set_inheritable(descriptor, True)
+        pid = os.posix_spawn(sys.executable, command, os.environ, setsigmask=())
+        os.set_inheritable(slots.descriptor, False)
+        undo.pop_all()
+    return _running(pid, ours)
+
+
+def _flags() -> list[str]:
+    """What this interpreter was told, for another one."""
+    warnings = [f"-W{option}" for option in sys.warnoptions]
+    return [
+        *warnings,
+        *("-I",) * sys.flags.isolated,
+        *("-O",) * sys.flags.optimize,
+        *("-X", "utf8") * sys.flags.utf8_mode,
+    ]
+
+
+def _running(pid: int, ours: socket.socket) -> Running:
+    control = Channel.of_descriptor(ours.detach())
+    control.frame_limit = START_FRAME_LIMIT
+    return Running(Forked(pid), control, monotonic())
+
+
+class Answer(Enum):
+    """What became of a request."""
+
+    FORKED = "forked"
+    REFUSED = "refused"
+    LOST = "lost"
+    """The template was gone before it answered. If there is a copy, it finds its control pipe closed and ends."""
+
+
+class Template:
+    """The template of one supervisor, over all its incarnations."""
+
+    def __init__(self, slots: Slots, first: Running | None = None) -> None:
+        self.slots = slots
+        self._running = first
+        self._ready = False
+        self._due = 0.0
+        self._failures = 0
+        self._numbers = 0
+        self._asked: dict[int, float] = {}
+        """Number of a request -> when it was made."""
+        self.trouble = ""
+        """Why there is none; '' while there is one."""
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id while it runs."""
+        return self._running.process.pid if self._running is not None else None
+
+    @property
+    def control(self) -> Channel | None:
+        """The pipe to wait on."""
+        return self._running.control if self._running is not None else None
+
+    @property
+    def booting(self) -> bool:
+        """Whether it will fork in a moment: it is being made, or about to be."""
+        return not self._ready and self._failures <= 1
+
+    def due(self, now: float) -> float | None:
+        """When `look_after` has something to do without being woken; None = never."""
+        if self._running is None:
+            return self._due
+        if not self._ready:
+            return self._running.since + TEMPLATE_BOOT_LIMIT_S
+        return min(self._asked.values()) + TEMPLATE_ANSWERS_S if self._asked else None
+
+    def fork(self, kind: str, start: ChildStart, more: tuple[Any, ...], end: Connection[Any, Any]) -> int:
+        """Ask for a child; the number of the request. `end` is ours no more. Raises CannotStart."""
+        self._numbers += 1
+        running = self._running
+        if running is None or not self._ready:
+            end.close()
+            raise CannotStart(self.trouble or "its template is not ready")
+        try:
+            running.control.send_end(("fork", self._numbers, kind, start, more), end)
+        except (PeerGone, PeerStuck) as error:
+            raise CannotStart("its template is gone") from error
+        except OSError as error:
+            raise CannotStart(error.strerror or str(error)) from error
+        self._asked[self._numbers] = monotonic()
+        return self._numbers
+
+    def answers(self) -> Iterator[tuple[int, Answer, int]]:
+        """(number of a request, what became of it, pid or error number): all that have come, those lost as well."""
+        running = self._running
+        if running is None:
+            return
+        try:
+            while (message := running.control.receive()) is not None:
+                match message:
+                    case ("ready",):
+                        self._ready, self._failures, self.trouble = True, 0, ""
+                        log.info("template ready", extra={"pid_of": running.process.pid})
+                    case ("forked", int(number), int(pid)):
+                        self._asked.pop(number, None)
+                        yield number, Answer.FORKED, pid
+                    case ("refused", int(number), int(error)):
+                        self._asked.pop(number, None)
+                        yield number, Answer.REFUSED, error
+        except PeerGone:
+            yield from self._gone("it has ended")
+
+    def look_after(self, now: float) -> Iterator[tuple[int, Answer, int]]:
+        """Make it when there is none and it is time; end one that does not answer. Answers as `answers` does."""
+        if self._running is None:
+            if now >= self._due:
+                self._make()
+            return
+        with contextlib.suppress(PeerGone):  # `answers` finds out
+            self._running.control.flush()
+        due = self.due(now)
+        if due is not None and now >= due:
+            log.error("template hung", extra={"pid_of": self._running.process.pid})
+            yield from self._gone("it does not answer")
+
+    def _make(self) -> None:
+        try:
+            self._running = launched(self.slots)
+        except OSError as error:
+            self._plan(error.strerror or str(error))
+
+    def _plan(self, why: str) -> None:
+        self._failures += 1
+        again = self._failures > 1
+        self._due = monotonic() + (START_AGAIN.delay(self._failures - 1, random.random()) if again else 0.0)  # noqa: S311
+        self.trouble = f"its template process {'cannot be started' if again else 'is gone'}: {why}"
+
+    def _gone(self, why: str) -> Iterator[tuple[int, Answer, int]]:
+        """Kill what there still is of it, and give up what it has not answered."""
+        running, self._running = self._running, None
+        assert running is not None
+        running.control.close()
+        code = _killed(running.process)
+        log.error("template gone", extra={"pid_of": running.process.pid, "cause": why, "exit": str(code)})
+        self._ready = False
+        self._plan(why)
+        lost, self._asked = list(self._asked), {}
+        for number in lost:
+            yield number, Answer.LOST, 0
+
+    def close(self) -> None:
+        """It ends when its pipe does; and is not waited for without a limit."""
+        running, self._running = self._running, None
+        if running is not None:
+            running.control.close()
+            _killed(running.process)
+        self.slots.close()
+
+
+def _killed(process: Forked) -> int | None:
+    """SIGKILL, then the exit code. It prints nothing and holds nothing, so there is nothing that it should end first.
+
+    None = it has not gone in time; then it is reaped with the orphans.
+    """
+    process.signal(signal.SIGKILL)
+    if process.sentinel is not None:
+        poll = select.poll()
+        poll.register(process.sentinel, select.POLLIN)
+        poll.poll(GONE_LIMIT_S * 1000)
+    return process.poll()
+
+
+def bury_orphans(known: Collection[int]) -> None:
+    """Reap what has been left to us and is none of ours: a process between, a child whose template died too early."""
+    with contextlib.suppress(ChildProcessError):
+        while (found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+            if found.si_pid in known:
+                return  # its turn comes, and then that of those behind it
+            os.waitpid(found.si_pid, os.WNOHANG)
