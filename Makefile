@@ -10,7 +10,7 @@
 PYTHON ?= python3
 ARGS ?=
 TESTS ?= tests
-WORKERS ?= 3
+WORKERS ?= 4
 FUZZ_SECONDS ?= 60
 MINUTES ?= 30
 INSTANCES ?= 1 3
