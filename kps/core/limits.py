@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from enum import Enum
 
 MB = 1024 * 1024
-MEMORY_BASE_MB, MEMORY_EACH_MB = 75, 19
+MEMORY_BASE_MB, MEMORY_EACH_MB = 80, 11
 """Proportional memory of the whole service without printers, and of one printer's process: README, Sizing."""
 MEMORY_PEAK = 1.5
 """A limit that leaves room for peaks is so many times what is used."""
 TASKS_BASE, TASKS_EACH = 40, 3
-"""Processes and threads: supervisord and its listener, supervisor, tracker, dispatcher, a probe of the container and a
+"""Processes and threads: supervisord and its listener, supervisor, template, dispatcher, a probe of the container and a
 command typed into it; for each printer a process, its log's thread, and one for what hangs."""
-DESCRIPTORS_BASE, DESCRIPTORS_EACH = 64, 3
+DESCRIPTORS_BASE, DESCRIPTORS_EACH = 64, 2
 """Of the supervisor, which has most, and without HTTP: what it holds and what a start takes for a moment; for each
-printer a control pipe and the two pipes by which the standard library watches a child."""
+printer a control pipe and what watches its process."""
 HTTP_LEAST, HTTP_MOST, HTTP_SHARE = 16, 512, 4
 """Connections to both ports together: that share of the descriptors that the printers leave, within these bounds."""
 
