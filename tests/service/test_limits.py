@@ -144,14 +144,14 @@ def test_a_limit_that_is_too_low_is_named_and_so_is_for_how_many_printers_it_is_
 ) -> None:
     with shop(pos, pos_database, tmp_path, start=False) as here:
         here.service = service = Narrow(pos_database, tmp_path)
-        service.descriptors = 84
+        service.descriptors = 83
         try:
             service.start().wait_ready(3)
-            sentence = "ulimit -n 84 is enough for 1 of 3 printers: all of them need 89"
+            sentence = "ulimit -n 83 is enough for 1 of 3 printers: all of them need 86"
             eventually(lambda: sentence in (service.health() or {"notices": []})["notices"], what="a notice")
             here.printed(pos.ticket("kitchen", [("Soto", 1)]))
             found = subprocess.run(
-                ["/bin/sh", "-c", 'ulimit -n 84; exec "$@"', "sh", sys.executable, "-m", "kps.cli", "check"],
+                ["/bin/sh", "-c", 'ulimit -n 83; exec "$@"', "sh", sys.executable, "-m", "kps.cli", "check"],
                 env=service.env, capture_output=True, text=True, timeout=60, check=False,
             )  # fmt: skip
             assert f"limits: {sentence}" in found.stdout
