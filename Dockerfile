@@ -11,12 +11,10 @@ RUN python3 -m venv /opt/build \
 COPY pyproject.toml setup.cfg README.md ./
 COPY kps ./kps
 # From here on nothing comes from the network. The second venv is the one that runs: no pip, no setuptools.
-# What runs keeps python-escpos's format commands: a version of it that writes others ends here.
 RUN /opt/build/bin/pip wheel --no-cache-dir --no-index --no-deps --no-build-isolation --wheel-dir /wheels . \
     && python3 -m venv --without-pip /opt/kps \
     && /opt/build/bin/pip --python /opt/kps/bin/python install --no-cache-dir --no-index --find-links /wheels kps \
-    && /opt/kps/bin/python -m compileall -q -f --invalidation-mode unchecked-hash /opt/kps/lib \
-    && /opt/kps/bin/python -m kps.paper.escpos_commands
+    && /opt/kps/bin/python -m compileall -q -f --invalidation-mode unchecked-hash /opt/kps/lib
 
 
 FROM ${BASE}

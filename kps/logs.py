@@ -73,9 +73,9 @@ def configure(
 ) -> LogHandle:
     """Log everything of this process to `<folder>/<slug of process>.log` and, the same lines, to stdout.
 
-    Call it before anything that may call `logging.basicConfig` is imported (python-escpos does): a root logger that
-    has handlers is left alone. Without a folder, or if the file cannot be opened, stdout is all there is. Exceptions
-    that nobody catches go to the same places. A second call replaces the first.
+    Call it before anything that may call `logging.basicConfig` is imported (python-escpos's printers do): a root logger
+    that has handlers is left alone. Without a folder, or if the file cannot be opened, stdout is all there is.
+    Exceptions that nobody catches go to the same places. A second call replaces the first.
     """
     root = logging.getLogger()
     for handler in root.handlers[:]:

@@ -1,4 +1,4 @@
-"""Document -> ESC/POS bytes of one ticket: kept format commands, text by our own code pages, pictures in strips."""
+"""Document -> ESC/POS bytes of one ticket: python-escpos's commands, text by our own code pages, pictures in strips."""
 
 from __future__ import annotations
 
@@ -7,17 +7,25 @@ from typing import Final
 
 from kps.core.document import Align, Document, Line, Size, Unrenderable
 from kps.core.tickets import PaperFormat, Reason
-from kps.paper.commands import ALIGN, BOLD, CUT, INVERSE, SIZE, feed
+from kps.paper.commands import (
+    ALIGN,
+    BOLD,
+    CUT,
+    INITIALIZE,
+    INVERSE,
+    KANJI_OFF,
+    LINE_FEED,
+    RASTER,
+    REAL_TIME,
+    SIZE,
+    feed,
+    select_mode,
+    select_page,
+)
 from kps.paper.layout import NativeLine, Picture, RasterLine, Sheet, lay_out
 from kps.paper.profiles import CodePage, Profile
 from kps.paper.raster import without_hidden_commands
 
-_INITIALIZE: Final = b"\x1b@"
-_KANJI_OFF: Final = b"\x1c."
-_LINE_FEED: Final = b"\n"
-_REAL_TIME: Final = (b"\x10\x04", b"\x10\x05", b"\x10\x14")
-"""DLE EOT, DLE ENQ, DLE DC4: executed on arrival wherever they stand, even power off (Epson TM-T88III, TM-U295)."""
-_RASTER: Final = b"\x1dv0\x00"
 _STRIP_ROWS: Final = 128
 _STRIP_BYTES: Final = 72 * 128
 """Of a paper of 576 dots. A strip of a wider one has fewer rows, so that as many NULs complete it."""
@@ -45,13 +53,13 @@ def encode(sheet: Sheet, *, after_reset: bytes = b"") -> bytes:
     """
     profile = sheet.profile
     ink = _Ink(profile)
-    out = bytearray(_INITIALIZE + (_KANJI_OFF if profile.kanji_off else b"") + after_reset)
+    out = bytearray(INITIALIZE + (KANJI_OFF if profile.kanji_off else b"") + after_reset)
     out += profile.beep if sheet.beep else b""
     out += feed(sheet.feed_before)
     for row in sheet.rows:
         match row:
             case NativeLine(line):
-                out += ink.format(line) + ink.encode(line.text) + _LINE_FEED
+                out += ink.format(line) + ink.encode(line.text) + LINE_FEED
             case RasterLine(line, picture):
                 out += ink.align(line)
                 out += b"".join(_strips(picture))
@@ -110,7 +118,7 @@ class _Ink:
         if page is self._page:
             return b""
         self._page = page
-        return bytes((0x1B, 0x74, page.number))
+        return select_page(page.number)
 
 
 def _code(char: str, page: CodePage) -> int:
@@ -129,7 +137,7 @@ def _look_change(before: Line, line: Line) -> bytes:
 
 def _mode_change(before: Line, line: Line) -> bytes:
     """ESC !, for impact printers, which have no GS ! and no GS B (Epson TM-U220)."""
-    return b"" if _mode(before) == _mode(line) else b"\x1b!" + bytes((_mode(line),))
+    return b"" if _mode(before) == _mode(line) else select_mode(_mode(line))
 
 
 def _mode(line: Line) -> int:
@@ -143,11 +151,11 @@ def _strips(picture: Picture) -> Iterator[bytes]:
         data = picture.data[start : start + strip]
         rows = len(data) // picture.width_bytes
         size = picture.width_bytes.to_bytes(2, "little") + rows.to_bytes(2, "little")
-        yield _RASTER + size + without_hidden_commands(data)
+        yield RASTER + size + without_hidden_commands(data)
 
 
 def _without_real_time(ticket: bytes) -> bytes:
-    for pattern in _REAL_TIME:
+    for pattern in REAL_TIME:
         if pattern in ticket:
             raise Unrenderable(Reason.UNRENDERABLE, f"the ticket would hold the real-time command {pattern.hex(' ')}")
     return ticket

@@ -375,15 +375,25 @@ def test_rendering_again_gives_the_same_bytes() -> None:
 RENDER_IN_A_FRESH_PROCESS = """
 import logging, os, sys, tempfile
 import kps.paper.escpos as paper
+from kps.core.document import Document, Line
+from kps.core.tickets import PaperFormat
+
+def assert_no_more_than_the_constants():
+    loaded = {name for name in sys.modules if name.split(".")[0] == "escpos"}
+    assert loaded == {"escpos", "escpos.constants", "escpos.types", "escpos.version"}, loaded
+
 paper.warm_up()
-assert "escpos" not in sys.modules, "python-escpos costs each printer process 7 MB"
+assert_no_more_than_the_constants()
 assert "PIL" not in sys.modules, "Pillow was loaded for a ticket without a picture"
+paper.render(Document((Line("宫保鸡丁"),), 0, True), PaperFormat(48, 80))
+assert "PIL" in sys.modules, "no line was drawn"
+assert_no_more_than_the_constants()
 assert logging.getLogger().handlers == [], "logging was configured behind our back"
 assert os.listdir(tempfile.gettempdir()) == [], os.listdir(tempfile.gettempdir())
 """
 
 
-def test_a_ticket_without_pictures_is_rendered_without_python_escpos_and_pillow(tmp_path: Path) -> None:
+def test_a_ticket_needs_the_constants_of_python_escpos_alone_and_pillow_only_for_pictures(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", RENDER_IN_A_FRESH_PROCESS],
         cwd=Path(kps.__file__).parents[1],
