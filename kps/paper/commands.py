@@ -1,7 +1,7 @@
 """The commands of a ticket, as python-escpos has them: this is all of it that a process of the service loads.
 
 `escpos.constants` takes 2 ms and 0.1 MB. Its printers and profiles take 0.2 s and 10 MB more, and importing them leaves
-a temporary folder and sets up logging: nothing here needs them (docs/decisions/0039-python-escpos-by-its-constants.md).
+a temporary folder and sets up logging: nothing here needs them (docs/decisions/0040-python-escpos-by-its-constants.md).
 
 What has no constant there is put together here, and says from where it is: *Epson* is the ESC/POS command reference.
 """
