@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kps.core.address import DeviceAddress, printer_key
 from kps.core.clock import RIGHT_WITHIN_S, direction
 from kps.core.limits import high_enough, too_low
-from kps.core.networks import Reach, preferred
-from kps.core.routing import PrinterRow, covers, printer_key
+from kps.core.networks import Reach
+from kps.core.routing import PrinterRow, covers
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey
 from kps.database import Database, DatabaseTrouble
@@ -27,7 +28,7 @@ from kps.database.queue import printer_rows
 from kps.database.schema import TICKET, PosSchema, SchemaUnusable, introspect, refuse_missing_rights
 from kps.database.statements import Statements
 from kps.device import Device
-from kps.device.address import Unresolvable, addresses
+from kps.device.address import Unresolvable, resolved
 from kps.device.connection import Ready, Unable
 from kps.health import url_here
 from kps.paper.fonts import undrawable
@@ -227,17 +228,17 @@ def _check_printers(
     rows = [row for row in found if covers(settings.stations, settings.brands, row)]
     if not any(row.active and not row.fault for row in rows):
         findings.problem("printers: the POS has no active printer row that this instance could serve")
-    devices: dict[tuple[str, int], list[PrinterRow]] = {}
+    devices: dict[DeviceAddress, list[PrinterRow]] = {}
     for row in rows:
         if not row.active:
             findings.ok(f"printer {row.name} ({row.station}): switched off in the POS")
         elif row.fault:
             findings.problem(f"printer {row.name} ({row.station}): {row.fault}")
         else:
-            devices.setdefault((row.host, row.port), []).append(row)
+            devices.setdefault(row.address, []).append(row)
     findings.printers = len(devices)
-    for (host, port), sharing in devices.items():
-        _check_device(database, settings, schema, findings, host, port, sharing, migrated=migrated)
+    for named, sharing in devices.items():
+        _check_device(database, settings, schema, findings, named, sharing, migrated=migrated)
 
 
 def _check_device(
@@ -245,27 +246,26 @@ def _check_device(
     settings: Settings,
     schema: PosSchema,
     findings: _Findings,
-    host: str,
-    port: int,
+    named: DeviceAddress,
     rows: list[PrinterRow],
     *,
     migrated: bool,
 ) -> None:
-    title = f"printer {', '.join(f'{row.name} ({row.station})' for row in rows)} at {host}:{port}"
+    title = f"printer {', '.join(f'{row.name} ({row.station})' for row in rows)} at {named}"
     try:
-        address = preferred(text for _, (text, _) in addresses(host, port, limit_s=RESOLVE_LIMIT_S, pulse=_nothing))
+        address = resolved(named, limit_s=RESOLVE_LIMIT_S)
     except Unresolvable:
         findings.problem(f"{title}: its host name cannot be resolved")
         return
-    if refused := Reach.of(settings, addresses_of(settings.database.host)).refusal(address, port):
+    if refused := Reach.of(settings, addresses_of(settings.database.host)).refusal(address.host, address.port):
         findings.problem(f"{title}: {refused}")
         return
-    owner = _owner(database, schema, printer_key(settings.site, address, port)) if migrated else None
+    owner = _owner(database, schema, printer_key(settings.site, address)) if migrated else None
     if owner is not None:
         # Many printers serve one connection only: whoever asks it now would disturb the tickets.
         _tell_owned(findings, title, owner)
         return
-    device = Device(address, port, timeout_s=min(row.timeout_s for row in rows), pulse=_nothing, answers=None)
+    device = Device(address, timeout_s=min(row.timeout_s for row in rows), pulse=_nothing, answers=None)
     answer = device.ask()
     device.close()
     _tell_answer(findings, title, device, answer)

@@ -16,9 +16,10 @@ from datetime import UTC, datetime
 from types import FrameType
 
 from kps.cli.terminal import say
-from kps.core.networks import Reach, preferred
+from kps.core.address import DeviceAddress, printer_key
+from kps.core.networks import Reach
 from kps.core.proof import Abilities, process_id_text
-from kps.core.routing import Lookup, PrinterRow, printer_key
+from kps.core.routing import Lookup, PrinterRow
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey, ProofLevel
 from kps.database import Database, DatabaseTrouble
@@ -29,7 +30,7 @@ from kps.database.probes import LOAN_S, AlreadyBorrowed, Probes, shown
 from kps.database.queue import printer_rows
 from kps.database.schema import SchemaUnusable, introspect
 from kps.database.statements import Statements
-from kps.device.address import Unresolvable, addresses
+from kps.device.address import Unresolvable, resolved
 from kps.device.probe import Card, Findings, Person, ProbeFailed, probe
 from kps.process.clocks import boottime, monotonic
 from kps.supervisor.devices import vouched_for, wanted_devices
@@ -200,18 +201,14 @@ def find(rows: Iterable[PrinterRow], name: str) -> PrinterRow:
     """The row that is meant by its name, without case, or by its `ip:port`. Raises BadName."""
     rows = list(rows)
     wanted = name.strip().lower()
-    found = [row for row in rows if wanted in (row.name.lower(), _address(row).lower())]
+    found = [row for row in rows if wanted in (row.name.lower(), str(row.address).lower())]
     if not found:
         known = ", ".join(dict.fromkeys(row.name for row in rows)) or "none"
         raise BadName(f"no printer is called {name}; there are: {known}")
-    devices = list(dict.fromkeys(_address(row) for row in found))
+    devices = list(dict.fromkeys(str(row.address) for row in found))
     if len(devices) > 1:
         raise BadName(f"several printers are called {name}; say which: {', '.join(devices)}")
     return next((row for row in found if not row.fault), found[0])
-
-
-def _address(row: PrinterRow) -> str:
-    return f"{row.host}:{row.port}"
 
 
 def _store(
@@ -224,11 +221,11 @@ def _store(
     key = _key(settings, row)
     probes = Probes(database, by)
     with Loan(settings, probes, key, row.name) as loan:
-        say(f"{row.name} at {_address(row)} is borrowed for a probe")
+        say(f"{row.name} at {row.address} is borrowed for a probe")
         loan.wait_until_free(say)
         findings = probe(
-            _resolved(row), row.port, person,
-            card=Card(row.name, _address(row), f"{datetime.now(UTC).astimezone():%Y-%m-%d %H:%M}"),
+            _resolved(row), person,
+            card=Card(row.name, str(row.address), f"{datetime.now(UTC).astimezone():%Y-%m-%d %H:%M}"),
             next_id=lambda: process_id_text(probes.process_id()),
             may_go_on=loan.holds,
             has_answered=bool(shown(database, [key])[key].answers),
@@ -372,17 +369,16 @@ class _Unknown(NotStored):
 def _key(settings: Settings, row: PrinterRow) -> PrinterKey:
     """As the supervisor makes it. Raises NotStored where there is no device, or none that may be a printer."""
     address = _resolved(row)
-    if refused := Reach.of(settings, addresses_of(settings.database.host)).refusal(address, row.port):
+    if refused := Reach.of(settings, addresses_of(settings.database.host)).refusal(address.host, address.port):
         raise NotStored(f"{row.name}: {refused}")
-    return printer_key(settings.site, address, row.port)
+    return printer_key(settings.site, address)
 
 
-def _resolved(row: PrinterRow) -> str:
+def _resolved(row: PrinterRow) -> DeviceAddress:
     try:
-        found = addresses(row.host, row.port, limit_s=RESOLVE_LIMIT_S, pulse=lambda: None)
+        return resolved(row.address, limit_s=RESOLVE_LIMIT_S)
     except Unresolvable as error:
-        raise _Unknown(f"the host name of {row.name}, {row.host}, has no address") from error
-    return preferred(text for _, (text, _) in found)
+        raise _Unknown(f"the host name of {row.name}, {row.address.host}, has no address") from error
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import assert_never
 
-from kps.core.networks import parse_address
+from kps.core.address import DeviceAddress
 from kps.core.settings import PrinterDownPolicy
 from kps.core.tickets import PrinterKey, Reason, TicketId, Token
 
@@ -39,8 +39,7 @@ class PrinterRow:
     brand_code: str
     brand_name: str
     name: str
-    host: str
-    port: int
+    address: DeviceAddress
     kind: str
     timeout_s: float
     priority: int
@@ -54,18 +53,14 @@ class PrinterRow:
     @property
     def trouble(self) -> str:
         """Why it has no device yet; '' if it has one."""
-        return "" if self.lookup is Lookup.DONE else f"its name {self.host} is not resolved yet"
+        return "" if self.lookup is Lookup.DONE else f"its name {self.address.host} is not resolved yet"
 
     @property
     def fault(self) -> str:
         """Why this row can never print as it stands; '' if it can."""
         if self.kind == "win32":
             return "a win32 printer cannot be reached from here"
-        if not self.host:
-            return "it has no address"
-        if not 0 < self.port < 65536:
-            return f"its port {self.port} does not exist"
-        return self.refused
+        return self.address.fault or self.refused
 
 
 class Ability(Enum):
@@ -212,16 +207,6 @@ Decision = ClaimFor | WaitFor | EndRound | GiveUp
 def normal(station: str) -> str:
     """Station codes are compared trimmed and without case."""
     return station.strip().lower()
-
-
-def plain_address(text: str) -> str:
-    """One spelling for each address: `::ffff:10.0.0.5` is 10.0.0.5. Raises ValueError for what is no address."""
-    return parse_address(text).compressed
-
-
-def printer_key(site: str, address: str, port: int) -> PrinterKey:
-    """The name of a physical device by its IP address. Raises ValueError for a name, which is no device yet."""
-    return PrinterKey(f"{site}:{plain_address(address)}:{port}")
 
 
 def covers(stations: frozenset[str], brands: frozenset[str], subject: PrinterRow | Waiting) -> bool:

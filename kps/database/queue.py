@@ -9,9 +9,10 @@ from typing import Any
 
 from psycopg2.extras import Json
 
+from kps.core.address import device_address, printer_key
 from kps.core.backlog import Among, Horizon, Survey
 from kps.core.proof import IDS
-from kps.core.routing import ALL_SERVED, ClaimFor, DeviceState, PrinterRow, Served, Waiting, printer_key
+from kps.core.routing import ALL_SERVED, ClaimFor, DeviceState, PrinterRow, Served, Waiting
 from kps.core.slips import (
     SlipId,
 )
@@ -654,7 +655,7 @@ def _told(outcome: Outcome) -> tuple[str, str, str, bool, str | None, dict[str, 
 def _device_of(row: Row, site: str) -> str:
     """The key of a printer row's device; '' where that would take a name server."""
     try:
-        return printer_key(site, row.host or "", row.port)
+        return printer_key(site, device_address(row.host or "", row.port))
     except ValueError:
         return ""
 
@@ -669,8 +670,7 @@ def printer_rows(rows: Iterable[Row], key: Mapping[int, PrinterKey]) -> list[Pri
             brand_code=row.brand_code,
             brand_name=row.brand_name,
             name=row.name,
-            host=row.host or "",
-            port=row.port,
+            address=device_address(row.host or "", row.port),
             kind=row.kind,
             timeout_s=float(row.timeout_s),
             priority=row.priority,

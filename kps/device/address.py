@@ -9,13 +9,21 @@ import threading
 import time
 from collections.abc import Callable
 
-from kps.device.link import SLICE_S
+from kps.core.address import DeviceAddress
+from kps.core.networks import preferred
+from kps.device.transport import SLICE_S
 
 Address = tuple[socket.AddressFamily, tuple[str, int]]
 
 
 class Unresolvable(Exception):
     """The host name has no address, or the resolver did not answer in time, or the port is no port."""
+
+
+def resolved(address: DeviceAddress, *, limit_s: float) -> DeviceAddress:
+    """The address by which the supervisor knows this device. Raises Unresolvable."""
+    found = addresses(address.host, address.port, limit_s=limit_s, pulse=lambda: None)
+    return address.at(preferred(ip for _, (ip, _) in found))
 
 
 def addresses(host: str, port: int, *, limit_s: float, pulse: Callable[[], None]) -> list[Address]:

@@ -1,4 +1,4 @@
-"""A printer on the network: is it able, and print this."""
+"""A printer: is it able, and print this."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from kps.core.address import DeviceAddress
 from kps.core.proof import (
     Abilities,
     Confirmation,
@@ -26,10 +27,11 @@ from kps.core.status import (
     trouble,
 )
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain
-from kps.device.address import Address, Unresolvable, addresses
-from kps.device.link import ECHOES_KEPT, Link, LinkLost, Talkative, Unreachable, open_link
+from kps.device.link import ECHOES_KEPT, Link, LinkLost, Talkative
+from kps.device.opening import open_link
 from kps.device.preparing import Debt, Disbelieved, Unanswered, prepare
 from kps.device.sending import Consent, Sending
+from kps.device.transport import Unreachable
 
 CONNECT_LIMIT_S = 2.0
 """A printer on a local network accepts in milliseconds; waiting longer only delays the backup."""
@@ -88,8 +90,7 @@ class Device:
 
     def __init__(
         self,
-        host: str,
-        port: int,
+        address: DeviceAddress,
         *,
         timeout_s: float,
         pulse: Callable[[], None],
@@ -104,8 +105,7 @@ class Device:
         """Connections after the first."""
         self.bytes_sent = 0
         """Bytes of tickets that our kernel took."""
-        self._host = host
-        self._port = port
+        self._address = address
         self._timeout_s = min(max(timeout_s, 1.0), 30.0)
         self._pulse = pulse
         self.abilities = abilities or Abilities()
@@ -275,13 +275,7 @@ class Device:
             return _unable(lost.reason)
 
     def _connect(self) -> Link:
-        limit_s = min(self._timeout_s, CONNECT_LIMIT_S)
-        until = time.monotonic() + limit_s
-        try:
-            candidates = addresses(self._host, self._port, limit_s=limit_s, pulse=self._pulse)
-        except Unresolvable as error:
-            raise Unreachable(Reason.UNRESOLVABLE, sentence(Reason.UNRESOLVABLE)) from error
-        link = self._first_that_accepts(candidates, until)
+        link = open_link(self._address, limit_s=min(self._timeout_s, CONNECT_LIMIT_S), pulse=self._pulse)
         self._prepared = False
         self.reconnects += self._ever_connected
         self._ever_connected = True
@@ -304,15 +298,6 @@ class Device:
             if link.heard > QUIET_BYTES:
                 raise Talkative
         self._talked = False
-
-    def _first_that_accepts(self, candidates: list[Address], until: float) -> Link:
-        failure = Unreachable(Reason.TIMEOUT, sentence(Reason.TIMEOUT))
-        for family, where in candidates:
-            try:
-                return open_link(family, where, limit_s=until - time.monotonic(), pulse=self._pulse)
-            except Unreachable as error:
-                failure = error
-        raise failure
 
     def _greet(self, link: Link, began: float, whole: bool) -> Ready | Unable:
         """Ask what there is to ask on this connection. Raises LinkLost if it turns out to be of no use."""

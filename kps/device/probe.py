@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from kps.core.address import DeviceAddress
 from kps.core.proof import (
     CLEAR,
     FENCE,
@@ -36,10 +37,11 @@ from kps.core.status import (
     sentence,
     trouble,
 )
-from kps.core.tickets import ProofLevel
-from kps.device.address import Unresolvable, addresses
-from kps.device.link import Link, LinkLost, Talkative, Unreachable, open_link
+from kps.core.tickets import ProofLevel, Reason
+from kps.device.link import Link, LinkLost, Talkative
+from kps.device.opening import open_link
 from kps.device.preparing import PUSH_ALL, RESET
+from kps.device.transport import Unreachable
 
 FEED_AND_CUT = b"\x1bd\x03\x1dV\x42\x00"
 LINES = 40
@@ -130,8 +132,7 @@ class Findings:
 
 
 def probe(
-    host: str,
-    port: int,
+    address: DeviceAddress,
     person: Person,
     *,
     card: Card,
@@ -150,7 +151,7 @@ def probe(
     closed.
     """
     limits = limits or Limits()
-    wire = _connect(host, port, may_go_on, limits)
+    wire = _connect(address, may_go_on, limits)
     try:
         return _Probe(wire, person, card, next_id, limits, has_answered=has_answered, overflow=overflow).run()
     except LinkLost as lost:
@@ -275,28 +276,23 @@ class _Wire:
             raise ProbeFailed("the printer is not borrowed any more: the database could not be told in time")
 
 
-def _connect(host: str, port: int, may_go_on: Callable[[], bool], limits: Limits) -> _Wire:
+def _connect(address: DeviceAddress, may_go_on: Callable[[], bool], limits: Limits) -> _Wire:
     """A connection on which something is answered, or at least taken."""
     until = time.monotonic() + limits.connect_s
     while True:
         try:
-            return _first_that_takes_data(host, port, may_go_on, limits)
+            return _that_takes_data(address, may_go_on, limits)
         except Talkative as error:
             raise ProbeFailed(f"the device {error}") from error
         except (Unreachable, LinkLost) as error:
-            if time.monotonic() >= until:
+            if time.monotonic() >= until or error.reason is Reason.UNRESOLVABLE:
                 raise ProbeFailed(f"the printer cannot be reached: {error}") from error
         # It has refused us, or hung up: nothing tells when that is over.
         time.sleep(_PAUSE_S)
 
 
-def _first_that_takes_data(host: str, port: int, may_go_on: Callable[[], bool], limits: Limits) -> _Wire:
-    try:
-        candidates = addresses(host, port, limit_s=limits.connect_s, pulse=lambda: None)
-    except Unresolvable as error:
-        raise ProbeFailed(f"its host name {error} has no address") from error
-    family, where = candidates[0]
-    link = open_link(family, where, limit_s=limits.connect_s, pulse=lambda: None)
+def _that_takes_data(address: DeviceAddress, may_go_on: Callable[[], bool], limits: Limits) -> _Wire:
+    link = open_link(address, limit_s=limits.connect_s, pulse=lambda: None)
     try:
         wire = _Wire(link, may_go_on, limits)
         answer = wire.status()

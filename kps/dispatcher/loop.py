@@ -736,7 +736,7 @@ class Dispatcher:
             tickets, end = [ticket for ticket, _ in same], same[0][1]
             done = self._queue.end_round(
                 tickets,
-                ip=end.row.host,
+                ip=end.row.address.pos_ip,
                 code=end.reason.value,
                 error=end.text,
                 delay_s=self._settings.retry_delay_s,

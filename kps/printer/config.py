@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from kps.core.address import DeviceAddress
 from kps.core.proof import Abilities
 from kps.core.tickets import PrinterKey
 
@@ -15,9 +16,8 @@ class DeviceConfig:
     key: PrinterKey
     name: str
     """Of the process, its log file and its metrics: unique in the instance."""
-    host: str
-    """Resolved address, or the row's text if it could not be resolved."""
-    port: int
+    address: DeviceAddress
+    """Resolved, or as in the row if it could not be."""
     timeout_s: float
     rows: tuple[int, ...]
     """Ids of the printer rows that name this device."""

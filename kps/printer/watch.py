@@ -95,9 +95,7 @@ class DeviceWatch:
 
     def reconfigure(self, config: DeviceConfig) -> None:
         """Rows, timeout or address text changed; the device itself, its key, is the same."""
-        changed = (config.host, config.port, config.timeout_s) != (
-            self.config.host, self.config.port, self.config.timeout_s,
-        )  # fmt: skip
+        changed = (config.address, config.timeout_s) != (self.config.address, self.config.timeout_s)
         answers = self.device.answers
         # What it can do is settled when the process starts; since then it may have lost some of it.
         self.config = replace(config, abilities=self.device.abilities)
@@ -110,8 +108,7 @@ class DeviceWatch:
     def _make_device(self, answers: bool | None) -> Device:
         config = self.config
         return Device(
-            config.host,
-            config.port,
+            config.address,
             timeout_s=config.timeout_s,
             pulse=self._pulse,
             answers=answers,

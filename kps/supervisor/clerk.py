@@ -17,12 +17,13 @@ from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
+from kps.core.address import DeviceAddress, printer_key
 from kps.core.clock import RIGHT_WITHIN_S
 from kps.core.health import QueueView
 from kps.core.networks import Reach
 from kps.core.proof import Abilities
 from kps.core.retry import Backoff
-from kps.core.routing import Crowd, Lookup, PrinterRow, covers, printer_key
+from kps.core.routing import Crowd, Lookup, PrinterRow, covers
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey, ProofLevel, Token
 from kps.database import Database, DatabaseTrouble
@@ -72,7 +73,7 @@ class RowsRead:
     """The printer rows as they are now, in routing order, with the keys of their devices."""
 
     rows: tuple[PrinterRow, ...]
-    addresses: dict[PrinterKey, str]
+    addresses: dict[PrinterKey, DeviceAddress]
 
 
 @dataclass(frozen=True, slots=True)
@@ -547,30 +548,31 @@ class Clerk:
         if news:
             self._told |= {row: news[row][1] for row in self._known.say_why(news)}
 
-    def _with_devices(self, rows: list[PrinterRow]) -> tuple[tuple[PrinterRow, ...], dict[PrinterKey, str]]:
+    def _with_devices(self, rows: list[PrinterRow]) -> tuple[tuple[PrinterRow, ...], dict[PrinterKey, DeviceAddress]]:
         """The rows with what their hosts mean now, and the address of each device."""
-        hosts = {row.host for row in rows if row.host}
+        hosts = {row.address.host for row in rows if row.address.host}
         if fresh := hosts - self._hosts_seen:
             self._resolver.wait_for(sorted(fresh), NAMES_AT_ONCE_S)
         self._hosts_seen = hosts
         reach = Reach.of(self._settings, addresses_of(self._settings.database.host))
-        addresses: dict[PrinterKey, str] = {}
+        addresses: dict[PrinterKey, DeviceAddress] = {}
         found = []
         for row in rows:
-            if row.host and not row.fault:
+            if not row.fault:
                 row, address = self._with_device(row, reach)
                 if row.key:
                     addresses[row.key] = address
             found.append(row)
         return tuple(found), addresses
 
-    def _with_device(self, row: PrinterRow, reach: Reach) -> tuple[PrinterRow, str]:
-        address, lookup = self._resolver.find(row.host)
-        if address is None:
-            return replace(row, lookup=lookup), ""
-        if refused := reach.refusal(address, row.port):
-            return replace(row, refused=refused), ""
-        return replace(row, key=printer_key(self._settings.site, address, row.port)), address
+    def _with_device(self, row: PrinterRow, reach: Reach) -> tuple[PrinterRow, DeviceAddress]:
+        ip, lookup = self._resolver.find(row.address.host)
+        if ip is None:
+            return replace(row, lookup=lookup), row.address
+        address = row.address.at(ip)
+        if refused := reach.refusal(address.host, address.port):
+            return replace(row, refused=refused), address
+        return replace(row, key=printer_key(self._settings.site, address)), address
 
     def _wanted(self) -> dict[PrinterKey, str]:
         """Devices that this instance serves, with the name of their first row."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from itertools import chain, count
 
+from kps.core.address import DeviceAddress
 from kps.core.proof import Abilities
 from kps.core.routing import PrinterRow, covers
 from kps.core.settings import Settings
@@ -17,7 +18,7 @@ NOT_PRINTERS = frozenset({"dispatcher", "supervisor"})
 
 
 def wanted_devices(
-    rows: Iterable[PrinterRow], addresses: Mapping[PrinterKey, str], settings: Settings
+    rows: Iterable[PrinterRow], addresses: Mapping[PrinterKey, DeviceAddress], settings: Settings
 ) -> dict[PrinterKey, DeviceConfig]:
     """One config per physical device that an active, usable, covered row names.
 
@@ -38,8 +39,7 @@ def wanted_devices(
             found[key] = DeviceConfig(
                 key=key,
                 name=name,
-                host=addresses.get(key, same[0].host),
-                port=same[0].port,
+                address=addresses.get(key, same[0].address),
                 timeout_s=min(30.0, max(1.0, max(row.timeout_s for row in same))),
                 rows=tuple(row.id for row in same),
                 names=_names(name, all_by_key[key]),
@@ -66,7 +66,7 @@ def _names(own: str, rows: Iterable[PrinterRow]) -> tuple[str, ...]:
     """What a person may call the device of these rows, lower case: names and addresses, as written and as resolved."""
     found = [own]
     for row in rows:
-        found += [row.name, f"{row.host}:{row.port}", row.key.partition(":")[2]]
+        found += [row.name, str(row.address), row.key.partition(":")[2]]
     return tuple(dict.fromkeys(name.lower() for name in found if name))
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import FrameType
 
 from kps import logs
+from kps.core.address import DeviceAddress
 from kps.core.health import Snapshot
 from kps.core.limits import Limit, is_shortage, too_low
 from kps.core.restart import START_AGAIN, Cause, Verdict, judge
@@ -125,7 +126,7 @@ class Supervisor:
         self._rows_version = 0
         self._rows_sent = (0, 0)
         self._rows_to_send: deque[tuple[object, ...]] = deque()
-        self._addresses: dict[PrinterKey, str] = {}
+        self._addresses: dict[PrinterKey, DeviceAddress] = {}
         self._leases: dict[PrinterKey, LeaseTaken] = {}
         self._schema: PosSchema | None = None
         self._retired: dict[PrinterKey, Child] = {}
@@ -360,7 +361,7 @@ class Supervisor:
             for child in self._all():
                 self._ask_to_end(child)
 
-    def _rows_changed(self, rows: tuple[PrinterRow, ...], addresses: dict[PrinterKey, str]) -> None:
+    def _rows_changed(self, rows: tuple[PrinterRow, ...], addresses: dict[PrinterKey, DeviceAddress]) -> None:
         self._rows, self._addresses = rows, addresses
         self._rows_version += 1
         self._configs = wanted_devices(rows, addresses, self._settings)

@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from kps.core.address import plain_address
 from kps.core.networks import preferred
-from kps.core.routing import Lookup, plain_address
+from kps.core.routing import Lookup
 
 REFRESH_S = 60.0
 RETRY_S = 5.0

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kps.core.address import TcpAddress, printer_key
 from kps.core.proof import Abilities
-from kps.core.routing import Lookup, PrinterRow, printer_key
+from kps.core.routing import Lookup, PrinterRow
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey, ProofLevel
 from kps.supervisor.devices import vouched_for, vouched_for_none, wanted_devices
@@ -19,7 +20,7 @@ def row(id: int, host: str = "", name: str = "", **changes: object) -> PrinterRo
     address = host or f"10.0.0.{id}"
     made = PrinterRow(
         id=id, station="kitchen", brand="b", brand_code="dapur", brand_name="Dapur", name=name or f"P{id}",
-        host=address, port=9100, kind="network", timeout_s=5.0, priority=1, active=True,
+        address=TcpAddress(address, 9100), kind="network", timeout_s=5.0, priority=1, active=True,
         key=PrinterKey(f":{address}:9100"),
     )  # fmt: skip
     return replace(made, **changes)  # type: ignore[arg-type]
@@ -31,14 +32,16 @@ def names(rows: list[PrinterRow], settings: Settings | None = None) -> list[str]
 
 def test_two_rows_of_one_device_are_one_process_named_by_the_lower_id() -> None:
     rows = [row(2, "10.0.0.1", "bar", timeout_s=9.0), row(1, "10.0.0.1", "kitchen")]
-    (config,) = wanted_devices(rows, {rows[0].key: "192.168.0.9"}, Settings()).values()
-    assert (config.name, config.rows, config.timeout_s, config.host, config.port) == (
-        "kitchen", (1, 2), 9.0, "192.168.0.9", 9100,
+    (config,) = wanted_devices(rows, {rows[0].key: TcpAddress("192.168.0.9", 9100)}, Settings()).values()
+    assert (config.name, config.rows, config.timeout_s, str(config.address)) == (
+        "kitchen", (1, 2), 9.0, "192.168.0.9:9100",
     )  # fmt: skip
 
 
 def test_inactive_and_unusable_rows_need_no_process() -> None:
-    assert names([row(1, active=False), row(2, kind="win32"), row(3, port=0), row(4)]) == ["P4"]
+    assert names([row(1, active=False), row(2, kind="win32"), row(3, address=TcpAddress("10.0.0.3", 0)), row(4)]) == [
+        "P4"
+    ]
 
 
 def test_a_row_whose_name_has_no_address_and_one_that_is_refused_need_no_process() -> None:
@@ -112,7 +115,7 @@ def vouching(*names: str) -> Settings:
     "name", ["kitchen", "bar", "old bar", "printer.local:9100", "192.168.0.9:9100"], ids=lambda name: name
 )
 def test_a_device_is_vouched_for_by_the_name_of_any_of_its_rows_or_by_its_address(name: str) -> None:
-    key = printer_key("shop", "192.168.0.9", 9100)
+    key = printer_key("shop", TcpAddress("192.168.0.9", 9100))
     rows = [
         row(1, "192.168.0.9", "Kitchen", key=key),
         row(2, "printer.local", "Bar", key=key),

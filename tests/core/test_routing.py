@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kps.core.address import TcpAddress, printer_key
 from kps.core.routing import (
     SETTLE_LIMIT_S,
     SETTLED_AFTER_S,
@@ -30,7 +31,6 @@ from kps.core.routing import (
     is_whole,
     normal,
     printer_for_slip,
-    printer_key,
     queued,
 )
 from kps.core.settings import PrinterDownPolicy
@@ -41,8 +41,9 @@ FAIL, HOLD = PrinterDownPolicy.FAIL, PrinterDownPolicy.HOLD
 
 def row(id: int, priority: int = 1, **changes: object) -> PrinterRow:
     made = PrinterRow(
-        id=id, station="kitchen", brand="b", brand_code="dapur", brand_name="Dapur", name=f"P{id}", host="10.0.0.1",
-        port=9100, kind="network", timeout_s=5.0, priority=priority, active=True, key=PrinterKey(f"k{id}"),
+        id=id, station="kitchen", brand="b", brand_code="dapur", brand_name="Dapur", name=f"P{id}",
+        address=TcpAddress("10.0.0.1", 9100), kind="network", timeout_s=5.0, priority=priority,
+        active=True, key=PrinterKey(f"k{id}"),
     )  # fmt: skip
     return replace(made, **changes)  # type: ignore[arg-type]
 
@@ -116,11 +117,11 @@ def test_a_route_has_only_its_own_station_and_brand_but_unusable_rows_too() -> N
     [
         ({}, ""),
         ({"kind": "win32"}, "win32"),
-        ({"host": ""}, "no address"),
-        ({"port": 0}, "port 0"),
-        ({"port": 65536}, "port 65536"),
-        ({"port": -1}, "port -1"),
-        ({"port": 65535}, ""),
+        ({"address": TcpAddress("", 9100)}, "no address"),
+        ({"address": TcpAddress("10.0.0.1", 0)}, "port 0"),
+        ({"address": TcpAddress("10.0.0.1", 65536)}, "port 65536"),
+        ({"address": TcpAddress("10.0.0.1", -1)}, "port -1"),
+        ({"address": TcpAddress("10.0.0.1", 65535)}, ""),
     ],
 )
 def test_a_row_that_can_never_print_says_why(changes: dict[str, object], fault: str) -> None:
@@ -142,16 +143,16 @@ def test_station_codes_are_compared_trimmed_and_without_case() -> None:
     ],
 )
 def test_a_device_has_one_key_however_its_address_is_written(site: str, address: str, key: str) -> None:
-    assert printer_key(site, address, 9100) == key
+    assert printer_key(site, TcpAddress(address, 9100)) == key
 
 
 def test_a_name_is_no_device() -> None:
     with pytest.raises(ValueError, match=r"printer\.local"):
-        printer_key("", "printer.local", 9100)
+        printer_key("", TcpAddress("printer.local", 9100))
 
 
 def unnamed(id: int, lookup: Lookup, **changes: object) -> PrinterRow:
-    return row(id, host="printer.local", key=PrinterKey(""), lookup=lookup, **changes)
+    return row(id, address=TcpAddress("printer.local", 9100), key=PrinterKey(""), lookup=lookup, **changes)
 
 
 def test_a_printer_whose_name_has_no_address_is_passed_over_like_one_that_is_off() -> None:
@@ -459,10 +460,10 @@ def test_every_ticket_is_decided_on_in_the_end_and_never_printed_empty(
 
 
 def test_one_address_has_one_key_however_it_is_spelt() -> None:
-    plain = printer_key("", "10.0.0.5", 9100)
-    assert printer_key("", "::ffff:10.0.0.5", 9100) == plain
-    assert printer_key("", "2001:DB8:0:0::1", 9100) == printer_key("", "2001:db8::1", 9100)
-    assert printer_key("shop-2", "10.0.0.5", 9100) != plain
+    plain = printer_key("", TcpAddress("10.0.0.5", 9100))
+    assert printer_key("", TcpAddress("::ffff:10.0.0.5", 9100)) == plain
+    assert printer_key("", TcpAddress("2001:DB8:0:0::1", 9100)) == printer_key("", TcpAddress("2001:db8::1", 9100))
+    assert printer_key("shop-2", TcpAddress("10.0.0.5", 9100)) != plain
 
 
 def test_a_waiting_ticket_counts_once_where_it_is_claimed_or_where_its_route_leads_now() -> None:

@@ -16,7 +16,8 @@ from psycopg2 import errors, sql
 from psycopg2.extensions import connection as Connection
 
 from kps.cli.schema import script
-from kps.core.routing import ClaimFor, PrinterRow, printer_key
+from kps.core.address import device_address, printer_key
+from kps.core.routing import ClaimFor, PrinterRow
 from kps.core.settings import DatabaseSettings
 from kps.core.tickets import Printed, ProofLevel, TicketId, Token
 from kps.database import Database as Access
@@ -404,7 +405,7 @@ def test_an_upgrade_after_the_rights_to_create_were_taken_back_keeps_every_job_t
         me = str(uuid.uuid4())
         queue = Queue(access, schema, me, "upgraded")
         found = access.run(queue.sql.rows)
-        (row,) = printer_rows(found, {one.id: printer_key("", one.host, one.port) for one in found})
+        (row,) = printer_rows(found, {one.id: printer_key("", device_address(one.host, one.port)) for one in found})
         worker = Worker(queue, row, me)
         jobs = old_jobs(pos, worker)
         if by == "kps":

@@ -24,10 +24,11 @@ from scripted_printer import (
     reset,
 )
 
+from kps.core.address import TcpAddress
 from kps.core.proof import Abilities
 from kps.core.status import PaperState, PrinterStatus
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain
-from kps.device import link
+from kps.device import tcp
 from kps.device.connection import Device, Ready, Unable
 
 TICKET = b"1 x Nasi Goreng\n" * 20
@@ -62,7 +63,12 @@ class Caller:
         self.on_blocked: Callable[[], None] = lambda: None
         self.may_write: Callable[[], bool] = lambda: True
         self.device = Device(
-            "127.0.0.1", port, timeout_s=1, pulse=self._pulse, answers=answers, abilities=abilities, fresh_s=fresh_s
+            TcpAddress("127.0.0.1", port),
+            timeout_s=1,
+            pulse=self._pulse,
+            answers=answers,
+            abilities=abilities,
+            fresh_s=fresh_s,
         )
 
     def send(self, data: bytes = TICKET, *, hold_s: float = 5) -> Printed | NotPrinted | Uncertain:
@@ -157,7 +163,7 @@ def test_a_closed_port_is_refused(caller: MakeCaller) -> None:
 
 
 def test_a_host_name_is_looked_up() -> None:
-    device = Device("localhost", free_port(), timeout_s=1, pulse=lambda: None, answers=None)
+    device = Device(TcpAddress("localhost", free_port()), timeout_s=1, pulse=lambda: None, answers=None)
 
     answer = device.ask()
 
@@ -167,7 +173,7 @@ def test_a_host_name_is_looked_up() -> None:
 
 @pytest.mark.parametrize(("host", "port"), [("a..b", 9100), ("127.0.0.1", 70_000), ("127.0.0.1", 0)])
 def test_an_address_that_is_none_is_unresolvable(host: str, port: int) -> None:
-    answer = Device(host, port, timeout_s=1, pulse=lambda: None, answers=None).ask()
+    answer = Device(TcpAddress(host, port), timeout_s=1, pulse=lambda: None, answers=None).ask()
 
     assert isinstance(answer, Unable)
     assert answer.reason is Reason.UNRESOLVABLE
@@ -189,7 +195,7 @@ def test_a_link_local_address_is_reached_in_its_zone() -> None:
     with socket.socket(socket.AF_INET6) as listening:
         listening.bind(socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0][4])
         listening.listen()
-        device = Device(host, listening.getsockname()[1], timeout_s=1, pulse=lambda: None, answers=None)
+        device = Device(TcpAddress(host, listening.getsockname()[1]), timeout_s=1, pulse=lambda: None, answers=None)
         device.ask()
         connected = device.connected
         device.close()
@@ -198,7 +204,7 @@ def test_a_link_local_address_is_reached_in_its_zone() -> None:
 
 @pytest.mark.parametrize("zone", ["no-such-if", "4294967296", "²", "x" * 300])
 def test_a_zone_that_this_host_has_not_is_a_trouble_with_a_sentence(zone: str) -> None:
-    answer = Device(f"fe80::1%{zone}", 9100, timeout_s=1, pulse=lambda: None, answers=None).ask()
+    answer = Device(TcpAddress(f"fe80::1%{zone}", 9100), timeout_s=1, pulse=lambda: None, answers=None).ask()
 
     assert isinstance(answer, Unable)
     assert (answer.reason, answer.text) == (Reason.UNRESOLVABLE, f"this host has no network interface {zone}")
@@ -531,7 +537,7 @@ def test_a_host_that_dies_when_it_has_acknowledged_everything_is_not_held(
     printer: MakePrinter, caller: MakeCaller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Nothing of ours is on its way that would go unacknowledged, and the keepalive of idle connections does not help.
-    monkeypatch.setattr(link, "_IDLE_KEEPALIVE", (3600, 3600, 100))
+    monkeypatch.setattr(tcp, "_IDLE_KEEPALIVE", (3600, 3600, 100))
 
     def die_when_asked_how_it_is(there: ScriptedPrinter, connection: socket.socket) -> None:
         for taken in obliging(there, connection):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from kps.core.address import TcpAddress
 from kps.core.proof import process_id_text
 from kps.core.tickets import ProofLevel
 from kps.demo.virtual_printer import Cap, EventKind, Unknown, VirtualPrinter
@@ -36,8 +37,7 @@ def probed(printer: VirtualPrinter, person: Watcher | None = None, **options: An
     options.setdefault("may_go_on", lambda: True)
     options.setdefault("limits", QUICK)
     return probe(
-        printer.host,
-        printer.port,
+        TcpAddress(printer.host, printer.port),
         person or Watcher(printer),
         card=Card("kitchen-1", f"{printer.host}:{printer.port}", "2026-11-23 19:30"),
         next_id=lambda: process_id_text(next(numbers)),

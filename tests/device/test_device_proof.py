@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from kps.core.address import TcpAddress
 from kps.core.proof import CLEAR, Abilities, ProcessIds
 from kps.core.status import PrinterStatus
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain
@@ -39,8 +40,7 @@ class Desk:
         self.told: list[tuple[Reason, PrinterStatus]] = []
         self.on_blocked: Callable[[], None] = lambda: None
         self.device = Device(
-            printer.host,
-            printer.port,
+            TcpAddress(printer.host, printer.port),
             timeout_s=2,
             pulse=lambda: None,
             answers=True,
@@ -564,7 +564,7 @@ def test_a_notice_is_not_taken_for_the_firmware(epson: VirtualPrinter, desk: Mak
 def test_somebody_vouches_for_a_printer_that_answers_nothing(desk: MakeDesk) -> None:
     with VirtualPrinter(profile="mute") as printer:
         device = Device(
-            printer.host, printer.port, timeout_s=1, pulse=lambda: None, answers=None,
+            TcpAddress(printer.host, printer.port), timeout_s=1, pulse=lambda: None, answers=None,
             abilities=Abilities(ProofLevel.PROCESS_ID),
         )  # fmt: skip
         try:

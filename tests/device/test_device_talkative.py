@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from watcher import Watcher
 
+from kps.core.address import TcpAddress
 from kps.core.proof import Abilities, ProcessIds
 from kps.core.status import PrinterStatus, sentence
 from kps.core.tickets import Printed, ProofLevel, Reason, Uncertain
@@ -17,6 +18,7 @@ from kps.demo.virtual_printer import VirtualPrinter
 from kps.device import link
 from kps.device.connection import Device, Ready, Unable
 from kps.device.probe import Card, ProbeFailed, probe
+from kps.device.tcp import TcpTransport
 from tests.conftest import eventually
 from tests.talker import NONSENSE, Talker
 
@@ -45,7 +47,12 @@ class Owner:
         self.told: list[Reason] = []
         self._until = time.monotonic() + 30
         self.device = Device(
-            "127.0.0.1", port, timeout_s=1, pulse=self.pulse, answers=answers, abilities=abilities, fresh_s=0.0
+            TcpAddress("127.0.0.1", port),
+            timeout_s=1,
+            pulse=self.pulse,
+            answers=answers,
+            abilities=abilities,
+            fresh_s=0.0,
         )
 
     def pulse(self) -> None:
@@ -141,7 +148,7 @@ def test_no_read_takes_more_than_its_share() -> None:
         for end in (here, there):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-        one = link.Link(here)
+        one = link.Link(TcpTransport(here))
         there.sendall(b"\x11" * 40_000)
         one.read()
         assert one.heard == link.TURN_BYTES
@@ -153,7 +160,7 @@ def test_a_probe_of_what_is_no_printer_ends_and_says_so() -> None:
     with Talker() as there, VirtualPrinter() as nobody:
         with pytest.raises(ProbeFailed, match="sends data that no printer sends"):
             probe(
-                there.host, there.port, Watcher(nobody), card=Card("kitchen-1", "", ""), next_id=lambda: b"abcd",
-                may_go_on=lambda: True,
+                TcpAddress(there.host, there.port), Watcher(nobody), card=Card("kitchen-1", "", ""),
+                next_id=lambda: b"abcd", may_go_on=lambda: True,
             )  # fmt: skip
         assert there.connections < 5

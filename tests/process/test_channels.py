@@ -12,6 +12,7 @@ from multiprocessing.context import SpawnContext
 
 import pytest
 
+from kps.core.address import TcpAddress
 from kps.core.tickets import PrinterKey
 from kps.printer.config import DeviceConfig
 from kps.process.channels import FRAME_LIMIT, OUTBOX_LIMIT, Channel, FrameTooBig, PeerGone, PeerStuck, drain
@@ -74,7 +75,7 @@ def test_a_frame_that_claims_more_than_a_frame_has_ends_the_channel_and_nothing_
 
 def test_a_device_with_many_rows_and_long_texts_fits_into_a_frame(pair: tuple[Channel, Channel]) -> None:
     key = PrinterKey(f"{'s' * 40}:{'h' * 255}:9100")
-    config = DeviceConfig(key, "n" * 80, "h" * 255, 9100, 5.0, rows=tuple(range(10**12, 10**12 + 100)))
+    config = DeviceConfig(key, "n" * 80, TcpAddress("h" * 255, 9100), 5.0, rows=tuple(range(10**12, 10**12 + 100)))
     pair[0].send(("device", config))
     assert pair[1].receive(PATIENCE_S) == ("device", config)
     for end in pair:

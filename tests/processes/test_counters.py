@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from kps.config import load
+from kps.core.address import TcpAddress
 from kps.core.health import Snapshot
 from kps.core.restart import Cause
 from kps.core.settings import Settings
@@ -54,7 +55,7 @@ def facts(
     clerk.errors = more.get("clerk_errors", 0)
     served = {
         PrinterKey(f":192.0.2.1:{9100 + number}"): (
-            DeviceConfig(PrinterKey(f":192.0.2.1:{9100 + number}"), "", "", 9100, 1.0, (), ()), printer
+            DeviceConfig(PrinterKey(f":192.0.2.1:{9100 + number}"), "", TcpAddress("", 9100), 1.0, (), ()), printer
         )
         for number, printer in enumerate(printers)
     }  # fmt: skip

@@ -6,6 +6,7 @@ from multiprocessing import Pipe
 from pathlib import Path
 
 from kps import logs
+from kps.core.address import TcpAddress
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey
 from kps.printer.config import DeviceConfig
@@ -26,7 +27,8 @@ def test_each_printer_has_a_mailbox_also_where_the_dispatcher_reads_late(tmp_pat
     try:
         for number in range(400):
             ours, theirs = Pipe()
-            config = DeviceConfig(PrinterKey(f"k{number}"), f"k{number}", "127.0.0.1", 9100, 1.0, (number,), ())
+            address = TcpAddress("127.0.0.1", 9100)
+            config = DeviceConfig(PrinterKey(f"k{number}"), f"k{number}", address, 1.0, (number,), ())
             child = Child.new(supervisor._slots, config.name, "printer")
             child.control, child.state = Channel(ours), State.UP
             supervisor._printers[config.key] = Printer(config, child, epoch=1)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from kps.config import load
+from kps.core.address import TcpAddress
 from kps.core.health import HealthStatus, Snapshot, verdict
 from kps.core.routing import Lookup, PrinterRow
 from kps.core.tickets import PrinterKey
@@ -19,8 +20,9 @@ from tests.processes.test_counters import child, facts
 from tests.service.harness import environment
 
 ROW = PrinterRow(
-    id=1, station="kitchen", brand="b", brand_code="", brand_name="", name="kitchen-1", host="192.0.2.1", port=9100,
-    kind="network", timeout_s=5.0, priority=1, active=True, key=PrinterKey(":192.0.2.1:9100"),
+    id=1, station="kitchen", brand="b", brand_code="", brand_name="", name="kitchen-1",
+    address=TcpAddress("192.0.2.1", 9100), kind="network", timeout_s=5.0, priority=1, active=True,
+    key=PrinterKey(":192.0.2.1:9100"),
 )  # fmt: skip
 
 
@@ -66,10 +68,10 @@ def test_printers_that_wait_for_their_first_start_are_counted_and_trouble_nobody
         (replace(ROW, key=PrinterKey(""), lookup=Lookup.PENDING), "starting", None),
         (replace(ROW, key=PrinterKey(""), lookup=Lookup.FAILED), "down", False),
         (replace(ROW, kind="win32"), "skipped", False),
-        (replace(ROW, host="", key=PrinterKey("")), "skipped", False),
-        (replace(ROW, port=0), "skipped", False),
+        (replace(ROW, address=TcpAddress("", 9100), key=PrinterKey("")), "skipped", False),
+        (replace(ROW, address=TcpAddress("192.0.2.1", 0)), "skipped", False),
         (replace(ROW, refused="its address is outside", key=PrinterKey("")), "skipped", False),
-        (replace(ROW, port=0, active=False), "skipped", False),
+        (replace(ROW, address=TcpAddress("192.0.2.1", 0), active=False), "skipped", False),
         (replace(ROW, active=False), "off", False),
     ],
 )

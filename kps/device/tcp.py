@@ -1,0 +1,202 @@
+"""TCP, as network printers speak it: a non-blocking socket, and what the kernel knows about it.
+
+Made for Linux. Where TCP_INFO is missing, a dead host is taken for a closed window (`vitals` is None).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import math
+import os
+import select
+import socket
+import struct
+import sys
+import termios
+import time
+
+from kps.core.address import TcpAddress
+from kps.core.limits import is_shortage
+from kps.core.status import sentence
+from kps.core.tickets import Reason
+from kps.device.address import Unresolvable, addresses
+from kps.device.transport import SLICE_S, Pulse, Unreachable, Vitals
+
+SEND_BUFFER = 8192
+"""Bytes asked for SO_SNDBUF: small, so that a printer that does not read shows early."""
+
+_IDLE_KEEPALIVE = (5, 2, 3)
+"""Seconds until the first question, between two, and how many without an answer end the connection."""
+
+_WOULD_BLOCK = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR)
+_NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
+
+_Where = tuple[str, int] | tuple[str, int, int, int]
+"""Host and port; with a zone also flow and the interface's number."""
+
+
+class TcpTransport:
+    """A connected socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+
+    def fileno(self) -> int:
+        """The socket's descriptor."""
+        return self._socket.fileno()
+
+    def read(self, most: int) -> bytes | None:
+        """See Transport. An error is told once only, perhaps behind answers that still count."""
+        try:
+            return self._socket.recv(most)
+        except OSError as error:
+            if error.errno in _WOULD_BLOCK:
+                return None
+            raise
+
+    def write(self, data: bytes | memoryview) -> int:
+        """See Transport."""
+        try:
+            return self._socket.send(data, _NO_SIGNAL)
+        except OSError as error:
+            if error.errno in _WOULD_BLOCK:
+                return 0
+            raise
+
+    def wait(self, limit_s: float, *, writable: bool = False, also: int | None = None) -> None:
+        """See Transport."""
+        poll = select.poll()
+        if also is not None:
+            poll.register(also, select.POLLIN)
+        poll.register(self._socket.fileno(), select.POLLIN | (select.POLLOUT if writable else 0))
+        poll.poll(max(0.0, min(limit_s, SLICE_S)) * 1000)
+
+    def unsent(self) -> int:
+        """Bytes that our kernel took and the peer's has not acknowledged."""
+        answer = bytearray(4)
+        fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, answer)
+        return int(struct.unpack("i", answer)[0])
+
+    def vitals(self) -> Vitals | None:
+        """What TCP_INFO says."""
+        if sys.platform != "linux":
+            return None
+        try:
+            info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+        except OSError:
+            return None
+        if len(info) < 60:
+            return None
+        # struct tcp_info, linux/tcp.h: 8 bytes (the third is retransmits, the fourth probes), then 32-bit words;
+        # unacked is the fifth of them, last_ack_recv (ms) the thirteenth.
+        (unacked,) = struct.unpack_from("=I", info, 24)
+        (last_ack_ms,) = struct.unpack_from("=I", info, 56)
+        return Vitals(retransmits=info[2], unacked=unacked, probes=info[3], last_ack_s=last_ack_ms / 1000)
+
+    def expect_life(self, limit_s: float | None) -> None:
+        """The kernel asks each second, without a byte of data: a printer that lives acknowledges, whatever it does."""
+        if limit_s is None:
+            _set_keepalive(self._socket, *_IDLE_KEEPALIVE)
+        else:
+            _set_keepalive(self._socket, 1, 1, math.ceil(limit_s))
+
+    def finish(self) -> None:
+        """FIN; the printer's own follows."""
+        self._socket.shutdown(socket.SHUT_WR)
+
+    def finished(self) -> bool:
+        """Never: it ends with the printer's FIN, so that nothing is reset."""
+        return False
+
+    def close(self) -> None:
+        """The kernel still delivers what it took."""
+        self._socket.close()
+
+    def abort(self) -> None:
+        """RST: what the kernel has not delivered is thrown away."""
+        with contextlib.suppress(OSError):
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.close()
+
+
+def connect(address: TcpAddress, *, limit_s: float, pulse: Pulse) -> TcpTransport:
+    """Connect to the first of its addresses that accepts. Raises Unreachable.
+
+    An accepted connection is no promise that the printer listens.
+    """
+    until = time.monotonic() + limit_s
+    try:
+        candidates = addresses(address.host, address.port, limit_s=limit_s, pulse=pulse)
+    except Unresolvable as error:
+        raise Unreachable(Reason.UNRESOLVABLE, sentence(Reason.UNRESOLVABLE)) from error
+    failure = Unreachable(Reason.TIMEOUT, sentence(Reason.TIMEOUT))
+    for family, where in candidates:
+        try:
+            return _open(family, where, limit_s=until - time.monotonic(), pulse=pulse)
+        except Unreachable as error:
+            failure = error
+    raise failure
+
+
+def _open(family: socket.AddressFamily, where: tuple[str, int], *, limit_s: float, pulse: Pulse) -> TcpTransport:
+    at = _with_zone(where)
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        if is_shortage(error):
+            raise Unreachable(Reason.HOST_FULL, sentence(Reason.HOST_FULL)) from error
+        raise Unreachable(Reason.TIMEOUT, str(error.strerror).lower()) from error
+    with contextlib.ExitStack() as undo:
+        undo.callback(sock.close)
+        _set_options(sock)
+        _connect(sock, at, limit_s, pulse)
+        undo.pop_all()
+    return TcpTransport(sock)
+
+
+def _with_zone(where: tuple[str, int]) -> _Where:
+    """`fe80::1%eth0` with the number of eth0: Python drops the zone of an address without one. Raises Unreachable."""
+    host, _, zone = where[0].partition("%")
+    if not zone:
+        return where
+    for number, name in socket.if_nameindex():
+        if zone in (name, str(number)):
+            return host, where[1], 0, number
+    raise Unreachable(Reason.UNRESOLVABLE, f"this host has no network interface {zone}")
+
+
+def _set_options(sock: socket.socket) -> None:
+    sock.setblocking(False)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # counts only before the connect
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # Keepalive notices a host that died while idle. With data on its way it rests, and a short TCP_USER_TIMEOUT would
+    # kill living printers that are out of paper: the deadlines in flight are our own.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    _set_keepalive(sock, *_IDLE_KEEPALIVE)
+
+
+def _set_keepalive(sock: socket.socket, idle_s: int, every_s: int, times: int) -> None:
+    if sys.platform == "linux":
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, times)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, every_s)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle_s)
+
+
+def _connect(sock: socket.socket, where: _Where, limit_s: float, pulse: Pulse) -> None:
+    code = sock.connect_ex(where)
+    until = time.monotonic() + limit_s
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLOUT)
+    while code == errno.EINPROGRESS:
+        left = until - time.monotonic()
+        if left <= 0:
+            raise Unreachable(Reason.TIMEOUT, "no connection in time")
+        pulse()
+        if poll.poll(min(left, SLICE_S) * 1000):
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code in (errno.ECONNREFUSED, errno.ECONNRESET):
+        raise Unreachable(Reason.REFUSED, "connection refused")
+    if code != 0:
+        raise Unreachable(Reason.TIMEOUT, os.strerror(code).lower())
