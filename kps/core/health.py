@@ -56,7 +56,7 @@ class ChildView:
     name: str
     """`dispatcher` or the printer's name."""
     kind: str
-    """`dispatcher` or `printer`."""
+    """`dispatcher`, `printer` or `template`."""
     pid: int | None
     generation: int
     state: str
@@ -172,6 +172,8 @@ class Snapshot:
     retired: Mapping[str, Counted] = field(default_factory=dict)
     """What was counted under names that no child bears any more."""
     failovers: dict[tuple[str, str], int] = field(default_factory=dict)
+    template: ChildView | None = None
+    """The process that the others are copies of; it works on nothing, so it is not one of the `children`."""
 
     @property
     def tickets_failed(self) -> int:
@@ -265,6 +267,8 @@ def _what_needs_a_person(snapshot: Snapshot) -> Iterator[str]:
         if child.refusal:
             who = "the dispatcher" if child.kind == "dispatcher" else f"the process of printer {child.name}"
             yield f"{who} cannot be started: {child.refusal}"
+    if snapshot.template is not None and snapshot.template.refusal:
+        yield f"the template process cannot be started, so no other can: {snapshot.template.refusal}"
     if not snapshot.config_reload_ok:
         yield "the printer rows could not be read again: the last known ones are in use"
     if snapshot.held_tickets:

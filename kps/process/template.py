@@ -109,8 +109,7 @@ def _copied(control: Channel, work: Callable[[Channel], None]) -> int:
                 os.close(writes)
                 control.close()
                 gc.enable()
-                work(end)
-                os._exit(0)
+                _do(work, end)
             os.close(writes)
             writes = -1
             said = os.read(reads, _SAID.size)
@@ -126,6 +125,18 @@ def _copied(control: Channel, work: Callable[[Channel], None]) -> int:
     if refused:
         raise OSError(refused, os.strerror(refused))
     return int(pid)
+
+
+def _do(work: Callable[[Channel], None], end: Channel) -> NoReturn:
+    """In the copy: whatever becomes of the work, nothing of the template runs here after it."""
+    code = 1
+    try:
+        work(end)
+        code = 0
+    except BaseException:  # noqa: BLE001 - it would go on as a second template
+        traceback.print_exc()
+    finally:
+        os._exit(code)
 
 
 def _fork_again(writes: int) -> None:

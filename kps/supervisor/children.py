@@ -19,7 +19,7 @@ from kps.process.channels import Channel
 from kps.process.child import ChildStart
 from kps.process.clocks import monotonic
 from kps.process.slots import Cell, Cells, Slots
-from kps.supervisor.template import CannotStart, Forked, Template
+from kps.supervisor.template import CannotStart, Forked, Template, exit_text
 
 
 def _words(error: BaseException) -> str:
@@ -164,7 +164,7 @@ class Child:
             return None
         self.process = None
         self._hang_up()
-        self.last_exit = _exit_text(code, ours=self.doom is not None)
+        self.last_exit = exit_text(code, ours=self.doom is not None)
         return code
 
     def note_refusal(self, why: str, chance: float) -> None:
@@ -188,12 +188,3 @@ class Child:
         cause = self.doom or (Cause.SIGNAL if code < 0 else Cause.EXIT)
         self.restarts[cause.value] = self.restarts.get(cause.value, 0) + 1
         return cause
-
-
-def _exit_text(code: int, *, ours: bool) -> str:
-    if code >= 0:
-        return f"exit {code}"
-    with contextlib.suppress(ValueError):
-        name = signal.Signals(-code).name
-        return f"{name}, perhaps out of memory" if -code == signal.SIGKILL and not ours else name
-    return f"signal {-code}"

@@ -50,7 +50,7 @@ from kps.supervisor.generation import RunDir
 from kps.supervisor.lease_keeper import Borrowed, LeaseLost, Well
 from kps.supervisor.snapshot import Facts, build
 from kps.supervisor.tallies import Tallies
-from kps.supervisor.template import Answer, CannotStart, Template, bury_orphans, reap_orphans
+from kps.supervisor.template import Answer, CannotStart, Template, reap_orphans
 
 TICK_S = 0.5
 """Longest wait while something must be done in time: children end, or we do."""
@@ -201,6 +201,7 @@ class Supervisor:
         self._last = self.tick = now
         if late:
             self._beats_count_from = now
+            self._template.forgive(now)
         self._act_on_signals()
         self._take_events()
         self._hear_template()
@@ -249,6 +250,8 @@ class Supervisor:
         full = self._booting() >= BOOT_TOGETHER  # the first that is up wakes us
         if self._template.control is not None:
             poll.register(self._template.control, _wanted(self._template.control))
+        if self._template.sentinel is not None:
+            poll.register(self._template.sentinel, select.POLLIN)
         if (look := self._template.due(self._last)) is not None:
             due = min(due, max(look, self._last + TICK_S))
         for child in self._all():
@@ -596,7 +599,7 @@ class Supervisor:
             if printer.child.ended:
                 self._bury_printer(printer)
         ours = [pid for pid in (self._template.pid, *(child.pid for child in self._all())) if pid]
-        bury_orphans(ours)
+        self._template.bury_orphans(ours)
         self._run_dir.write(self.owner, ours)
 
     def _bury_dispatcher(self) -> None:
@@ -669,7 +672,10 @@ class Supervisor:
 
     def _hear_template(self) -> None:
         """Children are born, or not."""
+        lacking = self._template.state != "up"
         heard = [*self._template.answers(), *self._template.look_after(monotonic())]
+        if lacking and self._template.state == "up":
+            self._start_refused()
         if not heard:
             return
         asked = {child.request: child for child in self._all() if child.request is not None}
@@ -683,12 +689,18 @@ class Supervisor:
             else:
                 self._unborn(child, answer, value)
 
+    def _start_refused(self) -> None:
+        """There is a template again: who was refused for want of it need not wait for the end of a back-off."""
+        for child in self._all():
+            if child.refused:
+                child.restart_at = min(child.restart_at, monotonic())
+
     def _unborn(self, child: Child, answer: Answer, error: int) -> None:
         child.unborn()
         if answer is Answer.REFUSED:
             self._refused(child, OSError(error, os.strerror(error)), os.strerror(error))
         else:
-            child.restart_at = monotonic()
+            self._refused(child, None, "its template process is gone")
         for printer in list(self._printers.values()):
             if printer.child is child and printer.retiring:
                 self._retired_now(printer)
@@ -963,6 +975,7 @@ class Supervisor:
             log_dropped=self._log_handle.dropped,
             undrawable=self._undrawable,
             too_low=tuple(too_low(self._limits, self.printers)),
+            template=self._template,
         )
 
 

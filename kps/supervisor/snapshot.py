@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 import kps
 from kps.core.clock import direction
-from kps.core.health import ChildView, PrinterView, Snapshot
+from kps.core.health import ChildView, Counted, PrinterView, Snapshot
+from kps.core.restart import Cause
 from kps.core.routing import Ability, DeviceState, Lookup, PrinterRow, Routes, queued
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey, ProofLevel
@@ -19,6 +20,7 @@ from kps.supervisor.children import Child, State
 from kps.supervisor.clerk import Clerk
 from kps.supervisor.devices import vouched_for_none
 from kps.supervisor.tallies import Tallies
+from kps.supervisor.template import Template
 
 DISPATCHER_BEAT_LIMIT_S = 10.0
 CHILD_TROUBLE_S = 3.0
@@ -50,6 +52,7 @@ class Facts:
     """Writings that no font on this host has."""
     too_low: tuple[str, ...] = ()
     """Limits of the host that are too low for our printers, a sentence each."""
+    template: Template | None = None
 
 
 def build(facts: Facts) -> Snapshot:
@@ -89,6 +92,7 @@ def build(facts: Facts) -> Snapshot:
         },
         failovers=facts.failovers,
         config_reload_ok=clerk.rows_read,
+        template=_template(facts.template) if facts.template is not None else None,
     )
 
 
@@ -126,6 +130,23 @@ def _child(child: Child, facts: Facts, *, first: bool) -> ChildView:
         refusal=child.refusal,
         connected=bool(cells[Cell.CONNECTED]),
         counted=facts.tallies.of(child, first=first),
+    )
+
+
+def _template(template: Template) -> ChildView:
+    counted = {f"restarts_by_cause.{cause.value}": template.restarts.get(cause.value, 0) for cause in Cause}
+    return ChildView(
+        name="template",
+        kind="template",
+        pid=template.pid,
+        generation=template.generation,
+        state=template.state,
+        heartbeat_age_s=None,
+        started_at=template.started_at,
+        ticket=None,
+        last_exit=template.last_exit,
+        refusal=template.refusal,
+        counted=Counted(counted),
     )
 
 

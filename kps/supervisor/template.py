@@ -14,12 +14,19 @@ import socket
 import sys
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import Enum
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
-from kps.core.restart import START_AGAIN, TEMPLATE_ANSWERS_S, TEMPLATE_BOOT_LIMIT_S
-from kps.process.channels import Channel, PeerGone, PeerStuck
+from kps.core.restart import (
+    HEALTHY_AFTER_S,
+    START_AGAIN,
+    TEMPLATE_ANSWERS_S,
+    TEMPLATE_BOOT_LIMIT_S,
+    Cause,
+)
+from kps.process.channels import Channel, FrameTooBig, PeerGone, PeerStuck
 from kps.process.child import ChildStart
 from kps.process.clocks import monotonic
 from kps.process.slots import Slots
@@ -91,6 +98,7 @@ class Running:
     process: Forked
     control: Channel
     since: float
+    since_at: datetime
 
 
 def reap_orphans() -> None:
@@ -104,14 +112,20 @@ def reap_orphans() -> None:
 def first() -> Template:
     """The first template, a copy of this process: it must have one thread, and no lock or pipe yet.
 
-    What has been imported so far is in memory once, for the template, its children and us. Raises OSError.
+    What has been imported so far is in memory once, for the template, its children and us. Where the host
+    has no room for a process now, one is launched later. Raises OSError where there is not even memory for the slots.
     """
     from kps.supervisor.child_main import ENTRIES, STEPS
 
     freeze()
     slots = Slots()
     ours, theirs = socket.socketpair()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        ours.close()
+        theirs.close()
+        return Template(slots, refused=error)
     if pid == 0:
         ours.close()
         serve(Channel.of_descriptor(theirs.detach()), slots, ENTRIES, STEPS)
@@ -152,7 +166,7 @@ def _flags() -> list[str]:
 def _running(pid: int, ours: socket.socket) -> Running:
     control = Channel.of_descriptor(ours.detach())
     control.frame_limit = START_FRAME_LIMIT
-    return Running(Forked(pid), control, monotonic())
+    return Running(Forked(pid), control, monotonic(), datetime.now(UTC))
 
 
 class Answer(Enum):
@@ -167,7 +181,8 @@ class Answer(Enum):
 class Template:
     """The template of one supervisor, over all its incarnations."""
 
-    def __init__(self, slots: Slots, first: Running | None = None) -> None:
+    def __init__(self, slots: Slots, first: Running | None = None, refused: OSError | None = None) -> None:
+        """`first` is the one that runs already, `refused` why there is none."""
         self.slots = slots
         self._running = first
         self._ready = False
@@ -176,13 +191,44 @@ class Template:
         self._numbers = 0
         self._asked: dict[int, float] = {}
         """Number of a request -> when it was made."""
-        self.trouble = ""
-        """Why there is none; '' while there is one."""
+        self._forgiven = 0.0
+        self._refused: OSError | None = None
+        """Why the host has not let us make it."""
+        self._refusals = 0
+        self._trouble = ""
+        """Why there is none; '' once one is ready."""
+        self.generation = 1 if first is not None else 0
+        self.restarts: dict[str, int] = {}
+        self.last_exit = ""
+        if refused is not None:
+            self._note_refused(refused)
 
     @property
     def pid(self) -> int | None:
         """Its process id while it runs."""
         return self._running.process.pid if self._running is not None else None
+
+    @property
+    def sentinel(self) -> int | None:
+        """A descriptor that is ready when its process has ended; None = there is none."""
+        return self._running.process.sentinel if self._running is not None else None
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When the one that runs was made."""
+        return self._running.since_at if self._running is not None else None
+
+    @property
+    def state(self) -> str:
+        """In the words of a child's: up, starting or dead."""
+        if self._ready:
+            return "up"
+        return "starting" if self._running is not None or self.booting else "dead"
+
+    @property
+    def refusal(self) -> str:
+        """Why there is none for more than a moment; '' if there is one, or will be at once."""
+        return "" if self._ready or self.booting else self._trouble
 
     @property
     def control(self) -> Channel | None:
@@ -199,8 +245,12 @@ class Template:
         if self._running is None:
             return self._due
         if not self._ready:
-            return self._running.since + TEMPLATE_BOOT_LIMIT_S
-        return min(self._asked.values()) + TEMPLATE_ANSWERS_S if self._asked else None
+            return max(self._running.since, self._forgiven) + TEMPLATE_BOOT_LIMIT_S
+        return max(min(self._asked.values()), self._forgiven) + TEMPLATE_ANSWERS_S if self._asked else None
+
+    def forgive(self, now: float) -> None:
+        """The host, or we, stood still: it has all its time from now on."""
+        self._forgiven = now
 
     def fork(self, kind: str, start: ChildStart, more: tuple[Any, ...], end: Connection[Any, Any]) -> int:
         """Ask for a child; the number of the request. `end` is ours no more. Raises CannotStart."""
@@ -208,11 +258,14 @@ class Template:
         running = self._running
         if running is None or not self._ready:
             end.close()
-            raise CannotStart(self.trouble or "its template is not ready")
+            why = f"its template process is gone: {self._trouble}" if self._trouble else "its template process starts"
+            raise CannotStart(why) from self._refused
         try:
             running.control.send_end(("fork", self._numbers, kind, start, more), end)
         except (PeerGone, PeerStuck) as error:
-            raise CannotStart("its template is gone") from error
+            raise CannotStart("its template process is gone") from error
+        except FrameTooBig as error:
+            raise CannotStart(f"what it is to be given is too much: {error}") from error
         except OSError as error:
             raise CannotStart(error.strerror or str(error)) from error
         self._asked[self._numbers] = monotonic()
@@ -227,16 +280,17 @@ class Template:
             while (message := running.control.receive()) is not None:
                 match message:
                     case ("ready",):
-                        self._ready, self._failures, self.trouble = True, 0, ""
+                        self._ready, self._trouble, self._refused = True, "", None
                         log.info("template ready", extra={"pid_of": running.process.pid})
                     case ("forked", int(number), int(pid)):
                         self._asked.pop(number, None)
+                        self._failures = 0
                         yield number, Answer.FORKED, pid
                     case ("refused", int(number), int(error)):
                         self._asked.pop(number, None)
                         yield number, Answer.REFUSED, error
         except PeerGone:
-            yield from self._gone("it has ended")
+            yield from self._gone(None)
 
     def look_after(self, now: float) -> Iterator[tuple[int, Answer, int]]:
         """Make it when there is none and it is time; end one that does not answer. Answers as `answers` does."""
@@ -246,35 +300,61 @@ class Template:
             return
         with contextlib.suppress(PeerGone):  # `answers` finds out
             self._running.control.flush()
+        if self._running.process.poll() is not None:  # a process between that is stopped may keep its pipe open
+            yield from self._gone(None)
+            return
         due = self.due(now)
         if due is not None and now >= due:
-            log.error("template hung", extra={"pid_of": self._running.process.pid})
-            yield from self._gone("it does not answer")
+            yield from self._gone(Cause.HUNG if self._ready else Cause.BOOT_TIMEOUT)
 
     def _make(self) -> None:
         try:
             self._running = launched(self.slots)
         except OSError as error:
-            self._plan(error.strerror or str(error))
+            self._note_refused(error)
+        else:
+            self.generation += 1
+            self._refusals = 0
 
-    def _plan(self, why: str) -> None:
+    def _note_refused(self, error: OSError) -> None:
+        self._refused = error
+        self._plan(error.strerror or str(error), Cause.START_FAILED)
+        self._refusals += 1
+        if self._refusals in (1, 10) or self._refusals % 100 == 0:
+            log.error("template cannot be started", extra={"cause": self._trouble, "failures": self._refusals})
+
+    def _plan(self, why: str, cause: Cause) -> None:
+        """At once after the first failure, for its children wait; then as with a child that the host refuses."""
         self._failures += 1
         again = self._failures > 1
         self._due = monotonic() + (START_AGAIN.delay(self._failures - 1, random.random()) if again else 0.0)  # noqa: S311
-        self.trouble = f"its template process {'cannot be started' if again else 'is gone'}: {why}"
+        self._trouble = why
+        self.restarts[cause.value] = self.restarts.get(cause.value, 0) + 1
 
-    def _gone(self, why: str) -> Iterator[tuple[int, Answer, int]]:
-        """Kill what there still is of it, and give up what it has not answered."""
+    def _gone(self, doom: Cause | None) -> Iterator[tuple[int, Answer, int]]:
+        """Kill what there still is of it, and give up what it has not answered. `doom`: why we end it ourselves."""
         running, self._running = self._running, None
         assert running is not None
         running.control.close()
         code = _killed(running.process)
-        log.error("template gone", extra={"pid_of": running.process.pid, "cause": why, "exit": str(code)})
+        self.last_exit = exit_text(code, ours=doom is not None) if code is not None else ""
+        cause = doom or (Cause.SIGNAL if code is not None and code < 0 else Cause.EXIT)
+        log.error("template gone", extra={"pid_of": running.process.pid, "cause": cause.value, "exit": self.last_exit})
         self._ready = False
-        self._plan(why)
+        if monotonic() - running.since >= HEALTHY_AFTER_S:
+            self._failures = 0
+        self._plan("it does not answer" if doom is not None else self.last_exit, cause)
         lost, self._asked = list(self._asked), {}
         for number in lost:
             yield number, Answer.LOST, 0
+
+    def bury_orphans(self, known: Collection[int]) -> None:
+        """Reap what has been left to us and is none of ours: a process between, a child whose template died too early.
+
+        Not while there may be a child of whose birth we have not heard: its exit code would be lost.
+        """
+        if not self._asked:
+            _bury_orphans(known)
 
     def close(self) -> None:
         """It ends when its pipe does; and is not waited for without a limit."""
@@ -298,8 +378,17 @@ def _killed(process: Forked) -> int | None:
     return process.poll()
 
 
-def bury_orphans(known: Collection[int]) -> None:
-    """Reap what has been left to us and is none of ours: a process between, a child whose template died too early."""
+def exit_text(code: int, *, ours: bool) -> str:
+    """An exit code (negative: a signal) in words; `ours`: it was we who ended it."""
+    if code >= 0:
+        return f"exit {code}"
+    with contextlib.suppress(ValueError):
+        name = signal.Signals(-code).name
+        return f"{name}, perhaps out of memory" if -code == signal.SIGKILL and not ours else name
+    return f"signal {-code}"
+
+
+def _bury_orphans(known: Collection[int]) -> None:
     with contextlib.suppress(ChildProcessError):
         while (found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
             if found.si_pid in known:

@@ -222,6 +222,7 @@ def _status(now: Snapshot) -> Json:
         **counted,
         "failovers": [{"from": here, "to": there, "count": n} for (here, there), n in now.failovers.items()],
         "processes": [_process(child) | _process_details(child) for child in now.children],
+        "template": _template(now.template) if now.template is not None else None,
         "printers": [_printer(printer) | _printer_details(printer) for printer in now.printers],
     }
 
@@ -235,6 +236,18 @@ def _process(child: ChildView) -> Json:
         "generation": child.generation,
         "restarts": child.restarts,
         "heartbeat_age_seconds": _finite(child.heartbeat_age_s),
+    }
+
+
+def _template(template: ChildView) -> Json:
+    return {
+        "state": template.state,
+        "pid": template.pid,
+        "generation": template.generation,
+        "restarts": template.restarts,
+        "started_at": _utc(template.started_at),
+        "last_exit": template.last_exit,
+        **_nested(template.counted.counters),
     }
 
 

@@ -125,6 +125,9 @@ class KpsCollector(Collector):
                 _child(samples, child)
             seen.add(child.name)
             _counted(samples, child.counted, child.name, printer=child.kind == "printer")
+        if now.template is not None and now.template.name not in seen:
+            _child(samples, now.template)
+            _counted(samples, now.template.counted, now.template.name, printer=False)
         for name, counted in now.retired.items():
             _counted(samples, counted, name, printer=True)
         _printer_rows(samples, now)

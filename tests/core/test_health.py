@@ -59,6 +59,7 @@ CHILD = ChildView(
     ticket=None,
     last_exit="",
 )
+TEMPLATE = replace(CHILD, name="template", kind="template", pid=None, state="dead", refusal="no memory left")
 WELL = Snapshot(
     version="1.0",
     instance="kps",
@@ -80,6 +81,7 @@ WELL = Snapshot(
 
 def test_a_service_that_prints_everywhere_is_healthy_and_says_nothing() -> None:
     assert verdict(WELL) == Verdict(HealthStatus.HEALTHY, ())
+    assert verdict(replace(WELL, template=replace(TEMPLATE, refusal=""))) == verdict(WELL), "it is made at once"
     assert ready(WELL) == (True, ())
 
 
@@ -118,6 +120,7 @@ def test_a_service_that_cannot_print_at_all_is_unhealthy_and_not_ready(
         ({"printers": (KITCHEN, replace(BAR, active=False, queued=3))}, "wait for printer Bar, which is not active: 3"),
         ({"printers": (KITCHEN, replace(WIN32, station="bar"))}, "station bar has no printer that can be reached"),
         ({"draining": True}, "shutting down"),
+        ({"template": TEMPLATE}, "the template process cannot be started, so no other can: no memory left"),
     ],
 )
 def test_what_needs_a_person_degrades_but_does_not_fail(change: dict[str, object], sentence: str) -> None:

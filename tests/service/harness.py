@@ -188,6 +188,17 @@ class Service:
         assert pid is not None
         return pid
 
+    def wait_for_template(self, other_than: int | None = None, timeout: float = 20.0) -> int:
+        """The pid of the template process as soon as it forks, and is not the process `other_than`."""
+
+        def there() -> int | None:
+            found = (self.status() or {}).get("template") or {}
+            return found["pid"] if found.get("state") == "up" and found["pid"] != other_than else None
+
+        pid = eventually(there, timeout=timeout, what="the template process is ready")
+        assert pid is not None
+        return pid
+
     def wait_unhealthy(self, words: str, timeout: float = 20.0) -> Answer:
         """Until /health answers 503 and says these words."""
 

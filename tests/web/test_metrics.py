@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
-from snapshots import BAR, DESSERT, KITCHEN, KITCHEN_WORKS
+from snapshots import BAR, DESSERT, DISPATCHER, KITCHEN, KITCHEN_PROCESS, KITCHEN_WORKS
 
 from kps.core.health import Snapshot
 from kps.web.metrics import METRICS, KpsCollector, exposition
@@ -92,6 +92,19 @@ def test_two_printers_of_one_name_are_two_series() -> None:
     assert value(twins, "kps_printer_able", printer="Kitchen 1") == 1
     assert value(twins, "kps_printer_able", printer="Kitchen 1#2") == 1
     assert value(twins, "kps_tickets_queued", printer="Kitchen 1#2") == 1
+
+
+def test_the_template_has_the_gauges_of_a_process_unless_a_printer_is_called_so() -> None:
+    template = replace(DISPATCHER, name="template", kind="template", heartbeat_age_s=None)
+    with_template = replace(KITCHEN_WORKS, template=template)
+    assert value(KITCHEN_WORKS, "kps_child_up", child="template") is None
+    assert value(with_template, "kps_child_up", child="template") == 1
+    assert (
+        value(replace(with_template, template=replace(template, state="dead")), "kps_child_up", child="template") == 0
+    )
+    named_so = replace(KITCHEN_PROCESS, name="template", state="stopping")
+    printer = replace(with_template, children=(*KITCHEN_WORKS.children, named_so))
+    assert value(printer, "kps_child_up", child="template") == 0
 
 
 def test_a_service_that_has_just_started_can_be_scraped() -> None:
