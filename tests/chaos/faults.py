@@ -80,10 +80,22 @@ class Injector:
 
     def _harm(self, kind: Harm, target: str, detail: str) -> Undo | None:
         match kind:
-            case Harm.KILL_SUPERVISOR | Harm.KILL_DISPATCHER | Harm.KILL_PRINTER_PROCESS | Harm.KILL_INSTANCE:
+            case (
+                Harm.KILL_SUPERVISOR
+                | Harm.KILL_DISPATCHER
+                | Harm.KILL_PRINTER_PROCESS
+                | Harm.KILL_TEMPLATE
+                | Harm.KILL_INSTANCE
+            ):
                 _signal(self._victims(kind, target), signal.SIGKILL)
                 return None
-            case Harm.STOP_SUPERVISOR | Harm.STOP_DISPATCHER | Harm.STOP_PRINTER_PROCESS | Harm.STOP_INSTANCE:
+            case (
+                Harm.STOP_SUPERVISOR
+                | Harm.STOP_DISPATCHER
+                | Harm.STOP_PRINTER_PROCESS
+                | Harm.STOP_TEMPLATE
+                | Harm.STOP_INSTANCE
+            ):
                 return _stop(self._victims(kind, target))
             case Harm.HALF_SENT:
                 return self._end_half_sent()
@@ -109,12 +121,14 @@ class Injector:
                 assert_never(kind)
 
     def _victims(self, kind: Harm, target: str) -> list[int]:
-        """The processes meant. The naive loop is supervisor, dispatcher and printer process in one."""
+        """The processes meant. The naive loop is supervisor, dispatcher, template and printer process in one."""
         match kind:
             case Harm.KILL_SUPERVISOR | Harm.STOP_SUPERVISOR:
                 return self._instances[target].find("supervisor")
             case Harm.KILL_DISPATCHER | Harm.STOP_DISPATCHER:
                 return self._instances[target].find("dispatcher")
+            case Harm.KILL_TEMPLATE | Harm.STOP_TEMPLATE:
+                return self._instances[target].find("template")
             case Harm.KILL_INSTANCE | Harm.STOP_INSTANCE:
                 return list(self._instances[target].processes())
         found = [pid for instance in self._house.instances for pid in instance.find(target)]

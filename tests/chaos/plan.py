@@ -17,12 +17,14 @@ class Harm(StrEnum):
     KILL_SUPERVISOR = "kill -9 supervisor"
     KILL_DISPATCHER = "kill -9 dispatcher"
     KILL_PRINTER_PROCESS = "kill -9 printer process"
+    KILL_TEMPLATE = "kill -9 template"
     KILL_INSTANCE = "kill -9 whole instance"
     HALF_SENT = "printer process dies half-sent"
     """In the middle of a paper: mostly of a picture, which has most of its bytes. The printer waits for the rest."""
     STOP_SUPERVISOR = "SIGSTOP supervisor"
     STOP_DISPATCHER = "SIGSTOP dispatcher"
     STOP_PRINTER_PROCESS = "SIGSTOP printer process"
+    STOP_TEMPLATE = "SIGSTOP template"
     STOP_INSTANCE = "SIGSTOP whole instance"
     DESCRIPTORS_EXHAUSTED = "descriptors exhausted"
     """Some of its processes get no further one for a while: no start, no connection, no file, no mailbox."""
@@ -83,10 +85,15 @@ _LOOK_BACK_S: Final = 60.0
 PAUSE_S: Final = 0.2
 """Between two faults of one target."""
 _STOPS_S: Final = (0.3, 1.0, 3.0, 8.0)
-"""8 s is longer than a lease."""
+"""8 s is longer than a lease, and longer than a template may keep others waiting."""
+_STOPS: Final = frozenset(
+    {
+        Harm.STOP_SUPERVISOR, Harm.STOP_DISPATCHER, Harm.STOP_PRINTER_PROCESS, Harm.STOP_TEMPLATE, Harm.STOP_INSTANCE,
+    }
+)  # fmt: skip
 _AT_ONCE: Final = frozenset(
     {
-        Harm.KILL_SUPERVISOR, Harm.KILL_DISPATCHER, Harm.KILL_PRINTER_PROCESS, Harm.KILL_INSTANCE,
+        Harm.KILL_SUPERVISOR, Harm.KILL_DISPATCHER, Harm.KILL_PRINTER_PROCESS, Harm.KILL_TEMPLATE, Harm.KILL_INSTANCE,
         Harm.BACKEND_TERMINATED, Harm.DATABASE_RESTART, Trouble.RESET,
     }
 )  # fmt: skip
@@ -168,7 +175,7 @@ def away(faults: Iterable[Fault]) -> dict[str, list[tuple[float, float]]]:
     """
     faults = list(faults)
     keeps_away = [fault for fault in faults if fault.kind in KEEPS_AWAY]
-    no_start = [fault for fault in keeps_away if fault.detail in START_NEEDS]
+    no_start = [fault for fault in faults if fault.kind is Harm.STOP_TEMPLATE or fault.detail in START_NEEDS]
     spans: dict[str, list[tuple[float, float]]] = {}
     for fault in faults:
         if isinstance(fault.kind, Trouble):
@@ -228,7 +235,7 @@ def _group(kind: Kind) -> str:
 def _seconds(chance: random.Random, kind: Kind, detail: str) -> float:
     if kind in _AT_ONCE or (kind is Trouble.POWER_CYCLE and not detail):
         return 0.0
-    if kind in (Harm.STOP_SUPERVISOR, Harm.STOP_DISPATCHER, Harm.STOP_PRINTER_PROCESS, Harm.STOP_INSTANCE):
+    if kind in _STOPS:
         return chance.choice(_STOPS_S)
     if kind is Harm.ROW_LOCKED:
         return 10.0

@@ -103,8 +103,11 @@ def test_a_dead_printer_process_takes_its_printer_away_only_where_no_other_can_b
     without = Fault(2.0, Harm.DESCRIPTORS_EXHAUSTED, "instance-1", 4.0, "supervisor")
     other = Fault(2.0, Harm.DESCRIPTORS_EXHAUSTED, "instance-1", 4.0, "printers")
     late = Fault(1.0 + DYING_S, Harm.DESCRIPTORS_EXHAUSTED, "instance-1", 4.0, "supervisor")
+    no_template = Fault(2.0, Harm.STOP_TEMPLATE, "instance-1", 4.0)
+    new_template = Fault(1.5, Harm.KILL_TEMPLATE, "instance-1")
     assert away([killed]) == away([killed, other]) == away([killed, late]) == away([half_sent, other]) == {}
-    assert away([killed, without]) == {"bar-1": [(1.0, 6.0 + BACK_S)]}
+    assert away([killed, new_template]) == away([no_template, new_template]) == {}
+    assert away([killed, without]) == away([killed, no_template]) == {"bar-1": [(1.0, 6.0 + BACK_S)]}
     assert set(away([half_sent, without])) == {device.name for device in DEVICES}, "whoever sends next"
 
 
