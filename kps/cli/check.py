@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kps.core.address import DeviceAddress, printer_key
 from kps.core.clock import RIGHT_WITHIN_S, direction
@@ -21,12 +21,12 @@ from kps.core.routing import PrinterRow, covers
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey
 from kps.database import Database, DatabaseTrouble
-from kps.database.connection import Row
 from kps.database.migrations import applied, available
 from kps.database.names import addresses_of
 from kps.database.queue import printer_rows
 from kps.database.schema import TICKET, PosSchema, SchemaUnusable, introspect, refuse_missing_rights
 from kps.database.statements import Statements
+from kps.database.statements.keeping import Device as KnownDevice
 from kps.device import Device
 from kps.device.address import Unresolvable, resolved
 from kps.device.connection import Ready, Unable
@@ -114,11 +114,20 @@ def _where(settings: Settings) -> str:
 # The database.
 
 
+class _Server(NamedTuple):
+    version: str
+
+
+class _Clock(NamedTuple):
+    now: float
+    """Seconds since 1970."""
+
+
 def _check_database(database: Database, settings: Settings, findings: _Findings) -> None:
     database.connect()
     # Whatever we ask from here on, PostgreSQL itself refuses to change anything.
     database.query("SET default_transaction_read_only = on")
-    server = database.query("SELECT current_setting('server_version') AS version")[0]
+    server = database.query("SELECT current_setting('server_version') AS version", row=_Server)[0]
     findings.ok(f"database: connected, PostgreSQL {server.version}")
     try:
         schema = introspect(database)
@@ -199,10 +208,10 @@ def _check_trigger(
 def _check_clocks(database: Database, schema: PosSchema, findings: _Findings, *, migrated: bool) -> None:
     """The database's is the one that counts. Of the POS's the service learns when tickets come."""
     before = time.time()
-    clock = database.query("SELECT extract(epoch FROM clock_timestamp())::float8 AS now")[0].now
+    clock = database.query("SELECT extract(epoch FROM clock_timestamp())::float8 AS now", row=_Clock)[0].now
     took_s = time.time() - before
     _tell_clock(findings, "this host", clock - before - took_s / 2, took_s)
-    if not migrated or database.query("SELECT to_regclass('kps.clock') AS there")[0].there is None:
+    if not migrated or not database.query("SELECT 1 WHERE to_regclass('kps.clock') IS NOT NULL"):
         return
     found = database.run(Statements(schema).pos_clock)[0]
     if found.known:
@@ -271,13 +280,13 @@ def _check_device(
     _tell_answer(findings, title, device, answer)
 
 
-def _owner(database: Database, schema: PosSchema, key: PrinterKey) -> Row | None:
+def _owner(database: Database, schema: PosSchema, key: PrinterKey) -> KnownDevice | None:
     """The device's row in schema kps if a running instance holds it, or a probe."""
     rows = database.run(Statements(schema).printers, keys=[key])
     return rows[0] if rows and (rows[0].live or rows[0].borrowed) else None
 
 
-def _tell_owned(findings: _Findings, title: str, owner: Row) -> None:
+def _tell_owned(findings: _Findings, title: str, owner: KnownDevice) -> None:
     if owner.borrowed:
         findings.ok(f"{title}: {owner.state_text}")
         return

@@ -23,10 +23,9 @@ from kps.core.routing import Lookup, PrinterRow
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey, ProofLevel
 from kps.database import Database, DatabaseTrouble
-from kps.database.connection import Row
 from kps.database.migrations import applied, available, migrate
 from kps.database.names import addresses_of
-from kps.database.probes import LOAN_S, AlreadyBorrowed, Probes, shown
+from kps.database.probes import LOAN_S, AlreadyBorrowed, LoanOwner, Probes, ShownDevice, shown
 from kps.database.queue import printer_rows
 from kps.database.schema import SchemaUnusable, introspect
 from kps.database.statements import Statements
@@ -129,7 +128,10 @@ def run_list(settings: Settings, say: Say) -> None:
 
 
 def _line(
-    row: PrinterRow, key: PrinterKey | None, known: Mapping[PrinterKey, Row], given: Mapping[PrinterKey, Abilities]
+    row: PrinterRow,
+    key: PrinterKey | None,
+    known: Mapping[PrinterKey, ShownDevice],
+    given: Mapping[PrinterKey, Abilities],
 ) -> tuple[str, ...]:
     if key is None:
         return (row.name, "-", row.fault or row.trouble, "-", "-", "-", "-", "-", "-")
@@ -142,7 +144,7 @@ def _line(
     return (row.name, key, state, *level, device.model or "-", probed, device.borrowed_by or "-")
 
 
-def _in_force(device: Row | None, given: Abilities | None) -> tuple[str, str, str]:
+def _in_force(device: ShownDevice | None, given: Abilities | None) -> tuple[str, str, str]:
     """Level, pushes, clears: as the service works with them."""
     if given is not None and given.level is not None:
         return (f"{given.level.value} (set)", _yes(given.pushes), _yes(given.clears))
@@ -330,7 +332,7 @@ class Loan:
         return self._renew_every_s
 
 
-def _stuck(owner: Row) -> str:
+def _stuck(owner: LoanOwner) -> str:
     return owner.state_text or ("a ticket is printing" if owner.sending else "is it of an older version?")
 
 

@@ -6,11 +6,11 @@ import re
 import select
 import sys
 import time
-from collections import deque, namedtuple
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
-from typing import Any, NamedTuple, cast
+from functools import partial
+from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 if "ssl" not in sys.modules:
     # psycopg2 only looks whether Python's OpenSSL is there, 0.8 MB of each process; libpq brings and sets up its own.
@@ -65,9 +65,12 @@ _NEWER = ((170000, "transaction_timeout", "0"),)
 
 _PLACEHOLDER = re.compile(r"\{(\w+):(\w+(?:\[\])?)\}")
 
-Row = Any
-"""A named tuple, one attribute per column of the statement's result."""
+Row = TypeVar("Row", bound=NamedTuple)
+"""What each row of a result becomes: a class of named tuples whose fields are the columns, in their order.
 
+Whether they are, by name and type, the tests ask PostgreSQL. To look at every result would cost every result.
+"""
+_Made = TypeVar("_Made")
 
 _TROUBLE = (psycopg2.Error, UnicodeError)
 """What psycopg2 raises: the second where a server that is starting up speaks its own locale's encoding."""
@@ -140,26 +143,31 @@ def _wait(connection: psycopg2.extensions.connection) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(Generic[Row]):
     """One SQL statement with typed parameters written `{name:type}`, prepared on first use of a connection.
 
+    `row` is what its result consists of.
     `prelude` is run before it in the same round trip and transaction, with a snapshot of its own.
     `lazy`: nobody waits for its commit to reach the disk. A crash of the server may undo it as a whole, as if it had
     never been; any later commit that is not lazy makes it last too.
     """
 
     name: str
+    row: type[Row]
     sql: str
     prelude: str = ""
     lazy: bool = False
-    names: tuple[str, ...] = field(init=False)
     execute: str = field(init=False)
 
     def __post_init__(self) -> None:
         parts = [(name, _types(self.name, sql)) for name, sql in self._parts()]
-        object.__setattr__(self, "names", tuple(parts[-1][1]))
         lazily = ["SET LOCAL synchronous_commit = off"] if self.lazy else []
         object.__setattr__(self, "execute", "; ".join([*lazily, *(_execute(name, types) for name, types in parts)]))
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """Type of each parameter, in the order of their first use."""
+        return _types(self.name, self.sql)
 
     @property
     def prepare(self) -> str:
@@ -210,7 +218,7 @@ class _Described(NamedTuple):
     sqlstate: str
 
 
-def _rows(cursor: psycopg2.extensions.cursor) -> list[Row]:
+def _rows(cursor: psycopg2.extensions.cursor, make: Callable[[tuple[Any, ...]], _Made]) -> list[_Made]:
     """All rows of the last result; [] if it has none.
 
     psycopg2's own named tuples take the names through a generator. A tuple made of one is cut to its length, and
@@ -218,14 +226,7 @@ def _rows(cursor: psycopg2.extensions.cursor) -> list[Row]:
     """
     if cursor.description is None:
         return []
-    make = _row_type(tuple([column.name for column in cursor.description]))
     return [make(values) for values in cursor.fetchall()]
-
-
-@lru_cache(512)
-def _row_type(names: tuple[str, ...]) -> Callable[[Iterable[Any]], Row]:
-    made: Any = namedtuple("Row", names, rename=True)  # type: ignore[misc]
-    return cast(Callable[[Iterable[Any]], Row], made._make)
 
 
 class Database:
@@ -273,7 +274,7 @@ class Database:
         self._prepared = set()
         self.opened += 1
 
-    def run(self, statement: Statement, *, limit: float = CALL_LIMIT_S, **values: Any) -> list[Row]:
+    def run(self, statement: Statement[Row], *, limit: float = CALL_LIMIT_S, **values: Any) -> list[Row]:
         """Run a prepared statement in its own transaction and return all its rows."""
         connection = self._ready()
         connection.limit = limit
@@ -285,20 +286,43 @@ class Database:
                     execute = statement.prepare.encode() + b"; " + execute
                 cursor.execute(execute)
                 self._prepared.add(statement.name)
-                return _rows(cursor)
+                return _rows(cursor, statement.row._make)
         except _TROUBLE as error:
             raise self._dropped(error) from error
 
+    @overload
+    def query(
+        self,
+        sql: str,
+        values: Mapping[str, Any] | Sequence[Any] | None = None,
+        *,
+        row: type[Row],
+        limit: float = CALL_LIMIT_S,
+    ) -> list[Row]: ...
+
+    @overload
     def query(
         self, sql: str, values: Mapping[str, Any] | Sequence[Any] | None = None, *, limit: float = CALL_LIMIT_S
-    ) -> list[Row]:
-        """Run plain SQL, for what happens once (introspection, migrations, LISTEN)."""
+    ) -> list[tuple[object, ...]]: ...
+
+    def query(
+        self,
+        sql: str,
+        values: Mapping[str, Any] | Sequence[Any] | None = None,
+        *,
+        row: type[Any] | None = None,
+        limit: float = CALL_LIMIT_S,
+    ) -> list[Any]:
+        """Run plain SQL, for what happens once (introspection, migrations, LISTEN).
+
+        Without a type of `row` the rows are plain tuples: of use to whoever only wants to know whether there are any.
+        """
         connection = self._ready()
         connection.limit = limit
         try:
             with connection.cursor() as cursor:
                 cursor.execute(sql, values)
-                return _rows(cursor)
+                return _rows(cursor, tuple if row is None else row._make)
         except _TROUBLE as error:
             raise self._dropped(error) from error
 

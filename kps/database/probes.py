@@ -9,14 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
 
 from kps.core.proof import Abilities
 from kps.core.tickets import PrinterKey
-from kps.database.connection import Database, Row, Statement
+from kps.database.connection import Database, Statement
 from kps.database.statements import CHANNEL_PRINTER
 from kps.database.statements.keeping import CUT_LOANS, LOAN_S
+from kps.database.statements.parts import OneDevice, ToldDevice
 
-__all__ = ["LOAN_S", "PROBE_STATEMENTS", "AlreadyBorrowed", "ProbeStatements", "Probes", "shown"]
+__all__ = [
+    "LOAN_S",
+    "PROBE_STATEMENTS",
+    "AlreadyBorrowed",
+    "LoanOwner",
+    "ProbeStatements",
+    "Probes",
+    "ShownDevice",
+    "shown",
+]
 
 _TOLD = f"(SELECT count(pg_notify('{CHANNEL_PRINTER}', ''))) AS told"
 _MINE = """p.printer_key = {key:text} AND p.borrowed_by = {by:text} AND p.borrowed_until > clock_timestamp()"""
@@ -36,20 +48,61 @@ class AlreadyBorrowed(Exception):
 class ProbeStatements:
     """Every statement of a probe, by verb."""
 
-    borrow: Statement
-    borrower: Statement
-    renew: Statement
-    give_back: Statement
-    owner: Statement
-    store: Statement
-    cut_loans: Statement
-    process_id: Statement
-    shown: Statement
+    borrow: Statement[ToldDevice]
+    borrower: Statement[Borrower]
+    renew: Statement[OneDevice]
+    give_back: Statement[ToldDevice]
+    owner: Statement[LoanOwner]
+    store: Statement[ToldDevice]
+    cut_loans: Statement[OneDevice]
+    process_id: Statement[ProcessIdTaken]
+    shown: Statement[ShownDevice]
+
+
+class Borrower(NamedTuple):
+    """Who has a device for a probe."""
+
+    borrowed_by: str
+
+
+class LoanOwner(NamedTuple):
+    """The instance that has a device."""
+
+    owner_name: str
+    state_text: str
+    sending: bool
+
+
+class ProcessIdTaken(NamedTuple):
+    """A number that no ticket has."""
+
+    number: int
+
+
+class ShownDevice(NamedTuple):
+    """What is known about a device, for people."""
+
+    printer_key: PrinterKey
+    state: str
+    live: bool
+    borrowed: bool
+    proof_level: str | None
+    answers: bool | None
+    pushes: bool
+    clears: bool
+    model: str
+    firmware: str
+    serial: str
+    probed_at: datetime | None
+    demoted_at: datetime | None
+    demoted_text: str
+    borrowed_by: str
 
 
 PROBE_STATEMENTS = ProbeStatements(
     borrow=Statement(
         "borrow",
+        ToldDevice,
         f"""WITH p AS (
   INSERT INTO kps.printer AS p (printer_key, name, borrowed_by, borrowed_until)
   VALUES ({{key:text}}, {{name:text}}, {{by:text}}, clock_timestamp() + {{for_s:float8}} * interval '1 second')
@@ -61,16 +114,19 @@ SELECT printer_key, {_TOLD} FROM p""",
     ),
     borrower=Statement(
         "borrower",
+        Borrower,
         """SELECT borrowed_by FROM kps.printer p
  WHERE p.printer_key = {key:text} AND p.borrowed_until > clock_timestamp()""",
     ),
     renew=Statement(
         "renew_loan",
+        OneDevice,
         f"""UPDATE kps.printer p SET borrowed_until = clock_timestamp() + {{for_s:float8}} * interval '1 second'
  WHERE {_MINE} RETURNING p.printer_key""",
     ),
     give_back=Statement(
         "give_back",
+        ToldDevice,
         f"""WITH p AS (
   UPDATE kps.printer p SET borrowed_by = '', {_GIVEN_BACK} WHERE {_MINE} RETURNING p.printer_key
 )
@@ -78,12 +134,14 @@ SELECT printer_key, {_TOLD} FROM p""",
     ),
     owner=Statement(
         "owner",
+        LoanOwner,
         """SELECT p.owner_name, p.state_text,
        EXISTS (SELECT 1 FROM kps.job j WHERE j.printer_key = p.printer_key AND j.state = 'sending') AS sending
   FROM kps.printer p WHERE p.printer_key = {key:text} AND p.expires_at > clock_timestamp()""",
     ),
     store=Statement(
         "store",
+        ToldDevice,
         f"""WITH p AS (
   UPDATE kps.printer p
      SET proof_level = {{level:text}}, pushes = {{pushes:boolean}}, clears = {{clears:boolean}},
@@ -95,9 +153,10 @@ SELECT printer_key, {_TOLD} FROM p""",
 SELECT printer_key, {_TOLD} FROM p""",
     ),
     cut_loans=CUT_LOANS,
-    process_id=Statement("process_id", "SELECT nextval('kps.process_id_seq') AS number"),
+    process_id=Statement("process_id", ProcessIdTaken, "SELECT nextval('kps.process_id_seq') AS number"),
     shown=Statement(
         "shown",
+        ShownDevice,
         """SELECT p.printer_key, p.state, p.expires_at > clock_timestamp() AS live,
        p.borrowed_until > clock_timestamp() AS borrowed, p.proof_level, p.answers, p.pushes, p.clears,
        coalesce(p.model, '') AS model, p.firmware, p.serial, p.probed_at, p.demoted_at, p.demoted_text,
@@ -136,8 +195,8 @@ class Probes:
         """Its owner may have it again; False = it was not ours."""
         return bool(self._database.run(self._sql.give_back, key=key, by=self.by))
 
-    def owner(self, key: PrinterKey) -> Row | None:
-        """The instance that has not let it go yet (owner_name, state_text, sending); None = nobody holds it."""
+    def owner(self, key: PrinterKey) -> LoanOwner | None:
+        """The instance that has not let it go yet; None = nobody holds it."""
         rows = self._database.run(self._sql.owner, key=key)
         return rows[0] if rows else None
 
@@ -153,10 +212,10 @@ class Probes:
 
     def process_id(self) -> int:
         """A number that no ticket's process ID has."""
-        return int(self._database.run(self._sql.process_id)[0].number)
+        return self._database.run(self._sql.process_id)[0].number
 
 
-def shown(database: Database, keys: Iterable[PrinterKey]) -> dict[PrinterKey, Row]:
+def shown(database: Database, keys: Iterable[PrinterKey]) -> dict[PrinterKey, ShownDevice]:
     """What is known about devices, for people; devices that nobody has ever owned are missing."""
     rows = database.run(PROBE_STATEMENTS.shown, keys=sorted(set(keys)))
-    return {PrinterKey(row.printer_key): row for row in rows}
+    return {row.printer_key: row for row in rows}

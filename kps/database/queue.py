@@ -28,11 +28,13 @@ from kps.core.tickets import (
     Uncertain,
     Unprintable,
 )
-from kps.database.connection import CALL_LIMIT_S, Database, Row
+from kps.database.connection import CALL_LIMIT_S, Database
 from kps.database.readings import Sending, SlipSending, sending, slip_sending
 from kps.database.schema import PosSchema
 from kps.database.statements import Statements
-from kps.database.statements.dispatching import PATIENT_S
+from kps.database.statements.dispatching import PATIENT_S, Looked
+from kps.database.statements.keeping import PosRow
+from kps.database.statements.paper import Paper
 
 
 class ClaimLost(Exception):
@@ -193,12 +195,12 @@ class Queue:
         The second value says whether there is a `new` one of that kind.
         """
         row = self.database.run(self.sql.horizon, minutes=minutes)[0]
-        return Horizon(row.before, TicketId(row.up_to)), bool(row.any_old)
+        return Horizon(row.before, row.up_to), row.any_old
 
     def newest(self) -> Survey:
         """A survey of this moment that has found nothing: what comes from now on is seen all the same."""
         rows = self.database.run(self.sql.newest)
-        return Survey(TicketId(rows[0].id), rows[0].at) if rows else Survey(TicketId(0), math.inf)
+        return Survey(rows[0].id, rows[0].at) if rows else Survey(TicketId(0), math.inf)
 
     def survey(self, depth: int, among: Among) -> Survey:
         """The oldest `depth` tickets per station and brand, however many there are. It takes its time."""
@@ -206,7 +208,7 @@ class Queue:
         rows = self.database.run(self.sql.survey, depth=depth, **_scope(among), limit=PATIENT_S + 5.0)
         routes: dict[tuple[str, str], list[TicketId]] = {}
         for row in rows:
-            routes.setdefault((row.station, row.brand), []).append(TicketId(row.id))
+            routes.setdefault((row.station, row.brand), []).append(row.id)
         cut = {route: ids[depth - 1] for route, ids in routes.items() if len(ids) >= depth}
         count = rows[0].waiting if rows else 0
         return replace(now, ids=frozenset(row.id for row in rows), cut=cut, count=count)
@@ -228,7 +230,7 @@ class Queue:
             me=self.me,
             instance=self.instance,
         )
-        return [Claimed(PrinterKey(row.printer_key), TicketId(row.id), Token(row.token)) for row in rows]
+        return [Claimed(row.printer_key, row.id, row.token) for row in rows]
 
     def _skip_tokens(self) -> None:
         """Before the first claim of a connection: a crash of the server may have taken back the last tokens."""
@@ -240,7 +242,7 @@ class Queue:
 
     def sending(self, ticket: TicketId, token: Token, *, need_s: float, late_after_minutes: float) -> Sending:
         """Promise that bytes may leave now. Raises ClaimLost, LeaseEnded or Withdrawn."""
-        rows: list[Row] = []
+        rows: list[Paper] = []
         for promise in (self.sql.sending_first, self.sql.sending):
             rows = rows or self.database.run(
                 promise, ticket=ticket, token=token, need=need_s, day_start=self._day_start
@@ -268,6 +270,7 @@ class Queue:
         where = found[0]
         rows = self.database.run(self.sql.rows)
         along = [row for row in rows if (row.station, row.brand) == (where.station, where.brand)]
+        chosen: PosRow | None
         if printer:
             wanted = printer.strip().lower()
             named = [row for row in (*along, *rows) if row.name.lower() == wanted]
@@ -310,14 +313,14 @@ class Queue:
             self.sql.make_slips, minutes=minutes, limited=limited, stations=sorted(stations or ()),
             own_stations=sorted(own_stations), own_brands=sorted(own_brands),
         )[0]  # fmt: skip
-        return SlipsMade(int(row.made), bool(row.made or row.waiting))
+        return SlipsMade(row.made, bool(row.made or row.waiting))
 
     def look_slips(self) -> list[WaitingSlip]:
         """Slips that nobody prints now, oldest first."""
         return [
             WaitingSlip(
-                SlipId(row.id), Token(row.token), row.kind, row.station, row.brand, PrinterKey(row.target),
-                bool(row.over), bool(row.waits),
+                row.id, row.token, row.kind, row.station, row.brand, row.target,
+                row.over, bool(row.waits),
             )
             for row in self.database.run(self.sql.look_slips)
         ]  # fmt: skip
@@ -329,7 +332,7 @@ class Queue:
             self.sql.claim_slip, slip=slip.id, token=slip.token, key=row.key, row=row.id, name=row.name, epoch=epoch,
             me=self.me,
         )  # fmt: skip
-        return Token(rows[0].token) if rows else None
+        return rows[0].token if rows else None
 
     def give_up_slip(self, slip: WaitingSlip, error: str) -> bool:
         """Nobody is told any more; False if somebody else has it."""
@@ -365,7 +368,7 @@ class Queue:
         row = self.database.run(
             self.sql.release_slips, slips=[slip for slip, _ in pairs], tokens=[token for _, token in pairs]
         )[0]
-        return int(row.released)
+        return row.released
 
     def settle(
         self,
@@ -400,9 +403,9 @@ class Queue:
             metadata=Json(extra),
         )[0]
         if row.settled:
-            return str(row.status or "gone")
+            return row.status or "gone"
         if written := self.database.run(self.sql.settled, ticket=ticket, token=token):
-            return str(written[0].status)
+            return written[0].status
         raise ClaimLost
 
     def release(self, claims: Iterable[tuple[TicketId, Token]], text: str) -> GivenBack:
@@ -417,7 +420,7 @@ class Queue:
             text=text,
             instance=self.instance,
         )[0]
-        return GivenBack(int(row.released), frozenset(map(TicketId, row.left)))
+        return GivenBack(row.released, frozenset(row.left))
 
     def settle_unsent(self, ticket: TicketId, token: Token) -> None:
         """Give a ticket back of which no byte has left, whether or not its promise was committed."""
@@ -428,7 +431,7 @@ class Queue:
         tokens = sorted(held)
         row = self.database.run(self.sql.reconcile, me=self.me, key=key, held=tokens, instance=self.instance)[0]
         slips = self.database.run(self.sql.reconcile_slips, me=self.me, key=key, held=tokens)
-        return Reconciled(int(row.released) + len(slips), int(row.left))
+        return Reconciled(row.released + len(slips), row.left)
 
     def end_round(
         self, tickets: Sequence[Waiting], *, ip: str, code: str, error: str, delay_s: float, budget: int
@@ -438,7 +441,7 @@ class Queue:
             self.sql.end_round, **_seen(tickets), ip=ip, code=code, error=error, delay=delay_s, budget=budget,
             instance=self.instance,
         )  # fmt: skip
-        return [Ended(TicketId(row.id), row.status, row.print_attempts) for row in rows]
+        return [Ended(row.id, row.status, row.print_attempts) for row in rows]
 
     def give_up(
         self,
@@ -454,7 +457,7 @@ class Queue:
             self.sql.give_up, **_seen(tickets), code=code, error=error, rescue=rescue, instance=self.instance,
             limit=limit,
         )  # fmt: skip
-        return [TicketId(row.id) for row in rows]
+        return [row.id for row in rows]
 
     def wait(self, tickets: Sequence[Waiting]) -> None:
         """Remember since when these tickets have been waiting for a printer row."""
@@ -475,12 +478,12 @@ class Queue:
             self.sql.stale, before=horizon.before, up_to=horizon.up_to, since=since, passed=sorted(passed), size=size,
             stations=sorted(stations), brands=sorted(brands), limit=PATIENT_S + 5.0,
         )  # fmt: skip
-        return [OldTicket(TicketId(row.id), Token(row.token), row.at, row.stale, row.reset) for row in rows]
+        return [OldTicket(row.id, row.token, row.at, row.stale, row.reset) for row in rows]
 
     def pos_behind_s(self) -> float | None:
         """Seconds by which the POS's clock is behind the database's, as far as anybody has learned; None = nobody."""
         row = self.database.run(self.sql.pos_clock)[0]
-        return float(row.behind_s) if row.known else None
+        return row.behind_s if row.known else None
 
     def learn_pos_clock(self, behind_s: float) -> None:
         """Remember it for all."""
@@ -489,12 +492,12 @@ class Queue:
     def next_due(self) -> float | None:
         """Seconds until the next round of a waiting ticket is due; None = none waits."""
         rows = self.database.run(self.sql.next_due)
-        return float(rows[0].due_s) if rows else None
+        return rows[0].due_s if rows else None
 
     def rescuable(self, minutes: float) -> list[tuple[TicketId, Token, str, str]]:
         """Tickets that failed only for want of a printer: (id, token, station, brand)."""
         rows = self.database.run(self.sql.rescuable, minutes=minutes)
-        return [(TicketId(row.id), Token(row.token), row.station, row.brand or "") for row in rows]
+        return [(row.id, row.token, row.station, row.brand or "") for row in rows]
 
     def rescue(self, tickets: Sequence[tuple[TicketId, Token]]) -> list[TicketId]:
         """failed -> new, for one more round."""
@@ -504,13 +507,13 @@ class Queue:
             tokens=[token for _, token in tickets],
             instance=self.instance,
         )
-        return [TicketId(row.id) for row in rows]
+        return [row.id for row in rows]
 
     def devices(self, keys: Iterable[PrinterKey]) -> dict[PrinterKey, tuple[DeviceState, str, int]]:
         """What is known about devices: state, owner uuid ('' = nobody) and epoch."""
         found = {}
         for row in self.database.run(self.sql.printers, keys=list(keys)):
-            key = PrinterKey(row.printer_key)
+            key = row.printer_key
             state = DeviceState(key, row.state, row.state_text, row.live, row.lapsed_s, row.held_by or "")
             found[key] = (state, row.owner or "", row.epoch)
         return found
@@ -570,20 +573,20 @@ class Queue:
         )
         if not found:
             return None
-        return LateProof(TicketId(found[0].id), found[0].status, bool(found[0].twice), bool(found[0].cleared))
+        return LateProof(found[0].id, found[0].status, found[0].twice, found[0].cleared)
 
     def may_be_ours(self, value: int) -> bool:
         """Whether the process ID `value` (modulo IDS - 1) was taken for one of the last sendings."""
-        return bool(self.database.run(self.sql.recent_id, value=value, ids=IDS - 1)[0].recent)
+        return self.database.run(self.sql.recent_id, value=value, ids=IDS - 1)[0].recent
 
     def torn(self, key: PrinterKey) -> bool:
         """Whether something that was sent to a device has no proven end: it may wait for the rest of a picture."""
-        return bool(self.database.run(self.sql.torn, key=key)[0].torn)
+        return self.database.run(self.sql.torn, key=key)[0].torn
 
     def came_back(self, key: PrinterKey, rows: Sequence[int]) -> list[TicketId]:
         """A device with these printer rows can print again; returns tickets that it may have printed, each once."""
         found = self.database.run(self.sql.came_back, key=key, rows=list(rows), instance=self.instance)
-        return [TicketId(row.ticket_id) for row in found]
+        return [row.ticket_id for row in found]
 
     def health(
         self,
@@ -617,17 +620,17 @@ def _seen(tickets: Sequence[Waiting | OldTicket]) -> dict[str, Any]:
     return {"ids": [ticket.id for ticket in tickets], "tokens": [ticket.token for ticket in tickets]}
 
 
-def _waiting(row: Row) -> Waiting:
+def _waiting(row: Looked) -> Waiting:
     return Waiting(
-        id=TicketId(row.id),
-        token=Token(row.token),
+        id=row.id,
+        token=row.token,
         station=row.station,
         brand=row.brand or "",
         brand_code=row.brand_code or "",
         items=row.items,
         original_items=None if row.original_ticket_id is None else row.original_items,
         round_open=row.round_open,
-        tried=frozenset(PrinterKey(key) for key in row.tried) if row.round_open else frozenset(),
+        tried=frozenset(row.tried) if row.round_open else frozenset(),
         forced_printer=row.forced_printer or "",
         age_s=row.age_s,
         untried=row.token == 0 and row.print_attempts == 0,
@@ -652,7 +655,7 @@ def _told(outcome: Outcome) -> tuple[str, str, str, bool, str | None, dict[str, 
             return "failed", reason.value, text, False, None, {"outcome": "unprintable", "bytes": 0}
 
 
-def _device_of(row: Row, site: str) -> str:
+def _device_of(row: PosRow, site: str) -> str:
     """The key of a printer row's device; '' where that would take a name server."""
     try:
         return printer_key(site, device_address(row.host or "", row.port))
@@ -660,7 +663,7 @@ def _device_of(row: Row, site: str) -> str:
         return ""
 
 
-def printer_rows(rows: Iterable[Row], key: Mapping[int, PrinterKey]) -> list[PrinterRow]:
+def printer_rows(rows: Iterable[PosRow], key: Mapping[int, PrinterKey]) -> list[PrinterRow]:
     """Printer rows with the keys of their devices (row id -> key)."""
     return [
         PrinterRow(

@@ -33,7 +33,8 @@ from kps.core.tickets import (
     Ticket,
     TicketId,
 )
-from kps.database.connection import Row
+from kps.database.statements.paper import Paper
+from kps.database.statements.slips import SlipPaper
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,6 @@ class Sending:
 
     ticket: Ticket
     paper: PaperFormat
-    printer_id: int
     printer_name: str
     printer_ip: str
     backup_for: str
@@ -61,7 +61,7 @@ class SlipSending:
     ids: ProcessIds
 
 
-def sending(ticket: TicketId, row: Row, late_after_minutes: float) -> Sending:
+def sending(ticket: TicketId, row: Paper, late_after_minutes: float) -> Sending:
     """A row of the statements `sending` and `preview`."""
     checker = row.station.strip().lower() == "checker"
     pos_behind = timedelta(seconds=row.pos_behind_s)
@@ -92,7 +92,6 @@ def sending(ticket: TicketId, row: Row, late_after_minutes: float) -> Sending:
             ready_by=None if row.ready_by is None else row.ready_by + pos_behind,
         ),
         paper=_paper(row),
-        printer_id=row.printer_id,
         printer_name=row.printer_name,
         printer_ip=row.printer_ip or "",
         backup_for=row.backup_for,
@@ -101,7 +100,7 @@ def sending(ticket: TicketId, row: Row, late_after_minutes: float) -> Sending:
     )
 
 
-def _marks(row: Row, late_minutes: int) -> Marks:
+def _marks(row: Paper, late_minutes: int) -> Marks:
     """What this copy must say: proven earlier paper is a reprint, unproven earlier bytes a possible duplicate.
 
     A copy that its printer has thrown away is neither, but a part of it may lie there.
@@ -123,13 +122,13 @@ def _marks(row: Row, late_minutes: int) -> Marks:
     )
 
 
-def _chain(row: Row) -> Chain | None:
+def _chain(row: Paper) -> Chain | None:
     if row.chain_number is None:
         return None
     before = None
-    if row.before_number is not None:
-        elsewhere = row.before_key != row.printer_key
-        before = Before(row.before_number, row.before_at, row.before_place, row.before_name if elsewhere else "")
+    if row.before_number is not None and row.before_at is not None:
+        name = row.before_name if row.before_key != row.printer_key else ""
+        before = Before(row.before_number, row.before_at, row.before_place or "", name or "")
     return Chain(row.chain_number, before, row.chain_day if row.other_day else None)
 
 
@@ -138,11 +137,11 @@ def _priority(text: str) -> Priority:
     return next((priority for priority in Priority if priority == text.strip().lower()), Priority.NORMAL)
 
 
-def _paper(row: Row) -> PaperFormat:
+def _paper(row: Paper | SlipPaper) -> PaperFormat:
     return PaperFormat(row.chars_per_line or 0, row.paper_width_mm or 80, row.printer_brand or "", row.model or "")
 
 
-def slip_sending(row: Row) -> SlipSending:
+def slip_sending(row: SlipPaper) -> SlipSending:
     """A row of the statement `sending_slip`."""
     return SlipSending(
         Slip(
@@ -158,7 +157,7 @@ def slip_sending(row: Row) -> SlipSending:
     )
 
 
-def _slip_content(row: Row) -> SlipContent:
+def _slip_content(row: SlipPaper) -> SlipContent:
     said = row.content
     if row.kind == "outage":
         return OutageSlip(said["printer"], said["reason"], _moment(said["since"]))

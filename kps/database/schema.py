@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from kps.database.connection import Database
 
@@ -118,6 +119,25 @@ class PosSchema:
         return f"{age} POS schema, {templates} template tables, audit table {self.log_table}{ip}{less}"
 
 
+class _FoundColumn(NamedTuple):
+    table_name: str
+    column_name: str
+    type: str
+    nullable: bool
+    generated: bool
+
+
+class _Lacking(NamedTuple):
+    relation: str
+    privilege: str
+    columns: str | None
+    """None = the whole of it."""
+
+
+class _Wakes(NamedTuple):
+    wakes: bool
+
+
 @dataclass(frozen=True, slots=True)
 class _Column:
     type: str
@@ -163,6 +183,7 @@ def _columns(database: Database) -> dict[str, dict[str, _Column]]:
              FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
             WHERE c.relkind IN ('r', 'p', 'v') AND pg_table_is_visible(c.oid) AND c.relname = ANY(%(names)s)""",
         {"names": [*_READ, *_WISHED, *LOG_TABLES, HEALTH, *_TEMPLATES]},
+        row=_FoundColumn,
     )
     found: dict[str, dict[str, _Column]] = {}
     for row in rows:
@@ -217,7 +238,7 @@ def _refuse_rights(
         wanted += [(HEALTH, name, "SELECT") for name in ("id", "printer_id", "checked_at")]
         wanted.append((HEALTH, "", "DELETE"))
     rows = database.query(
-        """SELECT w.t AS table_name, w.r AS privilege,
+        """SELECT w.t AS relation, w.r AS privilege,
                   CASE WHEN w.r <> 'DELETE' AND has_any_column_privilege(w.t::regclass, w.r)
                        THEN string_agg(nullif(w.c, ''), ', ' ORDER BY w.n) END AS columns
              FROM unnest(%(tables)s::text[], %(columns)s::text[], %(rights)s::text[]) WITH ORDINALITY AS w(t, c, r, n)
@@ -229,10 +250,11 @@ def _refuse_rights(
             "columns": [column for _, column, _ in wanted],
             "rights": [right for _, _, right in wanted],
         },
+        row=_Lacking,
     )
     if rows:
         missing = ", ".join(
-            f"{row.privilege} on {row.table_name}" + (f" ({row.columns})" if row.columns else "") for row in rows
+            f"{row.privilege} on {row.relation}" + (f" ({row.columns})" if row.columns else "") for row in rows
         )
         raise SchemaUnusable(f"rights are missing: {missing}")
 
@@ -246,7 +268,7 @@ def refuse_missing_rights(database: Database) -> None:
         raise SchemaUnusable("rights are missing: USAGE on schema kps")
     wanted = [(name, right) for name, rights in _OURS.items() for right in rights]
     rows = database.query(
-        """SELECT c.relname, w.r AS privilege, lacking.columns
+        """SELECT c.relname AS relation, w.r AS privilege, lacking.columns
              FROM unnest(%(names)s::text[], %(rights)s::text[]) WITH ORDINALITY AS w(t, r, n)
              JOIN pg_class c ON c.relnamespace = to_regnamespace('kps') AND c.relname = w.t
                             AND c.relkind IN ('r', 'S')
@@ -262,13 +284,14 @@ def refuse_missing_rights(database: Database) -> None:
                            WHEN 'DELETE' THEN NOT has_table_privilege(c.oid, 'DELETE') ELSE lacking.count > 0 END
             ORDER BY w.n""",
         {"names": [name for name, _ in wanted], "rights": [right for _, right in wanted]},
+        row=_Lacking,
     )
     if rows:
         missing = ", ".join(
-            f"{row.privilege} on kps.{row.relname}" + (f" ({row.columns})" if row.columns else "") for row in rows
+            f"{row.privilege} on kps.{row.relation}" + (f" ({row.columns})" if row.columns else "") for row in rows
         )
         raise SchemaUnusable(f"rights are missing: {missing}")
 
 
 def _has_trigger(database: Database) -> bool:
-    return bool(database.query(f"SELECT {WAKES} AS wakes")[0].wakes)
+    return database.query(f"SELECT {WAKES} AS wakes", row=_Wakes)[0].wakes

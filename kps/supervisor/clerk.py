@@ -27,11 +27,11 @@ from kps.core.routing import Crowd, Lookup, PrinterRow, covers
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey, ProofLevel, Token
 from kps.database import Database, DatabaseTrouble
-from kps.database.connection import Row
 from kps.database.migrations import MigrationNeeded, SchemaTooNew, install_trigger, migrate
 from kps.database.names import addresses_of
 from kps.database.queue import Queue, printer_rows
 from kps.database.schema import PosSchema, SchemaUnusable, introspect, refuse_missing_rights
+from kps.database.statements.keeping import Device
 from kps.process.clocks import boottime, monotonic
 from kps.process.slots import Order
 from kps.supervisor.lease_keeper import LEASE_TTL_S, Borrowed, LeaseKeeper, LeaseLost, Well
@@ -228,7 +228,7 @@ class Clerk:
         return self._trouble or self._keeper.trouble
 
     @property
-    def devices(self) -> tuple[Row, ...]:
+    def devices(self) -> tuple[Device, ...]:
         """All devices, as the last renewal has shown them."""
         return self._keeper.devices
 
@@ -505,7 +505,7 @@ class Clerk:
             if row.released:
                 log.warning("released", extra={"cause": "reclaim", "printer": row.printer_key, "count": row.released})
                 self._post(Reclaimed(row.released))
-        self._left = {PrinterKey(row.printer_key) for row in rows if row.left}
+        self._left = {row.printer_key for row in rows if row.left}
         if not self._left:
             self._due["left"] = float("inf")
 
@@ -632,7 +632,7 @@ class Clerk:
         self.counts = QueueView(row.new, row.printing, row.failed_today, row.printed_today, row.oldest_new_age_s)
         self.unproven = tuple((ticket, keys) for ticket, keys in row.unproven)
         self.waiting = tuple(
-            [Crowd(station, brand, PrinterKey(key), tickets) for station, brand, key, tickets in row.waiting]
+            [Crowd(station, brand or "", PrinterKey(key), tickets) for station, brand, key, tickets in row.waiting]
         )
         self.pos_behind_s = row.pos_behind_s
         took_s = time.time() - asked_at

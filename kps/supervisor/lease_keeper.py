@@ -16,8 +16,7 @@ from kps.core.retry import Backoff
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey
 from kps.database import Database, DatabaseTrouble
-from kps.database.connection import Row
-from kps.database.statements.keeping import RENEW
+from kps.database.statements.keeping import RENEW, Device
 from kps.process.clocks import boottime, monotonic
 from kps.process.slots import Cells, Order
 
@@ -101,7 +100,7 @@ class LeaseKeeper:
         """Set by the clerk: devices that this instance serves."""
         self.shown: frozenset[PrinterKey] = frozenset()
         """Set by the clerk: the devices of all printer rows."""
-        self.devices: tuple[Row, ...] = ()
+        self.devices: tuple[Device, ...] = ()
         """All of them, as the last renewal has shown them."""
         self.trouble = ""
         """A sentence for people; '' while leases are renewed, or cannot be yet."""
@@ -172,7 +171,7 @@ class LeaseKeeper:
         self._renewed_at = asked_at
         skipped = False
         for row in devices:
-            key = PrinterKey(row.printer_key)
+            key = row.printer_key
             if row.kept is None:
                 # Somebody of ours works on it at this moment.
                 skipped |= key in well and row.live and row.owner == self._owner and row.epoch == well[key].epoch
@@ -189,7 +188,7 @@ class LeaseKeeper:
         """What a new connection would take now: a few round trips. If the last one took longer, it was not the way."""
         return min(self._connect_s, CONNECT_TRIPS * self._reply_s)
 
-    def _ask(self, well: dict[PrinterKey, Well]) -> list[Row]:
+    def _ask(self, well: dict[PrinterKey, Well]) -> list[Device]:
         asked_at = boottime()
         limit = patience(self._renewed_at + LEASE_TTL_S - asked_at, self._reconnect_s, self._reply_s)
         try:
@@ -211,14 +210,14 @@ class LeaseKeeper:
         self._reply_s = boottime() - asked_at
         return devices
 
-    def _note(self, devices: tuple[Row, ...]) -> None:
+    def _note(self, devices: tuple[Device, ...]) -> None:
         """What the devices are like now, and what that means for ours."""
         news = _faces(devices) != _faces(self.devices)
         self.devices = devices
         if news:
             self._wake()
         for row in devices:
-            key = PrinterKey(row.printer_key)
+            key = row.printer_key
             ours = self.well.get(key)
             # We may have taken it back since this was seen.
             if ours is not None and row.live and row.owner != self._owner and row.epoch > ours.epoch:
@@ -242,7 +241,7 @@ def patience(trust_s: float, connect_s: float, reply_s: float) -> float:
     return min(LONGEST_REPLY_S, max(SHORTEST_REPLY_S, 2 * reply_s, spare_s))
 
 
-def renew_in(devices: Iterable[Row], wanted: Collection[PrinterKey], me: str) -> float:
+def renew_in(devices: Iterable[Device], wanted: Collection[PrinterKey], me: str) -> float:
     """Seconds until leases and devices must be looked at again: if the lease of another owner ends, we are there.
 
     `devices` as the renewal has just shown them; of those that are not `wanted` the lease does not matter to us.
@@ -257,7 +256,7 @@ def renew_in(devices: Iterable[Row], wanted: Collection[PrinterKey], me: str) ->
     return max(HURRY_S, pause_s)
 
 
-def _faces(devices: Iterable[Row]) -> list[tuple[object, ...]]:
+def _faces(devices: Iterable[Device]) -> list[tuple[object, ...]]:
     """What people see of devices, but for how long ago it was."""
     return [
         (row.printer_key, row.owner, row.live, row.state, row.state_text, row.paper, row.cover_open, row.cutter_ok,

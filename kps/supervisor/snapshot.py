@@ -12,7 +12,7 @@ from kps.core.restart import Cause
 from kps.core.routing import Ability, DeviceState, Lookup, PrinterRow, Routes, queued
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey, ProofLevel
-from kps.database.connection import Row
+from kps.database.statements.keeping import Device
 from kps.printer.config import DeviceConfig
 from kps.process.counters import counted_by_all
 from kps.process.slots import PRINTED_CELL, Cell
@@ -158,12 +158,12 @@ def _child_state(child: Child) -> str:
 
 
 def _printers(facts: Facts) -> list[PrinterView]:
-    known = {PrinterKey(row.printer_key): row for row in facts.clerk.devices}
+    known = {row.printer_key: row for row in facts.clerk.devices}
     waiting = _waiting(facts, known)
     return [_printer(row, known.get(row.key), waiting.get(row.id, 0), facts) for row in facts.rows]
 
 
-def _waiting(facts: Facts, known: dict[PrinterKey, Row]) -> dict[int, int]:
+def _waiting(facts: Facts, known: dict[PrinterKey, Device]) -> dict[int, int]:
     """Tickets that wait, by row id, as the clerk has counted them last."""
     if not facts.clerk.waiting:
         return {}
@@ -171,7 +171,7 @@ def _waiting(facts: Facts, known: dict[PrinterKey, Row]) -> dict[int, int]:
     return queued(Routes(facts.rows), facts.clerk.waiting, states)
 
 
-def _printer(row: PrinterRow, device: Row | None, waiting: int, facts: Facts) -> PrinterView:
+def _printer(row: PrinterRow, device: Device | None, waiting: int, facts: Facts) -> PrinterView:
     state = _state(device) if not row.trouble else _without_device(row)
     usable = not row.fault and row.active
     able = _able(state) if usable else False
@@ -225,11 +225,11 @@ def _state_word(row: PrinterRow, state: DeviceState | None) -> str:
     return state.state if state is not None else "starting"
 
 
-def _level(device: Row | None, child: Child | None) -> str:
+def _level(device: Device | None, child: Child | None) -> str:
     """The proof level that its process uses, else what is stored."""
     if child is not None and (rung := int(child.cells[Cell.RUNG])):
         return list(ProofLevel)[rung - 1].value
-    return str(device.proof) if device is not None else ProofLevel.NONE.value
+    return device.proof if device is not None else ProofLevel.NONE.value
 
 
 def _word(known: bool | None, yes: str, no: str) -> str:
@@ -240,11 +240,11 @@ def _may_have_printed(row: PrinterRow, facts: Facts) -> tuple[int, ...]:
     return tuple(ticket for ticket, keys in facts.clerk.unproven if row.key and row.key in keys)
 
 
-def _state(device: Row | None) -> DeviceState | None:
+def _state(device: Device | None) -> DeviceState | None:
     if device is None:
         return None
     return DeviceState(
-        PrinterKey(device.printer_key),
+        device.printer_key,
         device.state,
         device.state_text,
         device.live,

@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from kps.database.connection import Database as Access
+from kps.database.connection import Statement
 from kps.demo.orders import PosWriter
 from tests.conftest import Database
 from tests.database.house import House, Instance
+from tests.database.row_types import refuse_misfit
+
+
+@pytest.fixture(scope="package", autouse=True)
+def every_row_is_what_its_type_says() -> Iterator[None]:
+    """Whatever the tests of this folder do: no row of a statement has a value that its row type denies."""
+    run = Access.run
+
+    def looked_at(access: Access, statement: Statement[Any], **values: Any) -> list[Any]:
+        rows = run(access, statement, **values)
+        for row in rows:
+            refuse_misfit(statement, row)
+        return rows
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Access, "run", looked_at)
+        yield
 
 
 @pytest.fixture

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any
 
 from psycopg2.extensions import connection as Connection
+from psycopg2.extras import NamedTupleCursor
 
 from kps.core.routing import ClaimFor, PrinterRow, Waiting
 from kps.core.settings import DatabaseSettings
 from kps.core.tickets import PrinterKey
-from kps.database.connection import Database, Row
+from kps.database.connection import Database, Statement
 from kps.database.migrations import install_trigger, migrate
+from kps.database.probes import PROBE_STATEMENTS
 from kps.database.queue import Claimed, Queue, printer_rows
 from kps.database.readings import Sending
 from kps.database.schema import PosSchema, introspect
+from kps.database.statements import Statements
+from kps.database.statements.keeping import Acquired, DeadReleased, LeftRequeued
 from kps.demo.orders import PosWriter
 from tests.conftest import Database as Target
 from tests.conftest import eventually
@@ -31,6 +36,22 @@ def settings_of(target: Target, **changes: Any) -> DatabaseSettings:
     return DatabaseSettings(**(given | {"password": target.password, "sslmode": "disable"} | changes))
 
 
+def all_statements(of: Statements) -> list[Statement[Any]]:
+    """Every statement that KPS knows for a schema."""
+    queue = [getattr(of, name) for name in of.names()]
+    both = [*queue, *(getattr(PROBE_STATEMENTS, field.name) for field in fields(PROBE_STATEMENTS))]
+    return list(dict.fromkeys(both))
+
+
+def named(database: Database, sql: str, values: Sequence[object] = ()) -> list[Any]:
+    """What a look with plain SQL over a connection of the service shows, by column."""
+    if not database.connected:
+        database.connect()
+    with database.raw.cursor(cursor_factory=NamedTupleCursor) as cursor:
+        cursor.execute(sql, values or None)
+        return cursor.fetchall()
+
+
 class Instance:
     """One instance of the service: an owner uuid, a connection, its leases."""
 
@@ -41,13 +62,13 @@ class Instance:
         self.queue = Queue(self.database, schema, self.me, name)
         self.epochs: dict[PrinterKey, int] = {}
 
-    def acquire(self, *rows: PrinterRow, ttl_s: float = 60.0) -> list[Row]:
+    def acquire(self, *rows: PrinterRow, ttl_s: float = 60.0) -> list[Acquired]:
         """Ask for the leases of these rows' devices; answers those that were taken."""
         keys = list(dict.fromkeys(row.key for row in rows))
         taken = self.database.run(
             self.queue.sql.acquire, me=self.me, instance=self.name, keys=keys, names=[""] * len(keys), ttl=ttl_s
         )
-        self.epochs |= {PrinterKey(row.printer_key): row.epoch for row in taken}
+        self.epochs |= {row.printer_key: row.epoch for row in taken}
         return taken
 
     def renew(self, ttl_s: float = 60.0) -> set[str]:
@@ -58,11 +79,11 @@ class Instance:
         )  # fmt: skip
         return {row.printer_key for row in rows if row.kept is not None}
 
-    def requeue_left(self) -> list[Row]:
+    def requeue_left(self) -> list[LeftRequeued]:
         """Try again to give back what earlier epochs of our printers have left open."""
         return self.database.run(self.queue.sql.requeue_left, me=self.me, keys=list(self.epochs), instance=self.name)
 
-    def release_dead(self, row: PrinterRow, blamed: int = 0) -> Row | None:
+    def release_dead(self, row: PrinterRow, blamed: int = 0) -> DeadReleased | None:
         """The process of this printer has been reaped."""
         rows = self.database.run(
             self.queue.sql.release_dead, me=self.me, key=row.key, epoch=self.epochs[row.key], blamed=blamed,

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import wait
+from typing import Any
 
 import pytest
 
@@ -172,7 +173,7 @@ def test_a_look_beside_an_old_backlog_finds_what_is_of_today_and_what_is_spared(
     assert [ticket.id for ticket in one.queue.look(20)] == list(range(first, first + 20))
 
 
-def explain(house: House, statement: Statement, values: str) -> str:
+def explain(house: House, statement: Statement[Any], values: str) -> str:
     """The plan of a statement as the service runs it: a generic one, with what its prelude sets."""
     database = Database(settings_of(house.target), "plans")
     try:

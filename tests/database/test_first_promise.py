@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, TicketId, Uncertain
-from kps.database.connection import Row, Statement
+from kps.database.connection import Statement
 from kps.database.queue import Claimed
+from kps.database.statements.paper import Paper
 from kps.demo.order_book import Line
-from tests.database.house import House, Instance
+from tests.database.house import House, Instance, named
 
 PROVEN = Printed(ProofLevel.FENCE, 300)
 LOST = Uncertain(Reason.CONNECTION_LOST, "connection lost after 120 bytes", 120, False)
@@ -21,7 +22,7 @@ MOMENTS = {"printed_now", "process_id", "sending_at", "process_ids", "printed_at
 Story = Callable[[House, Instance], int]
 
 
-def promise(one: Instance, statement: Statement, claimed: Claimed) -> list[Row]:
+def promise(one: Instance, statement: Statement[Paper], claimed: Claimed) -> list[Paper]:
     """Run one of the two statements, as it is."""
     return one.database.run(statement, ticket=claimed.ticket, token=claimed.token, need=2.0, day_start=240)
 
@@ -35,12 +36,12 @@ def left(one: Instance) -> dict[str, list[dict[str, Any]]]:
         "kitchen_kitchenticket": "id",
     }
     return {
-        table: [known(row) for row in one.database.query(f"SELECT * FROM {table} ORDER BY {order}")]
+        table: [known(row) for row in named(one.database, f"SELECT * FROM {table} ORDER BY {order}")]
         for table, order in tables.items()
     }
 
 
-def known(row: Row) -> dict[str, Any]:
+def known(row: Any) -> dict[str, Any]:
     """A row without its moments."""
     return {name: value for name, value in row._asdict().items() if name not in MOMENTS}
 

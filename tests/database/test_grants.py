@@ -6,7 +6,7 @@ import re
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from kps.core.tickets import Printed, ProofLevel, TicketId, Token
 from kps.database import Database as Access
 from kps.database.connection import Statement
 from kps.database.migrations import available, install_trigger, migrate, step_sql
-from kps.database.probes import PROBE_STATEMENTS
 from kps.database.queue import Queue, printer_rows
 from kps.database.readings import Sending
 from kps.database.schema import SchemaUnusable, introspect, refuse_missing_rights
@@ -31,6 +30,7 @@ from kps.database.statements import Statements
 from kps.demo.orders import PosWriter
 from kps.demo.pos_tables import LOG, OLDER_LOG, TEMPLATES, SchemaAge
 from tests.conftest import Database, Databases, eventually
+from tests.database.house import all_statements, named
 from tests.service.harness import shop
 
 README = Path(__file__).parents[2] / "README.md"
@@ -100,21 +100,16 @@ def role_exists(admin: Connection, role: str) -> bool:
         return cursor.fetchone() is not None
 
 
-def all_statements(of: Statements) -> list[Statement]:
-    queue = [getattr(of, name) for name in of.names()]
-    both = [*queue, *(getattr(PROBE_STATEMENTS, field.name) for field in fields(PROBE_STATEMENTS))]
-    return list(dict.fromkeys(both))
-
-
-def prepare(worker: Connection, chosen: list[Statement]) -> None:
+def prepare(worker: Connection, chosen: list[Statement[Any]]) -> None:
     with worker.cursor() as cursor:
         for statement in chosen:
             cursor.execute(statement.prepare)
 
 
-def explain(worker: Connection, statement: Statement) -> None:
+def explain(worker: Connection, statement: Statement[Any]) -> None:
     """Have PostgreSQL check every right that the statement needs, without running it."""
-    nothing = f"({', '.join(['NULL'] * len(statement.names))})" if statement.names else ""
+    count = len(statement.parameters)
+    nothing = f"({', '.join(['NULL'] * count)})" if count else ""
     with worker.cursor() as cursor:
         cursor.execute(f"EXPLAIN EXECUTE kps_{statement.name}{nothing}")
 
@@ -259,7 +254,7 @@ def test_a_missing_right_in_schema_kps_is_named(databases: Databases, right: str
 
 def test_a_new_column_without_rights_is_named_and_columns_are_enough(databases: Databases) -> None:
     with granted(databases, SchemaAge.NEWER, "A", "script", "C") as here, closing(here.access) as access:
-        columns = [row.attname for row in access.query(COLUMNS_OF_JOB)]
+        columns = [row.attname for row in named(access, COLUMNS_OF_JOB)]
         on_owner(here, f"REVOKE UPDATE ON kps.job FROM {here.role}")
         on_owner(here, f"GRANT UPDATE ({', '.join(columns)}) ON kps.job TO {here.role}")
         refuse_missing_rights(access)
@@ -280,9 +275,10 @@ def test_what_somebody_else_put_into_schema_kps_needs_no_rights(databases: Datab
 def test_everything_that_the_migrations_make_is_looked_at(databases: Databases) -> None:
     with granted(databases, SchemaAge.NEWER, "A", "script") as here, closing(here.access) as access:
         on_owner(here, f"GRANT USAGE ON SCHEMA kps TO {here.role}")
-        made = access.query(
+        made = named(
+            access,
             """SELECT relname FROM pg_class WHERE relnamespace = 'kps'::regnamespace AND relkind IN ('r', 'p', 'S')
-                AND relname <> 'slip_id_seq' -- an identity's: whoever may insert may use it"""
+                AND relname <> 'slip_id_seq' -- an identity's: whoever may insert may use it""",
         )
         with pytest.raises(SchemaUnusable) as error:
             refuse_missing_rights(access)

@@ -30,7 +30,7 @@ from kps.core.proof import IDS
 from kps.core.routing import ClaimFor, PrinterRow, Waiting
 from kps.core.tickets import Marks, NotPrinted, Outcome, Printed, ProofLevel, Reason, Uncertain, Unprintable
 from kps.database.queue import Claimed, ClaimLost, LeaseEnded, Withdrawn
-from tests.database.house import House, Instance
+from tests.database.house import House, Instance, named
 
 PICK = st.integers(0, 11)
 """Which of those there are; taken modulo their number, so that it shrinks to the first."""
@@ -156,7 +156,8 @@ class Kitchen(RuleBasedStateMachine):
         return ticket
 
     def job(self, ticket: int) -> Any:
-        found = self.house.database.query(
+        found = named(
+            self.house.database,
             "SELECT j.*, EXISTS (SELECT 1 FROM kps.printer p WHERE p.printer_key = j.printer_key AND p.owner = j.owner "
             "AND p.epoch = j.epoch AND p.expires_at > clock_timestamp()) AS live FROM kps.job j WHERE ticket_id = %s",
             [ticket],
@@ -530,7 +531,7 @@ class Kitchen(RuleBasedStateMachine):
 
     @invariant()
     def the_job_tells_what_may_have_left(self) -> None:
-        rows = {row.ticket_id: row for row in self.house.database.query("SELECT * FROM kps.job")}
+        rows = {row.ticket_id: row for row in named(self.house.database, "SELECT * FROM kps.job")}
         for ticket, slip in self.slips.items():
             job = rows.get(ticket)
             sends = 0 if job is None else job.sends
@@ -548,9 +549,10 @@ class Kitchen(RuleBasedStateMachine):
     @invariant()
     def ticket_and_job_agree(self) -> None:
         """Where nobody else has written the status."""
-        found = self.house.database.query(
+        found = named(
+            self.house.database,
             "SELECT t.id, t.status, coalesce(j.state, '') AS state FROM kitchen_kitchenticket t "
-            "LEFT JOIN kps.job j ON j.ticket_id = t.id"
+            "LEFT JOIN kps.job j ON j.ticket_id = t.id",
         )
         assert {row.id for row in found} == set(self.slips)
         for row in found:
@@ -582,8 +584,10 @@ class Kitchen(RuleBasedStateMachine):
             for waiting in seen:
                 if self.claim_seen(instance, waiting, self.rows[waiting.id % 2]):
                     self.finish(self.held[-1])
-        left = self.house.database.query(
-            "SELECT id, status FROM kitchen_kitchenticket WHERE status <> ALL (%s)", [list(ENDS)]
+        left = named(
+            self.house.database,
+            "SELECT id, status FROM kitchen_kitchenticket WHERE status <> ALL (%s)",
+            [list(ENDS)],
         )
         assert not left, f"stuck: {left}, {[self.job(row.id) for row in left]}"
         self.at_most_one_copy_is_unmarked()

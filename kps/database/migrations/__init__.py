@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from importlib import resources
+from typing import NamedTuple
 
 from kps.database.connection import Database, DatabaseTrouble
 from kps.database.schema import TICKET
@@ -40,6 +41,14 @@ CREATE TABLE IF NOT EXISTS kps.schema_version (
 """
 
 
+class _Version(NamedTuple):
+    version: int
+
+
+class _Lock(NamedTuple):
+    got: bool
+
+
 class MigrationNeeded(Exception):
     """The schema kps is behind and AUTO_MIGRATE is off; the message is the SQL to run.
 
@@ -68,7 +77,9 @@ def applied(database: Database) -> int:
     """The number of the last migration that the database has seen; 0 = none."""
     if not database.query("SELECT 1 FROM pg_class WHERE oid = to_regclass('kps.schema_version')"):
         return 0
-    return int(database.query("SELECT coalesce(max(version), 0) AS version FROM kps.schema_version")[0].version)
+    return database.query("SELECT coalesce(max(version), 0) AS version FROM kps.schema_version", row=_Version)[
+        0
+    ].version
 
 
 def _to_nobody(_: str) -> None:
@@ -125,7 +136,7 @@ def _apply(database: Database, number: int, name: str, sql: str, tell: Callable[
 def _take_turn(database: Database, tell: Callable[[str], None]) -> None:
     """Until no other instance migrates. Raises DatabaseTrouble if that does not end."""
     end = time.monotonic() + LIMIT_S
-    while not database.query(f"SELECT pg_try_advisory_lock({_LOCK}) AS got")[0].got:
+    while not database.query(f"SELECT pg_try_advisory_lock({_LOCK}) AS got", row=_Lock)[0].got:
         if time.monotonic() > end:
             raise DatabaseTrouble("another instance has been migrating schema kps for an hour")
         tell("another instance is migrating schema kps")

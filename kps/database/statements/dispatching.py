@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from kps.core.tickets import PrinterKey, TicketId, Token
 from kps.database.connection import Statement
 from kps.database.schema import ITEM, PRINTER, TICKET, WAKES, PosSchema
 from kps.database.statements.parts import (
@@ -14,6 +17,9 @@ from kps.database.statements.parts import (
     ROUND_OPEN,
     SEEN,
     WOKEN,
+    OneJob,
+    OneTicket,
+    WokenTicket,
     brand_of,
     covered,
     ip_text,
@@ -24,12 +30,36 @@ from kps.database.statements.parts import (
 )
 
 
-def look(schema: PosSchema) -> Statement:
+class Looked(NamedTuple):
+    """A ticket that may be decided on now."""
+
+    id: TicketId
+    station: str
+    brand: str | None
+    print_attempts: int
+    max_retries: int
+    original_ticket_id: int | None
+    age_s: float
+    token: Token
+    state: str
+    """Of its job; empty = there is none."""
+    round_open: bool
+    tried: list[PrinterKey]
+    forced_printer: str | None
+    unrouted: bool
+    waited_s: float
+    place: int
+    brand_code: str | None
+    items: int
+    original_items: int
+
+
+def look(schema: PosSchema) -> Statement[Looked]:
     """The oldest tickets per station and brand that may be decided on now."""
-    return Statement("look", _looked(schema, f"{TICKET} t"))
+    return Statement("look", Looked, _looked(schema, f"{TICKET} t"))
 
 
-def look_among(schema: PosSchema) -> Statement:
+def look_among(schema: PosSchema) -> Statement[Looked]:
     """The same of some tickets only, found by their time and number: it costs the same however many others there are.
 
     Generic plans know neither how many are `new` nor what is asked for: each step is written so that one index serves.
@@ -41,7 +71,7 @@ def look_among(schema: PosSchema) -> Statement:
 )
 """
     tickets = f"among CROSS JOIN LATERAL (SELECT x.* FROM {TICKET} x WHERE x.id = among.id OFFSET 0) t"
-    return Statement("look_among", among + _looked(schema, tickets), prelude=_BY_INDEX)
+    return Statement("look_among", Looked, among + _looked(schema, tickets), prelude=_BY_INDEX)
 
 
 def _looked(schema: PosSchema, tickets: str) -> str:
@@ -84,7 +114,17 @@ PATIENT_S = 60.0
 _PATIENT = f"set_config('statement_timeout', '{PATIENT_S:g}s', true)"
 
 
-def survey(schema: PosSchema) -> Statement:
+class Surveyed(NamedTuple):
+    """A ticket that waits for a look."""
+
+    id: TicketId
+    station: str
+    brand: str
+    waiting: int
+    """How many `new` ones there are, each row says the same."""
+
+
+def survey(schema: PosSchema) -> Statement[Surveyed]:
     """The lowest ids of each station and brand that wait for a look: all `new` ones are read, but narrow and once.
 
     Those before the horizon are left out: `since`, `above` and `ids` as in `look_among`. `waiting`: how many there are.
@@ -92,6 +132,7 @@ def survey(schema: PosSchema) -> Statement:
     brand = brand_of(schema).replace("b.brand_id", "(SELECT b.brand_id FROM pos_bill b WHERE b.id = t.bill_id)")
     return Statement(
         "survey",
+        Surveyed,
         f"""WITH away AS MATERIALIZED (
   SELECT j.ticket_id FROM kps.job j WHERE j.not_before IS NOT NULL AND j.not_before > clock_timestamp()
      AND NOT coalesce(j.finished_at > clock_timestamp(), false)
@@ -110,11 +151,21 @@ SELECT w.id, lower(btrim(w.target)) AS station, coalesce(w.brand::text, '') AS b
     )
 
 
-def horizon() -> Statement:
+class HorizonSeen(NamedTuple):
+    """Where today begins."""
+
+    before: float
+    """Seconds since 1970."""
+    up_to: TicketId
+    any_old: bool
+
+
+def horizon() -> Statement[HorizonSeen]:
     """The moment that divides today from another day, the last ticket's number, and whether any waits from before."""
     before = "clock_timestamp() - {minutes:float8} * interval '1 minute'"
     return Statement(
         "horizon",
+        HorizonSeen,
         f"""SELECT extract(epoch FROM {before})::float8 AS before, coalesce((SELECT max(id) FROM {TICKET}), 0) AS up_to,
        -- not by an index on created_at, where years of tickets lie
        EXISTS (SELECT 1 FROM {TICKET} t
@@ -122,21 +173,46 @@ def horizon() -> Statement:
     )
 
 
+class Newest(NamedTuple):
+    """The last ticket."""
+
+    id: TicketId
+    at: float
+    """Seconds since 1970."""
+
+
 NEWEST = Statement(
     "newest",
+    Newest,
     f"""SELECT id, extract(epoch FROM created_at)::float8 AS at FROM {TICKET} ORDER BY id DESC LIMIT 1""",
 )
 """The last ticket: its number, and when the POS's clock says that it was written."""
 
 
-SKIP_TOKENS = Statement("skip_tokens", "SELECT max(nextval('kps.token_seq')) AS last FROM generate_series(1, 10000)")
+class Skipped(NamedTuple):
+    """The last token that was left out."""
+
+    last: Token
+
+
+SKIP_TOKENS = Statement(
+    "skip_tokens", Skipped, "SELECT max(nextval('kps.token_seq')) AS last FROM generate_series(1, 10000)"
+)
 """Leave out the tokens that a crash of the server may have taken back with their lazy claims.
 
 Somebody may still hold one of them, and it must never become valid again. Its own commit is flushed.
 """
 
 
-def claim(schema: PosSchema) -> Statement:
+class ClaimedTicket(NamedTuple):
+    """A ticket that is `printing` now."""
+
+    printer_key: PrinterKey
+    id: TicketId
+    token: Token
+
+
+def claim(schema: PosSchema) -> Statement[ClaimedTicket]:
     """new -> printing for the tickets decided on, if printer, lease, ticket and job are still as they were seen."""
     start = log_rows(
         schema,
@@ -161,6 +237,7 @@ def claim(schema: PosSchema) -> Statement:
     )
     return Statement(
         "claim",
+        ClaimedTicket,
         f"""WITH want AS MATERIALIZED (
   SELECT * FROM unnest({{ids:bigint[]}}, {{tokens:bigint[]}}, {{keys:text[]}}, {{epochs:bigint[]}}, {{rows:bigint[]}},
                        {{names:text[]}}, {{backups:text[]}}, {{backup_keys:text[]}}, {{reasons:text[]}})
@@ -214,7 +291,15 @@ SELECT job.printer_key, tick.id, job.token FROM tick JOIN job ON job.ticket_id =
     )
 
 
-def reconcile(schema: PosSchema) -> Statement:
+class GaveBack(NamedTuple):
+    """How many claims were given back, and how many are left to their locks."""
+
+    released: int
+    left: int
+    woken: int
+
+
+def reconcile(schema: PosSchema) -> Statement[GaveBack]:
     """Give back what is claimed for a printer of mine and held by nobody: the reply to its claim was lost."""
     held = """SELECT j.ticket_id, j.printer_key, j.token FROM kps.job j
    WHERE j.owner = {me:uuid} AND j.printer_key = {key:text} AND j.state = 'claimed'
@@ -222,11 +307,20 @@ def reconcile(schema: PosSchema) -> Statement:
     body = requeue(schema, held, "'reclaimed'", text="'claimed, but held by no process'")
     return Statement(
         "reconcile",
+        GaveBack,
         f"WITH {body} SELECT (SELECT count(*) FROM job) AS released, (SELECT count(*) FROM passed) AS left, {WOKEN}",
     )
 
 
-def end_round(schema: PosSchema) -> Statement:
+class RoundEnded(NamedTuple):
+    """A ticket whose round has ended."""
+
+    id: TicketId
+    status: str
+    print_attempts: int
+
+
+def end_round(schema: PosSchema) -> Statement[RoundEnded]:
     """No printer is left in this round: the next round after a delay, or `failed` after the last."""
     reset = log_rows(
         schema,
@@ -253,6 +347,7 @@ def end_round(schema: PosSchema) -> Statement:
     budget = "CASE WHEN pick.max_retries > 0 THEN pick.max_retries ELSE {budget:int} END"
     return Statement(
         "end_round",
+        RoundEnded,
         f"""WITH {SEEN}, job AS (
   INSERT INTO kps.job AS j (ticket_id, state, sends, not_before, unreached, failed_attempts, finished_at,
                             rescue_from, error)
@@ -286,9 +381,9 @@ SELECT id, status, print_attempts FROM k ORDER BY id""",
     )
 
 
-def give_up(schema: PosSchema) -> Statement:
+def give_up(schema: PosSchema) -> Statement[OneTicket]:
     """`failed` at once, for a reason that another try would not mend; `rescue` lets a later printer row save it."""
-    return Statement("give_up", f"WITH {SEEN}, {_failed(schema)}\nSELECT id FROM k ORDER BY id")
+    return Statement("give_up", OneTicket, f"WITH {SEEN}, {_failed(schema)}\nSELECT id FROM k ORDER BY id")
 
 
 def _failed(schema: PosSchema) -> str:
@@ -333,6 +428,7 @@ def _failed(schema: PosSchema) -> str:
 
 WAIT = Statement(
     "wait",
+    OneJob,
     f"""WITH {SEEN}
 INSERT INTO kps.job AS j (ticket_id, state, sends, unrouted_at)
 SELECT id, CASE WHEN reset THEN 'failed' ELSE 'waiting' END, CASE WHEN print_attempts > 0 THEN 1 ELSE 0 END,
@@ -343,7 +439,18 @@ RETURNING ticket_id""",
 """Remember in the database since when a ticket has been waiting for a printer row; what it was before stays known."""
 
 
-def stale(schema: PosSchema) -> Statement:
+class Stale(NamedTuple):
+    """A `new` ticket of another day."""
+
+    id: TicketId
+    token: Token
+    at: float
+    """Seconds since 1970."""
+    reset: bool
+    stale: bool
+
+
+def stale(schema: PosSchema) -> Statement[Stale]:
     """Some of the `new` tickets behind the horizon, oldest first, from `since` on and without `passed`.
 
     `stale`: to be failed. The operator's resets are not (`reset`), nor what a live printer holds or held lately, nor
@@ -351,6 +458,7 @@ def stale(schema: PosSchema) -> Statement:
     """
     return Statement(
         "stale",
+        Stale,
         f"""WITH page AS MATERIALIZED (
   SELECT t.id, t.created_at FROM {TICKET} t
    WHERE t.status = 'new' AND t.created_at >= to_timestamp({{since:float8}})
@@ -368,10 +476,20 @@ SELECT t.id, coalesce(j.token, 0) AS token, extract(epoch FROM page.created_at):
     )
 
 
-def rescuable(schema: PosSchema) -> Statement:
+class Rescuable(NamedTuple):
+    """A ticket that failed only for want of a printer."""
+
+    id: TicketId
+    station: str
+    brand: str | None
+    token: Token
+
+
+def rescuable(schema: PosSchema) -> Statement[Rescuable]:
     """Tickets that failed only because no printer could be reached, and that nobody has touched since."""
     return Statement(
         "rescuable",
+        Rescuable,
         f"""WITH j AS MATERIALIZED (
   -- these few first: years of failed tickets are not looked through for them
   SELECT j.ticket_id, j.token, j.failed_attempts FROM kps.job j
@@ -387,7 +505,7 @@ SELECT t.id, lower(btrim(t.printer_target)) AS station, {brand_of(schema)}::text
     )
 
 
-def rescue(schema: PosSchema) -> Statement:
+def rescue(schema: PosSchema) -> Statement[WokenTicket]:
     """failed -> new for one more round."""
     log = log_rows(
         schema,
@@ -402,6 +520,7 @@ def rescue(schema: PosSchema) -> Statement:
     )
     return Statement(
         "rescue",
+        WokenTicket,
         f"""WITH want AS MATERIALIZED (
   SELECT * FROM unnest({{ids:bigint[]}}, {{tokens:bigint[]}}) AS w(id, token)
 ), pick AS MATERIALIZED (
@@ -422,10 +541,17 @@ SELECT id, (SELECT count(pg_notify('{CHANNEL_TICKET}', ''))) AS woken FROM k ORD
     )
 
 
-def next_due() -> Statement:
+class NextDue(NamedTuple):
+    """When the next round is due."""
+
+    due_s: float
+
+
+def next_due() -> Statement[NextDue]:
     """Seconds until the next waiting ticket may begin its next round; no row if none waits."""
     return Statement(
         "next_due",
+        NextDue,
         f"""SELECT extract(epoch FROM min(j.not_before) - clock_timestamp())::float8 AS due_s
   FROM kps.job j JOIN {TICKET} t ON t.id = j.ticket_id
  WHERE j.not_before IS NOT NULL AND j.state = 'requeued' AND t.status = 'new' AND j.not_before > clock_timestamp()
@@ -433,15 +559,41 @@ HAVING min(j.not_before) IS NOT NULL""",
     )
 
 
-POS_CLOCK = Statement("pos_clock", f"SELECT {POS_BEHIND_S} AS behind_s, EXISTS (SELECT 1 FROM kps.clock) AS known")
+class PosClock(NamedTuple):
+    """What is known of the POS's clock."""
+
+    behind_s: float
+    known: bool
+
+
+POS_CLOCK = Statement(
+    "pos_clock", PosClock, f"SELECT {POS_BEHIND_S} AS behind_s, EXISTS (SELECT 1 FROM kps.clock) AS known"
+)
 """What is known of the POS's clock."""
+
+
+class ClockLearned(NamedTuple):
+    """What is known from now on."""
+
+    behind_s: float
+
 
 LEARN_POS_CLOCK = Statement(
     "learn_pos_clock",
+    ClockLearned,
     """INSERT INTO kps.clock AS c (behind_s) VALUES ({behind:float8})
 ON CONFLICT (one) DO UPDATE SET behind_s = excluded.behind_s, learned_at = excluded.learned_at RETURNING c.behind_s""",
 )
 """Keep it: a first look needs it, and so do printers and other instances."""
 
-SPEAK = Statement("speak", f"SELECT pg_notify({{channel:text}}, {{word:text}}), {WAKES} AS wakes")
+
+class Spoken(NamedTuple):
+    """A notification was sent."""
+
+    said: str
+    """Always empty."""
+    wakes: bool
+
+
+SPEAK = Statement("speak", Spoken, f"SELECT pg_notify({{channel:text}}, {{word:text}}) AS said, {WAKES} AS wakes")
 """A notification to our own listener, which proves that it hears; and whether the POS's tickets wake anybody."""

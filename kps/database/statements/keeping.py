@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from kps.core.tickets import PrinterKey, TicketId, Token
 from kps.database.connection import Statement
 from kps.database.schema import PRINTER, TICKET, PosSchema
 from kps.database.statements.parts import (
@@ -13,6 +17,9 @@ from kps.database.statements.parts import (
     LIVE,
     POS_BEHIND_S,
     WOKEN,
+    OneDevice,
+    ToldDevice,
+    WokenTicket,
     brand_of,
     covered,
     ip_text,
@@ -23,7 +30,26 @@ from kps.database.statements.parts import (
 _STATE_KNOWN = "(p.owner = excluded.owner OR (p.owner IS NULL AND p.yielded_until > clock_timestamp()))"
 
 
-def acquire(schema: PosSchema) -> Statement:
+class Acquired(NamedTuple):
+    """A device that is ours now."""
+
+    printer_key: PrinterKey
+    epoch: int
+    state: str
+    answers: bool | None
+    proof_level: str | None
+    pushes: bool
+    clears: bool
+    firmware: str
+    contested: bool
+    carried: int
+    released: int
+    left: int
+    told: int
+    woken: int
+
+
+def acquire(schema: PosSchema) -> Statement[Acquired]:
     """Take the printers whose lease has ended; what an earlier epoch of somebody else left open is given back.
 
     `left`: so many tickets are locked by somebody. They stay under their epoch, for `requeue_left`.
@@ -72,6 +98,7 @@ def acquire(schema: PosSchema) -> Statement:
     body = requeue(schema, held, "'reclaimed'", text="'its printer has a new owner'", before=before)
     return Statement(
         "acquire",
+        Acquired,
         f"WITH {body} "
         f"SELECT a.*, EXISTS (SELECT 1 FROM before b WHERE b.printer_key = a.printer_key AND b.owner <> {{me:uuid}}) "
         f"AS contested, (SELECT count(*) FROM carried c WHERE c.printer_key = a.printer_key) AS carried, "
@@ -109,8 +136,40 @@ _DEVICE = f"""p.printer_key, p.owner::text AS owner, p.owner_name, p.epoch,
 """What is known about device p, whoever owns it. `overlong`: its loan is to be cut."""
 
 
+class Device(NamedTuple):
+    """What is known about a device, whoever owns it."""
+
+    printer_key: PrinterKey
+    owner: str | None
+    owner_name: str
+    epoch: int
+    state: str
+    state_since: datetime
+    state_text: str
+    borrowed: bool
+    borrowed_by: str
+    overlong: bool
+    """Its loan is to be cut."""
+    held_by: str | None
+    paper: str
+    response_ms: int | None
+    checked_at: datetime | None
+    proof: str
+    answers: bool | None
+    proof_level: str | None
+    cover_open: bool | None
+    cutter_ok: bool | None
+    demoted_text: str
+    live: bool
+    lapsed_s: float
+    state_age_s: float
+    kept: int | None
+    """The epoch of a lease that was renewed just now."""
+
+
 RENEW = Statement(
     "renew",
+    Device,
     f"""WITH here AS (
   INSERT INTO kps.instance AS i (owner, name, host) VALUES ({{me:uuid}}, {{instance:text}}, {{host:text}})
   ON CONFLICT (owner) DO UPDATE SET seen_at = clock_timestamp() RETURNING 1
@@ -146,6 +205,7 @@ are shown as they were right before; `kept` is the epoch of a lease that was ren
 
 CUT_LOANS = Statement(
     "cut_loans",
+    OneDevice,
     f"""UPDATE kps.printer p SET borrowed_until = clock_timestamp() + interval '{LOAN_S:g} seconds'
  WHERE p.printer_key IN (
    SELECT o.printer_key FROM kps.printer o
@@ -168,6 +228,7 @@ taken after that sees the job which it has made."""
 
 YIELD = Statement(
     "yield_lease",
+    ToldDevice,
     f"""WITH other AS (
   SELECT 1 FROM kps.instance i
    WHERE i.owner <> {{me:uuid}} AND i.seen_at > clock_timestamp() - interval '6 seconds' LIMIT 1
@@ -189,6 +250,7 @@ SELECT printer_key, (SELECT count(pg_notify('{CHANNEL_PRINTER}', ''))) AS told F
 
 EXPIRE_OWNER = Statement(
     "expire_owner",
+    ToldDevice,
     f"""WITH p AS (
   UPDATE kps.printer p SET expires_at = clock_timestamp(), owner = NULL
    WHERE p.printer_key IN (
@@ -203,6 +265,7 @@ SELECT printer_key, (SELECT count(pg_notify('{CHANNEL_PRINTER}', ''))) AS told F
 
 LAPSE = Statement(
     "lapse",
+    ToldDevice,
     f"""WITH p AS (
   UPDATE kps.printer p SET expires_at = clock_timestamp(), owner = NULL
    WHERE p.owner = {{me:uuid}} AND p.printer_key = ANY ({{keys:text[]}})
@@ -218,7 +281,16 @@ SELECT printer_key, (SELECT count(pg_notify('{CHANNEL_PRINTER}', ''))) AS told F
 """End leases at once, so that another instance may take over; never while something is held under them."""
 
 
-def release_dead(schema: PosSchema) -> Statement:
+class DeadReleased(NamedTuple):
+    """What came of the death of a printer's process."""
+
+    epoch: int
+    released: int
+    left: int
+    woken: int
+
+
+def release_dead(schema: PosSchema) -> Statement[DeadReleased]:
     """A printer process has been reaped: a new epoch, and all it held is given back.
 
     `blamed` is the token of a ticket that the process was preparing when it died of its own (0 = none).
@@ -240,12 +312,22 @@ def release_dead(schema: PosSchema) -> Statement:
     )
     return Statement(
         "release_dead",
+        DeadReleased,
         f"WITH {body} SELECT a.epoch, (SELECT count(*) FROM job) AS released, {LEFT} AS left, {WOKEN} FROM a",
         prelude=_LOCK_LEASE,
     )
 
 
-def requeue_left(schema: PosSchema) -> Statement:
+class LeftRequeued(NamedTuple):
+    """What is given back of a device's earlier epochs, and what is still left."""
+
+    printer_key: PrinterKey
+    released: int
+    left: int
+    woken: int
+
+
+def requeue_left(schema: PosSchema) -> Statement[LeftRequeued]:
     """What earlier epochs of printers of mine have left open, because somebody had locked the tickets' rows."""
     before = """a AS MATERIALIZED (
   SELECT p.printer_key, p.epoch FROM kps.printer p
@@ -256,18 +338,27 @@ def requeue_left(schema: PosSchema) -> Statement:
     body = requeue(schema, held, "'reclaimed'", text="'its printer has a new owner or process'", before=before)
     return Statement(
         "requeue_left",
+        LeftRequeued,
         f"WITH {body} SELECT a.printer_key, (SELECT count(*) FROM job JOIN held ON held.ticket_id = job.ticket_id "
         f"WHERE held.printer_key = a.printer_key) AS released, {LEFT} AS left, {WOKEN} FROM a",
     )
 
 
-def orphans(schema: PosSchema) -> Statement:
+class Orphan(NamedTuple):
+    """A `printing` ticket that nobody accounts for."""
+
+    id: TicketId
+    token: Token
+
+
+def orphans(schema: PosSchema) -> Statement[Orphan]:
     """`printing` tickets that no job under a live lease accounts for: mine, and those that this instance decides on.
 
     The others are another shop's: whoever prints them need not be KPS.
     """
     return Statement(
         "orphans",
+        Orphan,
         f"""SELECT t.id, coalesce(j.token, 0) AS token FROM {TICKET} t LEFT JOIN kps.job j ON j.ticket_id = t.id
   LEFT JOIN pos_bill b ON b.id = t.bill_id
  WHERE t.status = 'printing' AND NOT (coalesce(j.state, '') IN ('claimed', 'sending') AND {LIVE})
@@ -280,7 +371,7 @@ MOST_ORPHANS = 10_000
 """So many are watched at once."""
 
 
-def adopt(schema: PosSchema) -> Statement:
+def adopt(schema: PosSchema) -> Statement[WokenTicket]:
     """Take over `printing` tickets that nobody accounts for; all but the only claimed ones are marked."""
     log = log_rows(
         schema,
@@ -297,6 +388,7 @@ def adopt(schema: PosSchema) -> Statement:
     )
     return Statement(
         "adopt",
+        WokenTicket,
         f"""WITH want AS MATERIALIZED (
   SELECT * FROM unnest({{ids:bigint[]}}, {{tokens:bigint[]}}) AS w(id, token)
 ), pick AS MATERIALIZED (
@@ -324,13 +416,23 @@ SELECT id, (SELECT count(pg_notify('{CHANNEL_TICKET}', ''))) AS woken FROM k ORD
 SWEEP_AT_ONCE = 5000
 
 
-def sweep() -> Statement:
+class Swept(NamedTuple):
+    """What a sweep has come to."""
+
+    jobs: int
+    instances: int
+    last: int | None
+    more: bool
+
+
+def sweep() -> Statement[Swept]:
     """Forget jobs of tickets that the POS has deleted, among the next ones after `after`, and what is long over.
 
     `last`: the last job that was looked at; NULL = there were no more. Years of jobs are looked through in pieces.
     """
     return Statement(
         "sweep",
+        Swept,
         f"""WITH page AS MATERIALIZED (
   SELECT o.ticket_id, o.state FROM kps.job o WHERE o.ticket_id > {{after:bigint}}
    ORDER BY o.ticket_id LIMIT {SWEEP_AT_ONCE}
@@ -361,10 +463,30 @@ SELECT (SELECT count(*) FROM gone) AS jobs, (SELECT count(*) FROM old) AS instan
     )
 
 
-def rows(schema: PosSchema) -> Statement:
+class PosRow(NamedTuple):
+    """A printer row of the POS."""
+
+    id: int
+    station: str
+    name: str
+    host: str | None
+    port: int
+    kind: str
+    timeout_s: int
+    priority: int
+    active: bool
+    brand: str
+    brand_code: str
+    brand_name: str
+    total_prints: int
+    failed_prints: int
+
+
+def rows(schema: PosSchema) -> Statement[PosRow]:
     """All printer rows of the POS, in routing order."""
     return Statement(
         "rows",
+        PosRow,
         f"""SELECT sp.id, lower(btrim(sp.station_code)) AS station, btrim(sp.printer_name) AS name,
        btrim({ip_text(schema.printer_ip_type, "sp.printer_ip")}) AS host, sp.printer_port AS port,
        lower(btrim(sp.printer_type)) AS kind, sp.timeout_seconds AS timeout_s, sp.priority, sp.is_active AS active,
@@ -375,7 +497,11 @@ def rows(schema: PosSchema) -> Statement:
     )
 
 
-PRINTERS = Statement("printers", f"SELECT {_DEVICE} FROM kps.printer p WHERE p.printer_key = ANY ({{keys:text[]}})")
+PRINTERS = Statement(
+    "printers",
+    Device,
+    f"SELECT {_DEVICE}, NULL::bigint AS kept FROM kps.printer p WHERE p.printer_key = ANY ({{keys:text[]}})",
+)
 """What is known about devices, whoever owns them."""
 
 
@@ -383,7 +509,24 @@ WAITING_MOST = 5000
 """So many waiting tickets are counted by station."""
 
 
-def counts(schema: PosSchema) -> Statement:
+class Counts(NamedTuple):
+    """The queue in numbers."""
+
+    new: int
+    printing: int
+    failed_today: int
+    printed_today: int
+    oldest_new_age_s: float
+    pos_behind_s: float
+    clock: float
+    """Seconds since 1970."""
+    unproven: list[Any]
+    """[ticket, [keys of the printers where a copy may lie]] each."""
+    waiting: list[Any]
+    """[station, brand or None, key, count] each."""
+
+
+def counts(schema: PosSchema) -> Statement[Counts]:
     """The queue in numbers, for /health and /metrics; `today` is the database's day.
 
     `unproven`: tickets of the last day of which a copy may lie at a printer, with the keys of those, newest first.
@@ -392,6 +535,7 @@ def counts(schema: PosSchema) -> Statement:
     """
     return Statement(
         "counts",
+        Counts,
         f"""SELECT count(*) FILTER (WHERE t.status = 'new') AS new, count(*) FILTER (WHERE t.status = 'printing')
        AS printing,
        (SELECT count(*) FROM {TICKET} f WHERE f.status = 'failed'

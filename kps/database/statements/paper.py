@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Any, NamedTuple
+
+from kps.core.tickets import PrinterKey
 from kps.database.connection import Statement
 from kps.database.schema import CHECKER_TEMPLATE, ITEM, KITCHEN_TEMPLATE, ORDER, PRINTER, STATION, TICKET, PosSchema
 from kps.database.statements.parts import FAMILY_LOCK, POS_BEHIND_S, brand_of, ip_text
@@ -236,7 +241,62 @@ _NOTED = """noted AS (
 )"""
 
 
-def sending_first(schema: PosSchema) -> Statement:
+class Paper(NamedTuple):
+    """What the paper of a ticket says, sent as its job says."""
+
+    sends: int
+    cleared: int
+    maybe_at: list[str]
+    moved_from: list[str]
+    printer_id: int | None
+    printer_name: str
+    printer_key: PrinterKey
+    backup_for: str
+    backup_reason: str
+    printed_on: str
+    process_id: int
+    chain_number: int | None
+    chain_day: date | None
+    before_number: int | None
+    before_at: datetime | None
+    before_place: str | None
+    before_key: PrinterKey | None
+    before_name: str | None
+    other_day: bool
+    kin_moved_from: list[str] | None
+    printed_at: datetime | None
+    kin_on_paper: bool | None
+    kin_printed_at: datetime | None
+    kin_printed_on: str | None
+    kin_maybe_at: list[str] | None
+    print_attempts: int
+    created_at: datetime
+    printed_now: datetime
+    pos_behind_s: float
+    station: str
+    timezone: str
+    bill_number: str
+    bill_type: str
+    table_number: str
+    queue_number: int | None
+    customer_name: str
+    guest_count: int
+    bill_notes: str
+    waiter: str
+    chars_per_line: int | None
+    paper_width_mm: int | None
+    printer_brand: str | None
+    printer_ip: str | None
+    model: str
+    template: Mapping[str, Any] | None
+    items: list[Mapping[str, Any]] | None
+    add_on: bool
+    also_at: list[Mapping[str, Any]] | None
+    priority: str
+    ready_by: datetime | None
+
+
+def sending_first(schema: PosSchema) -> Statement[Paper]:
     """`sending` of nearly every ticket: its first copy, of which no other is known. No row = `sending` has to decide.
 
     It promises and returns the same; what only a later copy or a reprint needs is left out, because each part of a
@@ -244,6 +304,7 @@ def sending_first(schema: PosSchema) -> Statement:
     """
     return Statement(
         "sending_first",
+        Paper,
         f"""WITH t AS MATERIALIZED (
   SELECT {_ticket(schema)} FROM {TICKET} t WHERE t.id = {{ticket:bigint}} AND t.original_ticket_id IS NULL FOR UPDATE
 ), {_ALONE}, {_order(schema)}, {_ready(_FIRST)}, {_next_number("false")}, {_promised("SELECT * FROM chain")},
@@ -257,7 +318,7 @@ _FIRST = f"""AND j.sends = 0 AND j.chain_number IS NULL
      AND NOT EXISTS (SELECT 1 FROM {TICKET} c WHERE c.original_ticket_id = {{ticket:bigint}})"""
 
 
-def sending(schema: PosSchema) -> Statement:
+def sending(schema: PosSchema) -> Statement[Paper]:
     """The promise before the first byte: sends + 1, committed; returns what the paper must say.
 
     The first sending takes the ticket's number in the paper chain, and notes what will be on paper.
@@ -268,6 +329,7 @@ def sending(schema: PosSchema) -> Statement:
                              ELSE pi.table_number END"""
     return Statement(
         "sending",
+        Paper,
         f"""WITH RECURSIVE t AS MATERIALIZED (
   SELECT {_ticket(schema)} FROM {TICKET} t WHERE t.id = {{ticket:bigint}} FOR UPDATE
 ), {_FAMILY}, {_order(schema)}, {_ready()}, known AS MATERIALIZED (
@@ -295,10 +357,11 @@ SELECT pg_advisory_xact_lock({FAMILY_LOCK}, (id % 2147483647)::int) FROM (
     )
 
 
-def preview(schema: PosSchema) -> Statement:
+def preview(schema: PosSchema) -> Statement[Paper]:
     """What the next copy of a ticket would say at the printer row `row`; promises and changes nothing."""
     return Statement(
         "preview",
+        Paper,
         f"""WITH RECURSIVE t AS MATERIALIZED (
   SELECT {_ticket(schema)} FROM {TICKET} t WHERE t.id = {{ticket:bigint}}
 ), {_FAMILY}, {_order(schema)}, job AS MATERIALIZED (
@@ -313,10 +376,19 @@ SELECT {_facts(schema)}""",
     )
 
 
-def whereabouts(schema: PosSchema) -> Statement:
+class Whereabouts(NamedTuple):
+    """The route of a ticket, and the printer row that had it last."""
+
+    station: str
+    brand: str
+    printer_id: int | None
+
+
+def whereabouts(schema: PosSchema) -> Statement[Whereabouts]:
     """Station, brand and last printer row of a ticket; no row if it does not exist."""
     return Statement(
         "whereabouts",
+        Whereabouts,
         f"""SELECT lower(btrim(t.printer_target)) AS station, coalesce({brand_of(schema)}::text, '') AS brand,
        j.printer_id
   FROM {TICKET} t LEFT JOIN pos_bill b ON b.id = t.bill_id LEFT JOIN kps.job j ON j.ticket_id = t.id

@@ -2,7 +2,68 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from kps.core.slips import SlipId
+from kps.core.tickets import PrinterKey, TicketId
 from kps.database.schema import PRINTER, TICKET, PosSchema
+
+
+class One(NamedTuple):
+    """Something was done once."""
+
+    one: int
+
+
+class OneTicket(NamedTuple):
+    """A ticket that it took effect on."""
+
+    id: TicketId
+
+
+class OneJob(NamedTuple):
+    """The ticket of a job that it took effect on."""
+
+    ticket_id: TicketId
+
+
+class OneSlip(NamedTuple):
+    """A slip that it took effect on."""
+
+    id: SlipId
+
+
+class OneDevice(NamedTuple):
+    """A device that it took effect on."""
+
+    printer_key: PrinterKey
+
+
+class ToldDevice(NamedTuple):
+    """A device that it took effect on; everybody was told."""
+
+    printer_key: PrinterKey
+    told: int
+
+
+class OnePosRow(NamedTuple):
+    """A printer row of the POS that it took effect on."""
+
+    id: int
+
+
+class WokenTicket(NamedTuple):
+    """A ticket that is `new` again; everybody was woken."""
+
+    id: TicketId
+    woken: int
+
+
+class TicketStatus(NamedTuple):
+    """What a ticket is now."""
+
+    status: str
+
 
 CHANNEL_TICKET = "kps_ticket_new"
 """Notified by the wake-up trigger and whenever KPS gives a ticket back."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from kps.core.tickets import TicketId
 from kps.database.connection import Statement
 from kps.database.schema import HEALTH, PRINTER, TICKET, PosSchema
 from kps.database.statements.parts import (
@@ -10,6 +13,11 @@ from kps.database.statements.parts import (
     LIVE,
     PROVEN_LATE,
     WOKEN,
+    One,
+    OneJob,
+    OnePosRow,
+    TicketStatus,
+    ToldDevice,
     ip_value,
     left_at,
     log_rows,
@@ -18,10 +26,21 @@ from kps.database.statements.parts import (
 )
 
 
-def standing() -> Statement:
+class Standing(NamedTuple):
+    """What token, ticket and lease look like."""
+
+    status: str | None
+    state: str | None
+    mine: bool
+    settled: bool
+    live: bool
+
+
+def standing() -> Statement[Standing]:
     """Why a sending was refused: what token, ticket and lease look like."""
     return Statement(
         "standing",
+        Standing,
         f"""SELECT t.status, j.state, coalesce(j.token = {{token:bigint}}, false) AS mine,
        coalesce(j.settled_token = {{token:bigint}}, false) AS settled, coalesce({LIVE}, false) AS live
   FROM (SELECT {{ticket:bigint}} AS id) x LEFT JOIN {TICKET} t ON t.id = x.id
@@ -29,10 +48,11 @@ def standing() -> Statement:
     )
 
 
-def withdraw() -> Statement:
+def withdraw() -> Statement[TicketStatus]:
     """A claimed ticket that somebody took out of `printing`: the job follows the ticket."""
     return Statement(
         "withdraw",
+        TicketStatus,
         f"""WITH t AS MATERIALIZED (SELECT id, status FROM {TICKET} WHERE id = {{ticket:bigint}} FOR UPDATE)
 UPDATE kps.job j
    SET state = CASE coalesce((SELECT status FROM t), 'gone') WHEN 'new' THEN 'requeued' WHEN 'printed' THEN 'printed'
@@ -45,7 +65,15 @@ RETURNING coalesce((SELECT status FROM t), 'gone') AS status""",
     )
 
 
-def settle(schema: PosSchema) -> Statement:
+class Settled(NamedTuple):
+    """Whether an outcome was written, and what its ticket is now."""
+
+    settled: int
+    status: str | None
+    woken: int
+
+
+def settle(schema: PosSchema) -> Statement[Settled]:
     """What became of a ticket at a printer, with its log row and its statistics.
 
     `outcome` is printed, retry (the next printer, please) or failed (unprintable).
@@ -75,6 +103,7 @@ def settle(schema: PosSchema) -> Statement:
         WHEN {outcome:text} = 'retry' AND t.status = 'printing' THEN 'new' ELSE t.status END"""
     return Statement(
         "settle",
+        Settled,
         f"""WITH t AS MATERIALIZED (
   SELECT id, status FROM {TICKET} WHERE id = {{ticket:bigint}} FOR UPDATE
 ), old AS MATERIALIZED (
@@ -129,36 +158,55 @@ SELECT (SELECT count(*) FROM job) AS settled, (SELECT max(status) FROM k) AS sta
     )
 
 
-def settled() -> Statement:
+def settled() -> Statement[TicketStatus]:
     """What the ticket is now, if an outcome whose reply was lost has been written after all."""
     return Statement(
         "settled",
+        TicketStatus,
         f"""SELECT coalesce(t.status, 'gone') AS status FROM kps.job j LEFT JOIN {TICKET} t ON t.id = j.ticket_id
  WHERE j.ticket_id = {{ticket:bigint}} AND j.settled_token = {{token:bigint}}""",
     )
 
 
-def release(schema: PosSchema) -> Statement:
+class Released(NamedTuple):
+    """How many claims were given back, and which tickets are left to their locks."""
+
+    released: int
+    left: list[TicketId]
+    woken: int
+
+
+def release(schema: PosSchema) -> Statement[Released]:
     """The holder gives claimed tickets back, unmarked: no byte of them has left."""
     held = """SELECT j.ticket_id, j.printer_key, j.token FROM kps.job j
    WHERE j.token = ANY ({tokens:bigint[]}) AND j.ticket_id = ANY ({tickets:bigint[]}) AND j.state = 'claimed'"""
     body = requeue(schema, held, "'released'", text="{text:text}")
     passed = "(SELECT coalesce(array_agg(ticket_id), '{}') FROM passed)"
-    return Statement("release", f"WITH {body} SELECT (SELECT count(*) FROM job) AS released, {passed} AS left, {WOKEN}")
+    return Statement(
+        "release", Released, f"WITH {body} SELECT (SELECT count(*) FROM job) AS released, {passed} AS left, {WOKEN}"
+    )
 
 
-def unsent(schema: PosSchema) -> Statement:
+class Unsent(NamedTuple):
+    """Whether the ticket was given back."""
+
+    released: int
+    woken: int
+
+
+def unsent(schema: PosSchema) -> Statement[Unsent]:
     """The holder gives a ticket back of which no byte has left, although the promise may have been committed."""
     held = """SELECT j.ticket_id, j.printer_key, j.token FROM kps.job j
    WHERE j.ticket_id = {ticket:bigint} AND j.token = {token:bigint} AND j.state IN ('claimed', 'sending')"""
     body = requeue(
         schema, held, "'released'", text="'the database was away before the first byte'", sent=False, patient=True
     )
-    return Statement("unsent", f"WITH {body} SELECT (SELECT count(*) FROM job) AS released, {WOKEN}")
+    return Statement("unsent", Unsent, f"WITH {body} SELECT (SELECT count(*) FROM job) AS released, {WOKEN}")
 
 
 SET_STATE = Statement(
     "set_state",
+    ToldDevice,
     f"""WITH p AS (
   UPDATE kps.printer p
      SET state = {{state:text}}, state_text = {{text:text}}, paper = {{paper:text}}, checked_at = clock_timestamp(),
@@ -180,6 +228,7 @@ SELECT printer_key, (SELECT count(pg_notify('{CHANNEL_PRINTER}', ''))) AS told F
 
 SAY_WHY = Statement(
     "say_why",
+    OnePosRow,
     f"""WITH pick AS MATERIALIZED (
   -- A form of the POS that is being saved keeps nobody waiting: its row is told the next time.
   SELECT sp.id, left(w.text, 255) AS text FROM {PRINTER} sp
@@ -202,6 +251,7 @@ What is no `news` is said where nothing was said, or nothing in the last minute.
 
 DEMOTE = Statement(
     "demote",
+    ToldDevice,
     f"""WITH p AS (
   UPDATE kps.printer p
      SET proof_level = CASE WHEN p.proof_level IN ('process_id', 'fence') THEN 'realtime' ELSE p.proof_level END,
@@ -215,7 +265,17 @@ SELECT printer_key, (SELECT count(pg_notify('{CHANNEL_PRINTER}', ''))) AS told F
 """Contrary evidence: what the probe has proven is not believed until the next probe."""
 
 
-def late_proof(schema: PosSchema) -> Statement:
+class LateProven(NamedTuple):
+    """A ticket of which a copy did come out."""
+
+    id: TicketId
+    status: str
+    twice: bool
+    cleared: bool
+    finished: int
+
+
+def late_proof(schema: PosSchema) -> Statement[LateProven]:
     """A printer of mine has said the process ID of a sending that was given up: that copy did come out.
 
     If no other copy is under way the ticket is printed by that; if one is, its settle knows that none is needed after
@@ -247,6 +307,7 @@ def late_proof(schema: PosSchema) -> Statement:
 
     return Statement(
         "late_proof",
+        LateProven,
         f"""WITH named AS MATERIALIZED (
   SELECT j.ticket_id FROM kps.job j
    WHERE (j.maybe_keys <> '{{}}' OR j.moved_keys <> '{{}}')
@@ -302,7 +363,7 @@ SELECT id, status, twice, cleared, (SELECT count(*) FROM k) AS finished FROM don
     )
 
 
-def came_back(schema: PosSchema) -> Statement:
+def came_back(schema: PosSchema) -> Statement[OneJob]:
     """A printer of mine can print again: what it may have printed from its memory goes on record, once per ticket."""
     log = log_rows(
         schema,
@@ -319,6 +380,7 @@ def came_back(schema: PosSchema) -> Statement:
     )
     return Statement(
         "came_back",
+        OneJob,
         f"""WITH locked AS MATERIALIZED (
   -- the log rows refer to the tickets: they are locked first, as everywhere
   SELECT t.id FROM {TICKET} t WHERE t.id IN (
@@ -341,8 +403,15 @@ SELECT ticket_id FROM told ORDER BY ticket_id""",
     )
 
 
+class Torn(NamedTuple):
+    """Whether something has no proven end."""
+
+    torn: bool
+
+
 TORN = Statement(
     "torn",
+    Torn,
     """SELECT EXISTS (SELECT 1 FROM kps.job j
                 WHERE (j.maybe_keys <> '{}' OR j.moved_keys <> '{}') AND {key:text} = ANY (j.maybe_keys)
                   AND j.sending_at > clock_timestamp() - interval '1 day')
@@ -353,15 +422,22 @@ TORN = Statement(
 """Whether something that was sent to a device has no proven end."""
 
 
+class RecentId(NamedTuple):
+    """Whether it is one of the last."""
+
+    recent: bool
+
+
 RECENT_ID = Statement(
     "recent_id",
+    RecentId,
     """SELECT mod(mod(last_value + 4 - {value:bigint}, {ids:bigint}) + {ids:bigint}, {ids:bigint}) < 400000 AS recent
   FROM kps.process_id_seq""",
 )
 """Whether a process ID is one of the last 100,000 sendings', whichever instance and printer they were of."""
 
 
-def health(schema: PosSchema) -> Statement:
+def health(schema: PosSchema) -> Statement[One]:
     """One health row for each printer row of a device, written by its lease owner."""
     given = {
         "checked_at": "clock_timestamp()",
@@ -376,7 +452,7 @@ def health(schema: PosSchema) -> Statement:
     }
     used = [name for name in schema.health_columns if name in given]
     if not used:
-        return Statement("health", "SELECT 1 WHERE false")
+        return Statement("health", One, "SELECT 1 AS one WHERE false")
     # Parameters that are not in the column list would leave the statement's signature: name them all once.
     all_parameters = " AND ".join(
         f"({{{name}}} IS NOT NULL OR true)"
@@ -387,12 +463,13 @@ def health(schema: PosSchema) -> Statement:
     )  # fmt: skip
     return Statement(
         "health",
+        One,
         f"""INSERT INTO {HEALTH} ({", ".join(used)})
 SELECT {", ".join(given[name] for name in used)} FROM {PRINTER} sp
  WHERE sp.id = ANY ({{rows:bigint[]}}) AND {all_parameters}
    AND EXISTS (SELECT 1 FROM kps.printer p WHERE p.printer_key = {{key:text}} AND p.owner = {{me:uuid}}
                   AND p.expires_at > clock_timestamp())
-RETURNING 1""",
+RETURNING 1 AS one""",
     )
 
 
@@ -400,17 +477,18 @@ PRUNED_AT_ONCE = 500
 """Health rows that go in one statement: a ticket of the same printer waits for it."""
 
 
-def prune_health(schema: PosSchema) -> Statement:
+def prune_health(schema: PosSchema) -> Statement[One]:
     """Delete the old health rows of the printer rows of one device, some at a time."""
     if not schema.health_columns:
-        return Statement("prune_health", "SELECT 1 WHERE false")
+        return Statement("prune_health", One, "SELECT 1 AS one WHERE false")
     return Statement(
         "prune_health",
+        One,
         f"""DELETE FROM {HEALTH} WHERE id IN (
   SELECT old.id FROM unnest({{rows:bigint[]}}) AS r(id) CROSS JOIN LATERAL (
     SELECT h.id FROM {HEALTH} h WHERE h.printer_id = r.id
        AND h.checked_at < clock_timestamp() - {{days:float8}} * interval '1 day'
      ORDER BY h.checked_at LIMIT {PRUNED_AT_ONCE}) old
    LIMIT {PRUNED_AT_ONCE})
-RETURNING 1""",
+RETURNING 1 AS one""",
     )

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from kps.core.slips import SlipId
+from kps.core.tickets import PrinterKey, Token
 from kps.database.connection import Statement
 from kps.database.schema import PRINTER, TICKET, PosSchema
 from kps.database.statements.paper import CANCELLED, PAID, place
-from kps.database.statements.parts import CHANNEL_TICKET, brand_of, ip_text
+from kps.database.statements.parts import CHANNEL_TICKET, OneSlip, brand_of, ip_text
 
 MOST_TRIES = 20
 """A slip that was given to printers so often is not tried any more."""
@@ -32,7 +38,14 @@ def _left_at(when: str) -> str:
          maybe_keys = CASE WHEN {new} THEN s.maybe_keys || s.printer_key ELSE s.maybe_keys END"""
 
 
-def make(schema: PosSchema) -> Statement:
+class SlipCounts(NamedTuple):
+    """How many were made, and whether any waits."""
+
+    made: int
+    waiting: bool
+
+
+def make(schema: PosSchema) -> Statement[SlipCounts]:
     """Look for events that stations must know of, and make a slip of each; returns how many were made.
 
     `waiting`: whether any slip is not told yet, be it one that was made earlier.
@@ -48,6 +61,7 @@ def make(schema: PosSchema) -> Statement:
             'printer', coalesce(nullif(j.printed_on, ''), j.printer_name), 'at', j.finished_at)"""
     return Statement(
         "make_slips",
+        SlipCounts,
         f"""WITH watched AS MATERIALIZED (
   SELECT pi.ticket_id, pi.bill_item_id, coalesce(pi.bill_id, 0) AS bill_id, pi.table_number
     FROM kps.printed_item pi
@@ -181,8 +195,23 @@ SELECT (SELECT count(*) FROM changes) + (SELECT count(*) FROM outages) + (SELECT
     )
 
 
+class LookedSlip(NamedTuple):
+    """A slip that nobody prints now."""
+
+    id: SlipId
+    token: Token
+    kind: str
+    station: str
+    brand: str
+    target: PrinterKey
+    over: bool
+    waits: bool | None
+    """None = it never waited."""
+
+
 LOOK = Statement(
     "look_slips",
+    LookedSlip,
     f"""SELECT s.id, s.token, s.kind, s.station, s.brand, s.target,
        s.tries >= {MOST_TRIES} OR s.sends >= {MOST_COPIES}
          OR (s.expires_at <= clock_timestamp() AND s.created_at <= clock_timestamp()) AS over,
@@ -196,8 +225,15 @@ LOOK = Statement(
 """Slips that nobody prints now, the oldest of each route: many of one that nobody can print keep none of another."""
 
 
+class SlipToken(NamedTuple):
+    """The token of a slip that was claimed just now."""
+
+    token: Token
+
+
 CLAIM = Statement(
     "claim_slip",
+    SlipToken,
     f"""WITH mine AS MATERIALIZED (
   SELECT p.printer_key FROM kps.printer p
    WHERE p.printer_key = {{key:text}} AND p.owner = {{me:uuid}} AND p.epoch = {{epoch:bigint}}
@@ -219,6 +255,7 @@ RETURNING s.token""",
 
 GIVE_UP = Statement(
     "give_up_slip",
+    OneSlip,
     f"""UPDATE kps.slip s SET state = 'failed', token = nextval('kps.token_seq'), finished_at = clock_timestamp(),
        error = {{error:text}}
  WHERE s.id = {{slip:bigint}} AND s.token = {{token:bigint}} AND s.state IN ('new', 'claimed', 'sending')
@@ -228,7 +265,28 @@ RETURNING s.id""",
 """Nobody needs it any more, or no printer takes it."""
 
 
-def sending(schema: PosSchema) -> Statement:
+class SlipPaper(NamedTuple):
+    """What the paper of a slip says."""
+
+    id: SlipId
+    kind: str
+    station: str
+    content: Mapping[str, Any]
+    timezone: str
+    sends: int
+    maybe_at: list[str]
+    printer_name: str
+    process_id: int
+    printed_now: datetime
+    model: str | None
+    chars_per_line: int | None
+    paper_width_mm: int | None
+    printer_brand: str | None
+    printer_ip: str | None
+    waiting: list[Mapping[str, Any]] | None
+
+
+def sending(schema: PosSchema) -> Statement[SlipPaper]:
     """The promise before the first byte of a slip: sends + 1, committed; returns what it says."""
     waiting = f"""(SELECT json_agg(w ORDER BY w.ticket) FROM (
          SELECT t.id AS ticket, btrim(t.printer_target) AS station, j.chain_number AS number,
@@ -244,6 +302,7 @@ def sending(schema: PosSchema) -> Statement:
           ORDER BY t.id LIMIT 100) w)"""
     return Statement(
         "sending_slip",
+        SlipPaper,
         f"""WITH s AS (
   UPDATE kps.slip s SET state = 'sending', sends = s.sends + 1
     FROM kps.printer p
@@ -261,16 +320,33 @@ SELECT s.id, s.kind, s.station, s.content, s.timezone, s.sends, s.maybe_at, s.pr
     )
 
 
+class SlipStanding(NamedTuple):
+    """What the token of a slip looks like."""
+
+    state: str
+    mine: bool
+    settled: bool
+
+
 STANDING = Statement(
     "standing_slip",
+    SlipStanding,
     """SELECT s.state, s.token = {token:bigint} AS mine, coalesce(s.settled_token = {token:bigint}, false) AS settled
   FROM kps.slip s WHERE s.id = {slip:bigint}""",
 )
 """Whether a slip is still claimed by this token, or has been settled by it."""
 
 
+class SlipSettled(NamedTuple):
+    """What a slip is now."""
+
+    state: str
+    woken: int | None
+
+
 SETTLE = Statement(
     "settle_slip",
+    SlipSettled,
     f"""WITH s AS (
   UPDATE kps.slip s
      SET state = CASE WHEN {{outcome:text}} = 'retry' THEN 'new' ELSE {{outcome:text}} END,
@@ -288,8 +364,16 @@ SELECT state, CASE WHEN state = 'new' THEN (SELECT count(pg_notify('{CHANNEL_TIC
 """What became of a slip at a printer: `outcome` is printed, retry or failed."""
 
 
+class SlipsReleased(NamedTuple):
+    """How many claims were given back."""
+
+    released: int
+    woken: int
+
+
 RELEASE = Statement(
     "release_slips",
+    SlipsReleased,
     f"""WITH s AS (
   UPDATE kps.slip s SET state = 'new', token = nextval('kps.token_seq'), tries = greatest(s.tries - 1, 0)
    WHERE s.token = ANY ({{tokens:bigint[]}}) AND s.id = ANY ({{slips:bigint[]}}) AND s.state = 'claimed'
@@ -302,6 +386,7 @@ SELECT count(*) AS released, (SELECT count(pg_notify('{CHANNEL_TICKET}', '')) FR
 
 RECONCILE = Statement(
     "reconcile_slips",
+    OneSlip,
     """UPDATE kps.slip s SET state = 'new', token = nextval('kps.token_seq')
  WHERE s.owner = {me:uuid} AND s.printer_key = {key:text} AND s.state = 'claimed' AND s.token <> ALL ({held:bigint[]})
 RETURNING s.id""",
