@@ -6,11 +6,11 @@ import contextlib
 import signal
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import Enum
 from multiprocessing import Pipe
 from typing import Any
 
 from kps.core.health import Counted
+from kps.core.printer_lifecycle import PROCESS, Event, Process, after
 from kps.core.restart import START_AGAIN, UNSTARTABLE_AFTER, Cause, Deaths
 from kps.core.settings import Settings
 from kps.database import names
@@ -24,18 +24,6 @@ from kps.supervisor.template import CannotStart, Forked, Template, exit_text
 
 def _words(error: BaseException) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or "no memory left"
-
-
-class State(Enum):
-    """Where a child is in its life."""
-
-    WAITING = "waiting"
-    """Not running; started when its back-off is over."""
-    STARTING = "starting"
-    UP = "up"
-    STOPPING = "stopping"
-    DEAD = "dead"
-    """Ended as asked; not started again."""
 
 
 @dataclass(slots=True)
@@ -54,7 +42,7 @@ class Child:
     """What the template was asked for, and has not answered yet."""
     process: Forked | None = None
     control: Channel | None = None
-    state: State = State.WAITING
+    state: Process = Process.WAITING
     started: float = 0.0
     started_at: datetime | None = None
     restart_at: float = 0.0
@@ -77,6 +65,10 @@ class Child:
         number = slots.take()
         return cls(name, kind, number, *slots.pair(number))
 
+    def happens(self, event: Event) -> None:
+        """Go on to the state that the event leads to."""
+        self.state = after(PROCESS, self.state, event)
+
     @property
     def pid(self) -> int | None:
         """The process id while it runs."""
@@ -85,7 +77,7 @@ class Child:
     @property
     def unstarted(self) -> bool:
         """Whether its first start is still to come, and only because others boot: nobody has refused it."""
-        return self.state is State.WAITING and not self.generation and not self.refused
+        return self.state is Process.WAITING and not self.generation and not self.refused
 
     @property
     def running(self) -> bool:
@@ -113,7 +105,6 @@ class Child:
             undo.pop_all()
         self.generation = generation
         self.control = control
-        self.state = State.STARTING
         self.started = monotonic()
         self.started_at = datetime.now(UTC)
         self.aborted_at = None
@@ -130,7 +121,6 @@ class Child:
     def unborn(self) -> None:
         """The template has not forked it; or if it has, the copy finds its control pipe closed and ends."""
         self.request = None
-        self.state = State.WAITING
         self._hang_up()
 
     def _hang_up(self) -> None:
@@ -184,7 +174,6 @@ class Child:
         now = monotonic()
         self.deaths.note(now, now - self.started)
         self.restart_at = self.deaths.restart_at(now, chance)
-        self.state = State.WAITING
         cause = self.doom or (Cause.SIGNAL if code < 0 else Cause.EXIT)
         self.restarts[cause.value] = self.restarts.get(cause.value, 0) + 1
         return cause

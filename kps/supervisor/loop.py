@@ -15,7 +15,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing import Pipe
 from pathlib import Path
 from types import FrameType
@@ -24,6 +24,7 @@ from kps import logs
 from kps.core.address import DeviceAddress
 from kps.core.health import Snapshot
 from kps.core.limits import Limit, is_shortage, too_low
+from kps.core.printer_lifecycle import Action, Event, Lease, Life, Process, Wish, advance
 from kps.core.restart import START_AGAIN, Cause, Verdict, judge
 from kps.core.routing import Lookup, PrinterRow
 from kps.core.settings import Settings
@@ -35,7 +36,7 @@ from kps.process.channels import Channel, FrameTooBig, PeerGone, PeerStuck
 from kps.process.clocks import monotonic
 from kps.process.slots import Cell, Order, Slots, Stage
 from kps.sinks import within
-from kps.supervisor.children import Child, State
+from kps.supervisor.children import Child
 from kps.supervisor.clerk import (
     Clerk,
     LeaseTaken,
@@ -70,7 +71,21 @@ KILL_AFTER_S = 2.0
 EXIT_STOPPED = 0
 EXIT_ESCALATED = 70
 
+NOBODY = Token(0)
+"""No work is to blame for a death."""
+
 log = logging.getLogger("kps.supervisor")
+
+
+@dataclass(slots=True)
+class MailboxState:
+    """The mailbox between the dispatcher and a printer process."""
+
+    pair: tuple[int, int] = (0, 0)
+    """(dispatcher generation, printer generation) of the one in use."""
+    due: float = 0.0
+    """When one may be made again, after one could not be made or was lost on its way."""
+    failures: int = 0
 
 
 @dataclass(slots=True)
@@ -79,22 +94,27 @@ class Printer:
 
     config: DeviceConfig
     child: Child
-    epoch: int | None = None
-    """Of our lease; None = not ours, or what the last incarnation held is still being given back."""
-    releasing: int | None = None
-    """The epoch whose claims are being given back."""
-    retiring: bool = False
-    """Drained and stopped because its rows or its lease are gone."""
-    lease_lost: bool = False
-    borrowed: bool = False
-    """Being let go for a probe."""
+    epoch: int
+    """Of our lease; while its lease is RELEASING, the one whose claims are being given back."""
+    lease: Lease = Lease.OURS
+    wish: Wish = Wish.SERVE
+    row_gone: bool = False
+    """It leaves because no row names it any more."""
+    blamed: Token = NOBODY
+    """The work that its last process died of."""
     told_down: bool = False
+    """Its row says that its process does not work."""
     yield_asked_at: float = 0.0
-    mailbox_pair: tuple[int, int] = (0, 0)
-    """(dispatcher generation, printer generation) of the mailbox in use."""
-    mailbox_due: float = 0.0
-    """When a mailbox may be made again, after one could not be made or was lost on its way."""
-    mailbox_failures: int = 0
+    mailbox: MailboxState = field(default_factory=MailboxState)
+
+    @property
+    def life(self) -> Life:
+        """What is the case with it, see kps.core.printer_lifecycle."""
+        return Life(self.child.state, self.lease, self.wish)
+
+    @life.setter
+    def life(self, life: Life) -> None:
+        self.child.state, self.lease, self.wish = life
 
 
 class Supervisor:
@@ -177,7 +197,7 @@ class Supervisor:
     @property
     def all_up(self) -> bool:
         """Whether there are printers, and every child is up: nothing waits for our processor time any more."""
-        return bool(self._printers) and all(child.state is State.UP for child in self._all())
+        return bool(self._printers) and all(child.state is Process.UP for child in self._all())
 
     # -- the loop --------------------------------------------------------------------------------------------------
 
@@ -263,7 +283,7 @@ class Supervisor:
             if not (full and child.kind == "printer"):
                 due = min(due, child.restart_at)
         for printer in self._unconnected():
-            due = min(due, max(printer.mailbox_due, self._last + SNAPSHOT_EVERY_S))
+            due = min(due, max(printer.mailbox.due, self._last + SNAPSHOT_EVERY_S))
         self._ready = _polled(poll, max(0.0, due - monotonic()))
         self._empty_bell()
 
@@ -320,7 +340,7 @@ class Supervisor:
         self._draining_since = monotonic()
         log.info("draining")
         self._tell(self._dispatcher, ("drain",))
-        if self._dispatcher.state is not State.UP:
+        if self._dispatcher.state is not Process.UP:
             self._drained = True
 
     def _dump(self) -> None:
@@ -336,6 +356,55 @@ class Supervisor:
             )
         for printer in self.snapshot.printers:
             log.info("printer state", extra={"printer": printer.name, "state": printer.state, "cause": printer.reason})
+
+    # -- the lives of printers -------------------------------------------------------------------------------------
+
+    def _happens(self, printer: Printer, event: Event) -> None:
+        """Go on to what the event leads to, and do what is to be done for it."""
+        printer.life, actions = advance(printer.life, event)
+        for action in actions:
+            self._carry_out(action, printer)
+
+    def _carry_out(self, action: Action, printer: Printer) -> None:
+        key = printer.config.key
+        match action:
+            case Action.TELL_TO_END:
+                self._tell(printer.child, ("stop",))
+            case Action.DISCONNECT:
+                printer.mailbox = MailboxState()
+                self._tell(self._dispatcher, ("gone", key), ("gone", key))
+            case Action.RELEASE:
+                self._clerk.release_dead(key, printer.child.generation, printer.epoch, printer.blamed)
+            case Action.TELL_EPOCH:
+                self._tell(printer.child, ("lease", printer.epoch))
+            case Action.TELL_EPOCH_TO_ALL:
+                self._tell(printer.child, ("lease", printer.epoch))
+                self._tell(self._dispatcher, ("lease", key, printer.epoch), ("lease", key))
+            case Action.LAPSE:
+                self._clerk.lapse([key])
+            case Action.FORGET:
+                self._forget(printer)
+
+    def _forget(self, printer: Printer) -> None:
+        key = printer.config.key
+        printer.child.orders[Order.TRUST_UNTIL] = 0.0
+        printer.child.cells[Cell.UNREACHED_SINCE] = 0.0
+        self._tallies.keep(printer.child)
+        self._retired[key] = printer.child
+        self._printers.pop(key, None)
+        self._leases.pop(key, None)
+
+    def _replace_process(self, child: Child) -> None:
+        """It finishes what it prints, gives the rest back, and exits 0; then another one is started, unless we end."""
+        printer = self._printer_of(child)
+        if printer is not None:
+            self._happens(printer, Event.REPLACED)
+        elif child.state in (Process.STARTING, Process.UP):
+            child.happens(Event.REPLACED)
+            self._tell(child, ("stop",))
+
+    def _printer_of(self, child: Child) -> Printer | None:
+        return next((printer for printer in self._printers.values() if printer.child is child), None)
 
     # -- events of the clerk ---------------------------------------------------------------------------------------
 
@@ -362,7 +431,7 @@ class Supervisor:
         if known is not None and known != schema:
             log.warning("restarting children", extra={"cause": "database schema changed"})
             for child in self._all():
-                self._ask_to_end(child)
+                self._replace_process(child)
 
     def _rows_changed(self, rows: tuple[PrinterRow, ...], addresses: dict[PrinterKey, DeviceAddress]) -> None:
         self._rows, self._addresses = rows, addresses
@@ -377,8 +446,9 @@ class Supervisor:
         for key, printer in list(self._printers.items()):
             config = self._configs.get(key)
             if config is None:
-                self._retire(printer)
-            elif printer.retiring and not printer.lease_lost:
+                printer.row_gone = True
+                self._happens(printer, Event.DISMISSED)
+            elif printer.wish is Wish.LEAVE:
                 continue
             elif self._with_knowledge(config, printer.config) != printer.config:
                 proven = printer.config.abilities
@@ -386,7 +456,7 @@ class Supervisor:
                 if printer.config.abilities != proven or printer.child.name != f"printer-{printer.config.name}":
                     self._tallies.keep(printer.child)
                     printer.child.name = f"printer-{printer.config.name}"
-                    self._ask_to_end(printer.child)
+                    self._happens(printer, Event.REPLACED)
                 else:
                     self._reconfigure(printer)
         for key, taken in list(self._leases.items()):
@@ -396,8 +466,8 @@ class Supervisor:
     def _reconfigure(self, printer: Printer) -> None:
         """Tell it; a device with more rows than a frame holds gets a new process, which is given them at its start."""
         told = replace(printer.config, names=())  # they are for us, and a frame is small
-        if not self._tell(printer.child, ("device", told)) and printer.child.state is State.UP:
-            self._ask_to_end(printer.child)
+        if not self._tell(printer.child, ("device", told)) and printer.child.state is Process.UP:
+            self._happens(printer, Event.REPLACED)
 
     def _with_knowledge(self, fresh: DeviceConfig, known: DeviceConfig) -> DeviceConfig:
         abilities = known.abilities
@@ -408,12 +478,11 @@ class Supervisor:
 
     def _disbelieve(self, child: Child) -> None:
         """A device has lost what the probe had found: its next process must not start with it again."""
-        for key, printer in self._printers.items():
-            if printer.child is child:
-                lowered = printer.config.abilities.disbelieved
-                printer.config = replace(printer.config, abilities=lowered)
-                if key in self._leases:
-                    self._leases[key] = replace(self._leases[key], abilities=lowered)
+        if (printer := self._printer_of(child)) is not None:
+            key, lowered = printer.config.key, printer.config.abilities.disbelieved
+            printer.config = replace(printer.config, abilities=lowered)
+            if key in self._leases:
+                self._leases[key] = replace(self._leases[key], abilities=lowered)
 
     def _lease_taken(self, taken: LeaseTaken) -> None:
         self._leases[taken.key] = taken
@@ -428,17 +497,15 @@ class Supervisor:
             if child is None:
                 return
             child.name = f"printer-{config.name}"
-            child.state = State.WAITING
+            child.state = Process.WAITING
             # Not only with the next renewal: its tickets wait.
             child.orders[Order.TRUST_UNTIL] = taken.trusted_until
             self._printers[taken.key] = Printer(config, child, taken.epoch)
             return
-        printer.lease_lost = False
         printer.told_down = False
-        if printer.releasing is None:
+        if printer.lease is not Lease.RELEASING:
             printer.epoch = taken.epoch
-            self._tell(printer.child, ("lease", taken.epoch))
-            self._tell(self._dispatcher, ("lease", taken.key, taken.epoch), ("lease", taken.key))
+        self._happens(printer, Event.TAKEN)
 
     def _new_child(self, config: DeviceConfig) -> Child | None:
         """A printer's child that has not been started; None if there is no room for its slot: made again later."""
@@ -461,61 +528,36 @@ class Supervisor:
             if key in self._configs and key not in self._printers:
                 self._lease_taken(taken)
 
-    def _lease_lost(self, key: PrinterKey) -> None:
+    def _lease_lost(self, key: PrinterKey, event: Event = Event.LOST) -> None:
         self._leases.pop(key, None)
         if printer := self._printers.get(key):
             log.warning("lease lost", extra={"printer": printer.config.name})
-            printer.lease_lost = True
-            self._retire(printer)
+            self._happens(printer, event)
 
     def _borrowed(self, key: PrinterKey, by: str) -> None:
         """As if its rows were inactive; it is acquired like any other once it has been given back."""
         printer = self._printers.get(key)
-        if printer is None or printer.retiring or printer.releasing is not None:
+        if printer is None or printer.wish is Wish.LEAVE or printer.lease is Lease.RELEASING:
             return
         log.warning("printer borrowed", extra={"printer": printer.config.name, "cause": f"a probe by {by}"})
-        printer.borrowed = True
-        self._retire(printer)
-
-    def _retire(self, printer: Printer) -> None:
-        """Finish the ticket that is printing, give the others back, end the process, then the lease."""
-        printer.retiring = True
-        if printer.child.running:
-            self._ask_to_end(printer.child)
-        else:
-            self._retired_now(printer)
-
-    def _retired_now(self, printer: Printer) -> None:
-        key = printer.config.key
-        self._tell(self._dispatcher, ("gone", key), ("gone", key))
-        printer.child.orders[Order.TRUST_UNTIL] = 0.0
-        printer.child.cells[Cell.UNREACHED_SINCE] = 0.0
-        printer.child.state = State.DEAD
-        self._tallies.keep(printer.child)
-        self._retired[key] = printer.child
-        self._printers.pop(key, None)
-        self._leases.pop(key, None)
-        if not printer.lease_lost:
-            self._clerk.lapse([key])
+        self._happens(printer, Event.DISMISSED)
 
     def _after_release(self, released: Released) -> None:
         self._count_released("death", released.count)
         printer = self._printers.get(released.key)
-        if printer is None or printer.releasing is None:
-            return
-        asked, printer.releasing = printer.releasing, None
-        if released.epoch is not None:
-            printer.epoch = released.epoch
-            self._tell(printer.child, ("lease", released.epoch))
+        if printer is None or printer.lease is not Lease.RELEASING:
             return
         taken = self._leases.get(released.key)
-        if taken is not None and taken.epoch > asked:
+        if released.epoch is not None:
+            printer.epoch = released.epoch
+            self._happens(printer, Event.RELEASED)
+        elif taken is not None and taken.epoch > printer.epoch:
             # The lease had lapsed and was taken again meanwhile: what the dead process held came along.
-            self._release(printer, taken.epoch, Token(0))
-            return
-        # Its next incarnation may run already, and without a lease nobody would ever tell it to end.
-        printer.epoch = None
-        self._lease_lost(released.key)
+            printer.epoch, printer.blamed = taken.epoch, NOBODY
+            self._carry_out(Action.RELEASE, printer)
+        else:
+            # Its next incarnation may run already, and without a lease nobody would ever tell it to end.
+            self._lease_lost(released.key, Event.NOT_OURS)
 
     def _count_released(self, cause: str, count: int) -> None:
         if count:
@@ -549,13 +591,6 @@ class Supervisor:
                 with contextlib.suppress(PeerGone):  # it will be buried
                     child.control.flush()
 
-    def _ask_to_end(self, child: Child) -> bool:
-        """It finishes what it prints, gives the rest back, and exits 0."""
-        if not self._tell(child, ("stop",)):
-            return False
-        child.state = State.STOPPING
-        return True
-
     def _read_children(self) -> None:
         for child in self._all():
             # One that we do not know yet to be born is heard later.
@@ -574,8 +609,7 @@ class Supervisor:
     def _heard(self, child: Child, message: tuple[object, ...]) -> None:
         match message:
             case ("up",):
-                if child.state is State.STARTING:  # it may have been told to end while it booted
-                    child.state = State.UP
+                child.happens(Event.READY)
                 log.info(
                     "child started", extra={"child": child.name, "pid_of": child.pid, "generation": child.generation}
                 )
@@ -604,9 +638,10 @@ class Supervisor:
 
     def _bury_dispatcher(self) -> None:
         code = self._death(self._dispatcher)
+        self._dispatcher.happens(Event.ENDED)
         self._drained = True
         for printer in self._printers.values():
-            printer.mailbox_pair = (0, 0)
+            printer.mailbox.pair = (0, 0)
         if code != 0 and self._dispatcher.deaths.hopeless(monotonic()):
             log.critical("dispatcher will not live")
             self._exit_code = EXIT_ESCALATED
@@ -620,27 +655,18 @@ class Supervisor:
         code = self._death(child)
         blamed = stage is Stage.TAKEN and code not in (0, -signal.SIGKILL) and not ours
         child.cells[Cell.STAGE] = child.cells[Cell.TICKET] = child.cells[Cell.CONNECTED] = 0.0
-        printer.mailbox_pair, printer.mailbox_failures, printer.mailbox_due = (0, 0), 0, 0.0
-        self._tell(self._dispatcher, ("gone", printer.config.key), ("gone", printer.config.key))
-        if printer.epoch is not None:
-            self._release(printer, printer.epoch, token if blamed else Token(0))
-        if printer.retiring:
-            self._retired_now(printer)
-            if printer.config.key in self._configs and not (printer.lease_lost or printer.borrowed):
-                log.info("printer row back", extra={"printer": printer.config.name})
-
-    def _release(self, printer: Printer, epoch: int, blamed: Token) -> None:
-        printer.releasing, printer.epoch = epoch, None
-        self._clerk.release_dead(printer.config.key, printer.child.generation, epoch, blamed)
+        printer.blamed = token if blamed else NOBODY
+        self._happens(printer, Event.ENDED)
+        if printer.life.over and printer.row_gone and printer.config.key in self._configs:
+            log.info("printer row back", extra={"printer": printer.config.name})
 
     def _death(self, child: Child) -> int:
-        """Reap a child, log its end, plan its restart."""
+        """Reap a child, log its end, plan its restart; that it has ended is still to be said to its state."""
         self._read_child(child)  # its last words
         code = child.reap()
         assert code is not None
-        if code == 0 and child.state is State.STOPPING:
+        if code == 0 and child.state is Process.STOPPING:
             log.info("child ended", extra={"child": child.name})
-            child.state = State.WAITING
             child.restart_at = monotonic()
             child.last_exit = "exit 0"
             return code
@@ -658,7 +684,7 @@ class Supervisor:
             verdict, cause = judge(
                 now=now,
                 started=child.started,
-                up=child.state is not State.STARTING,
+                up=child.state is not Process.STARTING,
                 beat=child.cells[Cell.BEAT],
                 beats_count_from=self._beats_count_from,
                 aborted_at=child.aborted_at,
@@ -701,18 +727,19 @@ class Supervisor:
             self._refused(child, OSError(error, os.strerror(error)), os.strerror(error))
         else:
             self._refused(child, None, "its template process is gone")
-        for printer in list(self._printers.values()):
-            if printer.child is child and printer.retiring:
-                self._retired_now(printer)
+        if (printer := self._printer_of(child)) is not None:
+            self._happens(printer, Event.NOT_STARTED)
+        else:
+            child.happens(Event.NOT_STARTED)
 
     def _startable(self) -> Iterator[Child]:
         """The children that are to be started when their back-off is over."""
         if self._schema is None or self._draining_since is not None or self._template.booting:
             return
-        if self._dispatcher.state is State.WAITING:
+        if self._dispatcher.state is Process.WAITING:
             yield self._dispatcher
-        for key, printer in self._printers.items():
-            if printer.child.state is State.WAITING and key in self._leases and not printer.retiring:
+        for printer in self._printers.values():
+            if printer.life.startable:
                 yield printer.child
 
     def _start_due(self, now: float) -> None:
@@ -728,7 +755,7 @@ class Supervisor:
                 self._start(child, self._schema, ())
             elif booting < BOOT_TOGETHER:
                 booting += 1
-                epoch = printer.epoch if printer.epoch is not None else -1
+                epoch = printer.epoch if printer.lease is Lease.OURS else -1
                 # Its names are for us; what it is given must fit into a pipe.
                 self._start(child, self._schema, (replace(printer.config, names=()), epoch))
 
@@ -738,6 +765,8 @@ class Supervisor:
             child.start(self._template, self._settings, schema, self.owner, given)
         except CannotStart as why:
             self._refused(child, why.__cause__, str(why))
+        else:
+            child.happens(Event.STARTED)
 
     def _refused(self, child: Child, error: BaseException | None, why: str) -> None:
         """The host has not let us start it."""
@@ -747,17 +776,16 @@ class Supervisor:
             log.error("child cannot be started", extra={"child": child.name, "cause": why, "failures": child.refused})
 
     def _booting(self) -> int:
-        return sum(printer.child.state is State.STARTING for printer in self._printers.values())
+        return sum(printer.child.state is Process.STARTING for printer in self._printers.values())
 
     def _unconnected(self) -> Iterator[Printer]:
         """Printers that work and have no mailbox with the dispatcher that works now."""
         dispatcher = self._dispatcher
-        if dispatcher.state is not State.UP or dispatcher.control is None or self._draining_since is not None:
+        if dispatcher.state is not Process.UP or dispatcher.control is None or self._draining_since is not None:
             return
         for printer in self._printers.values():
-            up = printer.child.state is State.UP and printer.child.control is not None
             pair = (dispatcher.generation, printer.child.generation)
-            if up and printer.epoch is not None and not printer.retiring and printer.mailbox_pair != pair:
+            if printer.life.connectable and printer.child.control is not None and printer.mailbox.pair != pair:
                 yield printer
 
     def _connect_pairs(self, now: float) -> None:
@@ -770,7 +798,7 @@ class Supervisor:
             control = printer.child.control
             assert dispatcher is not None
             assert control is not None
-            if now < printer.mailbox_due or control.waiting:
+            if now < printer.mailbox.due or control.waiting:
                 continue
             if dispatcher.waiting:
                 return
@@ -793,7 +821,7 @@ class Supervisor:
             dispatcher.send_end(("printer", printer.config.key, pair[1], printer.epoch), theirs)
         except (PeerGone, PeerStuck):
             return  # it will be buried, and the next incarnation gets a mailbox of its own
-        printer.mailbox_pair = pair
+        printer.mailbox.pair = pair
         self._short_since = None
 
     def _mailbox_lost(self, child: Child, key: PrinterKey, generation: int) -> None:
@@ -807,19 +835,19 @@ class Supervisor:
                 self._mailbox_failed(printer, f"{child.name} has no free descriptor")
 
     def _mailbox_failed(self, printer: Printer, cause: str) -> None:
-        printer.mailbox_pair = (0, 0)
-        printer.mailbox_failures += 1
-        printer.mailbox_due = monotonic() + START_AGAIN.delay(printer.mailbox_failures, random.random())  # noqa: S311
-        if printer.mailbox_failures in (1, 10) or printer.mailbox_failures % 100 == 0:
+        printer.mailbox.pair = (0, 0)
+        printer.mailbox.failures += 1
+        printer.mailbox.due = monotonic() + START_AGAIN.delay(printer.mailbox.failures, random.random())  # noqa: S311
+        if printer.mailbox.failures in (1, 10) or printer.mailbox.failures % 100 == 0:
             log.warning(
                 "mailbox lost",
-                extra={"printer": printer.config.name, "cause": cause, "failures": printer.mailbox_failures},
+                extra={"printer": printer.config.name, "cause": cause, "failures": printer.mailbox.failures},
             )
 
     def _send_rows(self) -> None:
         dispatcher = self._dispatcher
         version = (dispatcher.generation, self._rows_version)
-        if dispatcher.state is not State.UP or not self._rows_version:
+        if dispatcher.state is not Process.UP or not self._rows_version:
             return
         if self._rows_sent != version:
             self._rows_sent = version
@@ -843,21 +871,20 @@ class Supervisor:
         now = monotonic()
         well = {}
         for key, printer in self._printers.items():
-            epoch = printer.epoch if printer.epoch is not None else printer.releasing
             child = printer.child
             healthy = child.aborted_at is None and not child.deaths.crash_loop(now) and not child.unstartable
-            if epoch is not None and healthy and not printer.lease_lost:
-                well[key] = Well(epoch, printer.child.orders)
+            if healthy and printer.lease is not Lease.LOST:
+                well[key] = Well(printer.epoch, printer.child.orders)
             self._watch_device(printer, now)
         unwanted = (
             frozenset(self._configs)
             if self._draining_since is not None
-            else frozenset(key for key, printer in self._printers.items() if printer.retiring)
+            else frozenset(key for key, printer in self._printers.items() if printer.wish is Wish.LEAVE)
         )
         self._clerk.keep(well, unwanted)
 
     def _watch_device(self, printer: Printer, now: float) -> None:
-        if printer.epoch is None or printer.retiring:
+        if printer.lease is not Lease.OURS or printer.wish is Wish.LEAVE:
             return
         self._say_why_down(printer, printer.epoch, now)
         since = printer.child.cells[Cell.UNREACHED_SINCE]
@@ -875,7 +902,7 @@ class Supervisor:
                 "its process crashes again and again" if looping else f"its process cannot be started: {child.refusal}"
             )
             self._clerk.say_down(printer.config.key, epoch, why)
-        elif child.state is State.UP and not looping:
+        elif child.state is Process.UP and not looping:
             printer.told_down = False
 
     # -- the end ---------------------------------------------------------------------------------------------------
@@ -895,12 +922,11 @@ class Supervisor:
                     child.kill()
             return
         if self._drained or now - since > self._settings.drain_s / 4:
-            for printer in self._printers.values():
-                if printer.child.state in (State.UP, State.STARTING):
-                    self._ask_to_end(printer.child)
+            for printer in list(self._printers.values()):
+                self._replace_process(printer.child)
             none_left = not any(printer.child.running for printer in self._printers.values())
-            if none_left and self._dispatcher.state in (State.UP, State.STARTING):
-                self._ask_to_end(self._dispatcher)
+            if none_left:
+                self._replace_process(self._dispatcher)
 
     def _finished(self) -> bool:
         return self._draining_since is not None and not any(child.running for child in self._all())
@@ -965,7 +991,7 @@ class Supervisor:
             printers={
                 # Of those with one name, the one that is wanted is the first.
                 key: (printer.config, printer.child)
-                for key, printer in sorted(self._printers.items(), key=lambda item: item[1].retiring)
+                for key, printer in sorted(self._printers.items(), key=lambda item: item[1].wish is Wish.LEAVE)
             },
             retired=list(self._retired.values()),
             tallies=self._tallies,

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import kps
 from kps.core.clock import direction
 from kps.core.health import ChildView, Counted, PrinterView, Snapshot
+from kps.core.printer_lifecycle import Process
 from kps.core.restart import Cause
 from kps.core.routing import Ability, DeviceState, Lookup, PrinterRow, Routes, queued
 from kps.core.settings import Settings
@@ -16,7 +17,7 @@ from kps.database.statements.keeping import Device
 from kps.printer.config import DeviceConfig
 from kps.process.counters import counted_by_all
 from kps.process.slots import PRINTED_CELL, Cell
-from kps.supervisor.children import Child, State
+from kps.supervisor.children import Child
 from kps.supervisor.clerk import Clerk
 from kps.supervisor.devices import vouched_for_none
 from kps.supervisor.tallies import Tallies
@@ -74,7 +75,7 @@ def build(facts: Facts) -> Snapshot:
         database_ok=not trouble,
         snapshot_age_s=facts.now - clerk.counts_at,
         last_poll=datetime.fromtimestamp(last_poll, UTC) if last_poll else None,
-        dispatcher_ok=dispatcher.state is State.UP and beat_age < DISPATCHER_BEAT_LIMIT_S,
+        dispatcher_ok=dispatcher.state is Process.UP and beat_age < DISPATCHER_BEAT_LIMIT_S,
         dispatcher_crash_loop=dispatcher.deaths.crash_loop(facts.now),
         # A tuple made of a generator would leave memory behind each time, see kps.database.connection.
         children=tuple(_children(children, facts)),
@@ -116,7 +117,7 @@ def _children(children: list[Child], facts: Facts) -> list[ChildView]:
 
 def _child(child: Child, facts: Facts, *, first: bool) -> ChildView:
     cells, now = child.cells, facts.now
-    looping = child.deaths.crash_loop(now) and child.state is not State.UP
+    looping = child.deaths.crash_loop(now) and child.state is not Process.UP
     return ChildView(
         name=child.name.removeprefix("printer-"),
         kind=child.kind,
@@ -152,8 +153,8 @@ def _template(template: Template) -> ChildView:
 
 def _child_state(child: Child) -> str:
     state = child.state
-    if state is State.WAITING:
-        state = State.STARTING if child.unstarted else State.DEAD
+    if state is Process.WAITING:
+        state = Process.STARTING if child.unstarted else Process.DEAD
     return str(state.value)
 
 
@@ -279,7 +280,7 @@ def _notices(facts: Facts) -> list[str]:
     if facts.clerk.trigger_missing:
         notices.append(facts.clerk.trigger_missing)
     dispatcher = facts.dispatcher
-    if dispatcher.state is State.UP and not dispatcher.cells[Cell.LISTENER_PROVEN]:
+    if dispatcher.state is Process.UP and not dispatcher.cells[Cell.LISTENER_PROVEN]:
         notices.append("not listening for wake-ups: tickets are found by polling")
     if pos_s := facts.clerk.pos_behind_s:
         notices.append(

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from kps import logs
 from kps.core.address import TcpAddress
+from kps.core.printer_lifecycle import Process
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey
 from kps.printer.config import DeviceConfig
 from kps.process.channels import Channel
-from kps.supervisor.children import Child, State
+from kps.supervisor.children import Child
 from kps.supervisor.generation import RunDir
 from kps.supervisor.loop import Printer, Supervisor
 
@@ -22,7 +23,7 @@ def test_each_printer_has_a_mailbox_also_where_the_dispatcher_reads_late(tmp_pat
     supervisor = Supervisor(Settings(), RunDir(tmp_path / "run"), handle)
     ours, theirs = Pipe()
     dispatcher, reader = supervisor._dispatcher, Channel(theirs)
-    dispatcher.control, dispatcher.state, dispatcher.generation = Channel(ours), State.UP, 1
+    dispatcher.control, dispatcher.state, dispatcher.generation = Channel(ours), Process.UP, 1
     printers = []
     try:
         for number in range(400):
@@ -30,7 +31,7 @@ def test_each_printer_has_a_mailbox_also_where_the_dispatcher_reads_late(tmp_pat
             address = TcpAddress("127.0.0.1", 9100)
             config = DeviceConfig(PrinterKey(f"k{number}"), f"k{number}", address, 1.0, (number,), ())
             child = Child.new(supervisor._slots, config.name, "printer")
-            child.control, child.state = Channel(ours), State.UP
+            child.control, child.state = Channel(ours), Process.UP
             supervisor._printers[config.key] = Printer(config, child, epoch=1)
             printers.append(Channel(theirs))
 

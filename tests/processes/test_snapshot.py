@@ -10,9 +10,10 @@ import pytest
 from kps.config import load
 from kps.core.address import TcpAddress
 from kps.core.health import HealthStatus, Snapshot, verdict
+from kps.core.printer_lifecycle import Event, Process
 from kps.core.routing import Lookup, PrinterRow
 from kps.core.tickets import PrinterKey
-from kps.supervisor.children import Child, State
+from kps.supervisor.children import Child
 from kps.supervisor.snapshot import Facts, build
 from kps.supervisor.tallies import Tallies
 from tests.conftest import Database
@@ -28,7 +29,7 @@ ROW = PrinterRow(
 
 def up(name: str) -> Child:
     made = child(name)
-    made.generation, made.state = 1, State.UP
+    made.generation, made.state = 1, Process.UP
     return made
 
 
@@ -47,6 +48,7 @@ def with_printers(known: Facts, printers: list[Child]) -> Snapshot:
 def test_printers_that_wait_for_their_first_start_are_counted_and_trouble_nobody(known: Facts) -> None:
     died, refused = up("printer-died"), child("printer-refused")
     died.note_death(1, 0.5)
+    died.happens(Event.ENDED)
     refused.note_refusal("too many open files", 0.5)
     waiting = [child("printer-2"), child("printer-3")]
 
