@@ -214,9 +214,10 @@ def no_more_processes(service: Service, stack: contextlib.ExitStack) -> contextl
     assert service.process is not None
     lift = stack.enter_context(contextlib.ExitStack())
     if os.getuid() != 0:
-        before = resource.prlimit(service.process.pid, resource.RLIMIT_NPROC)
-        resource.prlimit(service.process.pid, resource.RLIMIT_NPROC, (1, before[1]))
-        lift.callback(resource.prlimit, service.process.pid, resource.RLIMIT_NPROC, before)
+        for pid in service.family():  # the template forks, and the supervisor would make another template
+            before = resource.prlimit(pid, resource.RLIMIT_NPROC)
+            resource.prlimit(pid, resource.RLIMIT_NPROC, (1, before[1]))
+            lift.callback(_allow_again, pid, before)
         return lift
     group = PIDS / f"kps-test-{os.getpid()}"
     try:
@@ -233,6 +234,11 @@ def no_more_processes(service: Service, stack: contextlib.ExitStack) -> contextl
     (group / "pids.max").write_text("1")
     lift.callback((group / "pids.max").write_text, "max")
     return lift
+
+
+def _allow_again(pid: int, limit: tuple[int, int]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        resource.prlimit(pid, resource.RLIMIT_NPROC, limit)
 
 
 def _gone(group: Path) -> bool:
