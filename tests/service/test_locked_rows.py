@@ -57,7 +57,9 @@ def test_a_locked_ticket_keeps_no_printer_of_a_dead_instance_from_the_next(
                 assert row["status"] == "printing"
             here.printed(sent)
             here.only_copy("Waiting")
-            eventually(lambda: here.copies("Sent")[-1].marked, what="the marked copy lies there")
+            eventually(
+                lambda: [copy.marked for copy in here.copies("Sent")][-1:] == [True], what="the marked copy lies there"
+            )
             here.no_unmarked_duplicate(["Sent", "Waiting", *orders])
             assert other.stop() == 0
 
@@ -73,7 +75,9 @@ def test_a_locked_ticket_keeps_its_printer_from_no_other_ticket_when_the_process
             here.printed(pos.ticket("kitchen", [("Later", 1)]))
         here.printed(sent)
         here.only_copy("Waiting")
-        eventually(lambda: here.copies("Sent")[-1].marked, what="the marked copy lies there")
+        eventually(
+            lambda: [copy.marked for copy in here.copies("Sent")][-1:] == [True], what="the marked copy lies there"
+        )
         here.no_unmarked_duplicate(["Sent", "Waiting", "Later"])
 
 
