@@ -339,12 +339,13 @@ def garbage_is_collected_in_copies_and_not_in_the_template(folder: Path) -> None
             json.dumps([gc.isenabled(), gc.get_freeze_count() > 0, len(os.listdir("/proc/self/task"))]), "utf-8"
         )
 
-    family = Family(folder, (look,))
+    family = Family(folder, (look, (folder / "seen").touch))
     _, control = family.born("report")
     message = control.receive(AT_LAST_S)
     assert message is not None
     assert message[4], "on in a copy"
     assert message[5] > 10_000, "and what it shares is not looked at"
+    eventually((folder / "seen").exists, timeout=AT_LAST_S, what="the template has taken its steps")
     assert json.loads((folder / "template").read_text("utf-8")) == [False, True, 1]
     control.close()
     family.end()
