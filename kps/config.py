@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from kps.core.device_files import parse_devices
 from kps.core.networks import parse_networks
 from kps.core.proof import Abilities
 from kps.core.settings import DatabaseSettings, PrinterDownPolicy, Settings
@@ -49,6 +50,10 @@ def _proof_levels(value: Any) -> Any:
 
 def _networks(value: Any) -> Any:
     return parse_networks(value) if isinstance(value, str) else value
+
+
+def _devices(value: Any) -> Any:
+    return parse_devices(value) if isinstance(value, str) else value
 
 
 def _parts(separator: str) -> BeforeValidator:
@@ -97,6 +102,7 @@ Words = Annotated[tuple[str, ...] | str, _parts(",")]
 Folders = Annotated[tuple[str, ...] | str, _parts(":")]
 ProofLevels = Annotated[tuple[tuple[str, Abilities], ...] | str, BeforeValidator(_proof_levels)]
 Networks = Annotated[tuple[str, ...] | str, BeforeValidator(_networks)]
+Devices = Annotated[tuple[str, ...] | str, BeforeValidator(_devices)]
 Names = Annotated[frozenset[str] | str, BeforeValidator(_names)]
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 
@@ -143,6 +149,11 @@ class Environment(BaseModel):
     notify_trigger: bool = Field(True, description="create the wake-up trigger on the POS's ticket table")
     printer_networks: Networks = Field(
         "private", validate_default=True, description="where printers may be: networks (comma separated), private, any"
+    )
+    printer_devices: Devices = Field(
+        "/dev/usb/lp*",
+        validate_default=True,
+        description="device files (patterns, comma separated) that printer rows may name; none",
     )
     printer_down_policy: PrinterDownPolicy = Field(
         PrinterDownPolicy.FAIL, description="fail: rounds are spent; hold: tickets wait for a printer"
@@ -255,6 +266,7 @@ def _settings(found: Environment) -> Settings:
         auto_migrate=found.auto_migrate,
         notify_trigger=found.notify_trigger,
         printer_networks=tuple(found.printer_networks),
+        printer_devices=tuple(found.printer_devices),
         printer_down_policy=found.printer_down_policy,
         hold_s=found.hold_seconds,
         rescue_minutes=found.rescue_minutes,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kps.core.address import DeviceAddress, printer_key
+from kps.core.address import DeviceAddress, FileAddress, printer_key
 from kps.core.clock import RIGHT_WITHIN_S, direction
 from kps.core.limits import high_enough, too_low
 from kps.core.networks import Reach
@@ -30,6 +30,7 @@ from kps.database.statements.keeping import Device as KnownDevice
 from kps.device import Device
 from kps.device.address import Unresolvable, resolved
 from kps.device.connection import Ready, Unable
+from kps.device.files import absence
 from kps.health import url_here
 from kps.paper.fonts import undrawable
 from kps.process.limits import host_limits
@@ -266,13 +267,22 @@ def _check_device(
     except Unresolvable:
         findings.problem(f"{title}: its host name cannot be resolved")
         return
-    if refused := Reach.of(settings, addresses_of(settings.database.host)).refusal(address.host, address.port):
+    absent = refused = ""
+    if isinstance(address, FileAddress):
+        absent = absence(address, settings)
+    else:
+        reach = Reach.of(settings, addresses_of(settings.database.host))
+        refused = reach.refusal(address.host, address.port)
+    if refused:
         findings.problem(f"{title}: {refused}")
         return
     owner = _owner(database, schema, printer_key(settings.site, address)) if migrated else None
     if owner is not None:
         # Many printers serve one connection only: whoever asks it now would disturb the tickets.
         _tell_owned(findings, title, owner)
+        return
+    if absent:
+        findings.problem(f"{title}: no instance serves it, and this one cannot: {absent}")
         return
     device = Device(address, timeout_s=min(row.timeout_s for row in rows), pulse=_nothing, answers=None)
     answer = device.ask()

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from types import FrameType
 
 from kps.cli.terminal import say
-from kps.core.address import DeviceAddress, printer_key
+from kps.core.address import DeviceAddress, FileAddress, printer_key
 from kps.core.networks import Reach
 from kps.core.proof import Abilities, process_id_text
 from kps.core.routing import Lookup, PrinterRow
@@ -30,6 +30,7 @@ from kps.database.queue import printer_rows
 from kps.database.schema import SchemaUnusable, introspect
 from kps.database.statements import Statements
 from kps.device.address import Unresolvable, resolved
+from kps.device.files import absence
 from kps.device.probe import Card, Findings, Person, ProbeFailed, probe
 from kps.process.clocks import boottime, monotonic
 from kps.supervisor.devices import vouched_for, wanted_devices
@@ -137,7 +138,15 @@ def _line(
         return (row.name, "-", row.fault or row.trouble, "-", "-", "-", "-", "-", "-")
     device = known.get(key)
     if device is None:
-        return (row.name, key, "unknown", *_in_force(None, given.get(key)), "-", "never", "-")
+        return (
+            row.name,
+            key,
+            "not here" if row.absent else "unknown",
+            *_in_force(None, given.get(key)),
+            "-",
+            "never",
+            "-",
+        )
     state = "held" if device.borrowed else device.state if device.live else "not served"
     level = _in_force(device, given.get(key))
     probed = _time(device.probed_at) if device.probed_at is not None else "never"
@@ -219,6 +228,8 @@ def _store(
     """Borrow, probe, store. Raises NotStored, ProbeFailed, AlreadyBorrowed and DatabaseTrouble."""
     if row.fault:
         raise NotStored(f"{row.name}: {row.fault}")
+    if absent := _absence(settings, row):
+        raise NotStored(f"{row.name}: {absent}; probe it at the host that has it")
     _need_tables(settings, database)
     key = _key(settings, row)
     probes = Probes(database, by)
@@ -356,6 +367,7 @@ def _with_devices(settings: Settings, rows: Iterable[PrinterRow]) -> tuple[list[
         if not row.fault:
             try:
                 keys[row.id] = _key(settings, row)
+                row = replace(row, absent=_absence(settings, row))
             except _Unknown:
                 row = replace(row, lookup=Lookup.FAILED)
             except NotStored as refused:
@@ -371,16 +383,23 @@ class _Unknown(NotStored):
 def _key(settings: Settings, row: PrinterRow) -> PrinterKey:
     """As the supervisor makes it. Raises NotStored where there is no device, or none that may be a printer."""
     address = _resolved(row)
+    if isinstance(address, FileAddress):
+        return printer_key(settings.site, address)
     if refused := Reach.of(settings, addresses_of(settings.database.host)).refusal(address.host, address.port):
         raise NotStored(f"{row.name}: {refused}")
     return printer_key(settings.site, address)
+
+
+def _absence(settings: Settings, row: PrinterRow) -> str:
+    """Why this host cannot open the row's device, if that is a file; '' if it can."""
+    return absence(row.address, settings) if isinstance(row.address, FileAddress) else ""
 
 
 def _resolved(row: PrinterRow) -> DeviceAddress:
     try:
         return resolved(row.address, limit_s=RESOLVE_LIMIT_S)
     except Unresolvable as error:
-        raise _Unknown(f"the host name of {row.name}, {row.address.host}, has no address") from error
+        raise _Unknown(f"the host name of {row.name}, {row.address.pos_ip}, has no address") from error
 
 
 @contextmanager

@@ -78,7 +78,7 @@ class Reach:
         return cls(settings.printer_networks, found, settings.database.port, settings.health_host, ports)
 
     def refusal(self, text: str, port: int) -> str:
-        """Why no printer may be at this address and port, in a few words; '' if one may."""
+        """Why no printer may be at this IP address and port, in a few words; '' if one may."""
         address = parse_address(text)
         if address.is_unspecified or address.is_multicast or _is_reserved(address):
             return f"its address {text} can be no printer's"

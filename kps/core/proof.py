@@ -17,7 +17,7 @@ The law of this file:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from kps.core.status import (
@@ -55,6 +55,17 @@ class Abilities:
     def disbelieved(self) -> Abilities:
         """What is left when they turn out not to be true: those of a device that was never probed, and answers."""
         return Abilities(ProofLevel.NONE if self.level is ProofLevel.NONE else ProofLevel.REALTIME)
+
+    def heard_on(self, *, fresh: bool) -> Abilities:
+        """What of it counts where a connection may hear answers to what an earlier one asked (not `fresh`).
+
+        An answer to a fence, and the word that a printer has cleared, do not say which question they answer; a process
+        ID does.
+        """
+        if fresh or not (self.level is ProofLevel.FENCE or self.clears):
+            return self
+        level = ProofLevel.REALTIME if self.level is ProofLevel.FENCE else self.level
+        return replace(self, level=level, clears=False)
 
     @staticmethod
     def parse(text: str) -> Abilities:

@@ -47,13 +47,16 @@ class PrinterRow:
     key: PrinterKey
     refused: str = ""
     """Why no printer may be at its address, see `kps.core.networks`; '' if one may."""
+    absent: str = ""
+    """Why this instance cannot open its device, a file at a host; '' if it can. Another instance may, so it has its key
+    and stays a printer of its route; who serves it, the database knows."""
     lookup: Lookup = Lookup.DONE
     """A row whose name has no address has no device yet, and so no key; it is unable like a printer that is off."""
 
     @property
     def trouble(self) -> str:
         """Why it has no device yet; '' if it has one."""
-        return "" if self.lookup is Lookup.DONE else f"its name {self.address.host} is not resolved yet"
+        return "" if self.lookup is Lookup.DONE else f"its name {self.address.pos_ip} is not resolved yet"
 
     @property
     def fault(self) -> str:
@@ -353,15 +356,27 @@ def _claim_for(row: PrinterRow, first: PrinterRow, devices: Mapping[PrinterKey, 
     if first.trouble:
         return ClaimFor(row, first.name, None, "not found by its name")
     state = devices.get(first.key)
-    return ClaimFor(row, first.name, first.key, "" if state is None else state.cause)
+    unknown = "not served" if first.absent else ""
+    return ClaimFor(row, first.name, first.key, unknown if state is None else state.cause)
 
 
 def _ability(devices: Mapping[PrinterKey, DeviceState], row: PrinterRow) -> Ability:
     if row.lookup is not Lookup.DONE:
         return Ability.UNKNOWN if row.lookup is Lookup.PENDING else Ability.UNABLE
     state = devices.get(row.key)
-    # A device that nobody has ever owned is about to be taken.
-    return Ability.UNKNOWN if state is None else state.ability
+    if state is None:
+        # A device that nobody has ever owned is about to be taken, by whoever can.
+        return Ability.UNABLE if row.absent else Ability.UNKNOWN
+    return state.ability
+
+
+def sentence_of(row: PrinterRow, state: DeviceState | None) -> str:
+    """Why a printer cannot print, or how it is, in a few words; '' if nothing is known."""
+    if state is None:
+        return row.absent
+    if row.absent and not state.live and not state.held:
+        return f"no instance serves it; {row.absent}"
+    return state.sentence
 
 
 def _is_held(devices: Mapping[PrinterKey, DeviceState], key: PrinterKey) -> bool:
@@ -377,8 +392,8 @@ def _why(active: Sequence[PrinterRow], devices: Mapping[PrinterKey, DeviceState]
             parts.append(f"{row.name}: {row.trouble}")
         elif row.key in tried:
             parts.append(f"{row.name}: tried")
-        elif state is not None:
-            parts.append(f"{row.name}: {state.sentence}")
+        elif text := sentence_of(row, state):
+            parts.append(f"{row.name}: {text}")
     return "no printer can print (" + "; ".join(parts) + ")"
 
 
@@ -399,8 +414,8 @@ def why_not(rows: Iterable[PrinterRow], devices: Mapping[PrinterKey, DeviceState
         state = devices.get(row.key)
         if row.active and (row.fault or row.lookup is Lookup.FAILED):
             found[row.id] = (row.key, row.fault or row.trouble)
-        elif row.active and state is not None and not state.held and state.ability is Ability.UNABLE:
-            found[row.id] = (row.key, state.sentence)
+        elif row.active and not (state is not None and state.held) and _ability(devices, row) is Ability.UNABLE:
+            found[row.id] = (row.key, sentence_of(row, state))
     return found
 
 

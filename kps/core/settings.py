@@ -58,6 +58,8 @@ class Settings:
     notify_trigger: bool = True
     printer_networks: tuple[str, ...] = ("private",)
     """Where printers may be, see `kps.core.networks`; `any` alone = everywhere."""
+    printer_devices: tuple[str, ...] = ("/dev/usb/lp*",)
+    """Patterns of the device files that printer rows may name, see `kps.core.device_files`; none = no file at all."""
     printer_down_policy: PrinterDownPolicy = PrinterDownPolicy.FAIL
     hold_s: float = 20.0
     rescue_minutes: float = 30.0

@@ -309,6 +309,15 @@ def after_asb(status: PrinterStatus, unit: AsbUnit) -> PrinterStatus:
     )
 
 
+def port_status(value: int) -> PrinterStatus:
+    """What the status byte of the USB printer class says (GET_PORT_STATUS).
+
+    Only that paper is out is believed: many printers answer the same byte for ever, and some 0, which would be an error
+    and not selected.
+    """
+    return PrinterStatus(paper=PaperState.OUT if value & 0x20 else PaperState.UNKNOWN)
+
+
 def _paper(*, out: int, low: int) -> PaperState:
     if out:
         return PaperState.OUT

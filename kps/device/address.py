@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from kps.core.address import DeviceAddress
+from kps.core.address import DeviceAddress, FileAddress
 from kps.core.networks import preferred
 from kps.device.transport import SLICE_S
 
@@ -22,6 +22,8 @@ class Unresolvable(Exception):
 
 def resolved(address: DeviceAddress, *, limit_s: float) -> DeviceAddress:
     """The address by which the supervisor knows this device. Raises Unresolvable."""
+    if isinstance(address, FileAddress):
+        return address
     found = addresses(address.host, address.port, limit_s=limit_s, pulse=lambda: None)
     return address.at(preferred(ip for _, (ip, _) in found))
 

@@ -108,7 +108,7 @@ class Device:
         self._address = address
         self._timeout_s = min(max(timeout_s, 1.0), 30.0)
         self._pulse = pulse
-        self.abilities = abilities or Abilities()
+        self.abilities = (abilities or Abilities()).heard_on(fresh=address.fresh)
         """What it has proven, less what it has lost by contrary evidence."""
         self.disproof = ""
         """The contrary evidence by which it lost its rung; empty = none."""
@@ -281,12 +281,14 @@ class Device:
         self._ever_connected = True
         self._link = link
         self._unanswered_since = None
-        if self._talked:
+        if self._talked or not self._address.fresh:
             self._wait_for_quiet(link)
         return link
 
     def _wait_for_quiet(self, link: Link) -> None:
-        """It has talked without end: what it answers counts again when it has shown that it can be silent.
+        """It has talked without end, or what it says now may answer somebody who was here before us.
+
+        What it answers counts when it has shown that it can be silent.
 
         Raises Talkative, LinkLost.
         """
@@ -405,7 +407,7 @@ class Device:
             except Unanswered:
                 return self._not_reading(link)
             self._debt = Debt()
-        return self._verdict(link.pushed, began)
+        return self._verdict(link.status(), began)
 
     def _greet_mute(self, link: Link, began: float, *, late_answer: bool) -> Ready | Unable:
         """A device that has not answered on this connection: nobody waits for it, but an answer is noticed later."""
@@ -418,7 +420,7 @@ class Device:
                 return self._not_reading(link)
             link.write(realtime_query(1))
             self._unanswered_since = now
-        return self._verdict(link.pushed, began)
+        return self._verdict(link.status(), began)
 
     def _not_reading(self, link: Link) -> Unable:
         """Not even the few bytes of a question were acknowledged: the host is dead, or its window closed."""

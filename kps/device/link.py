@@ -6,7 +6,17 @@ import contextlib
 import time
 from collections import deque
 
-from kps.core.status import AsbUnit, PrinterStatus, ProcessIdEcho, Reply, ReplyReader, Talk, after_asb, sentence
+from kps.core.status import (
+    AsbUnit,
+    PrinterStatus,
+    ProcessIdEcho,
+    Reply,
+    ReplyReader,
+    Talk,
+    after_asb,
+    sentence,
+    trouble,
+)
 from kps.core.tickets import Reason
 from kps.device.transport import Pulse, Transport, Vitals
 
@@ -136,6 +146,11 @@ class Link:
     def expect_life(self, limit_s: float | None) -> None:
         """From now on the connection breaks when the far end is silent for `limit_s` and 1 s; None = as when idle."""
         self._transport.expect_life(limit_s)
+
+    def status(self) -> PrinterStatus:
+        """What is known of the printer without a word of its own in answer to ours: pushed, or by a channel beside."""
+        beside = self._transport.status()
+        return self.pushed if trouble(beside) is None else beside
 
     def close(self, pulse: Pulse) -> None:
         """Orderly: say that we are done, and wait 1 s at most until that has arrived, so that nothing is cut off."""

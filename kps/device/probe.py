@@ -153,7 +153,9 @@ def probe(
     limits = limits or Limits()
     wire = _connect(address, may_go_on, limits)
     try:
-        return _Probe(wire, person, card, next_id, limits, has_answered=has_answered, overflow=overflow).run()
+        return _Probe(
+            wire, person, card, next_id, limits, fresh=address.fresh, has_answered=has_answered, overflow=overflow
+        ).run()
     except LinkLost as lost:
         raise ProbeFailed(f"the connection broke: {lost}") from lost
     finally:
@@ -295,6 +297,8 @@ def _that_takes_data(address: DeviceAddress, may_go_on: Callable[[], bool], limi
     link = open_link(address, limit_s=limits.connect_s, pulse=lambda: None)
     try:
         wire = _Wire(link, may_go_on, limits)
+        if not address.fresh:
+            wire.listen(limits.quiet_s)  # what is said now is for whoever was here before us
         answer = wire.status()
         if answer is None and wire.unread:
             raise LinkLost("it takes the connection and no data, perhaps because somebody else is connected")
@@ -315,6 +319,7 @@ class _Probe:
         next_id: Callable[[], bytes],
         limits: Limits,
         *,
+        fresh: bool,
         has_answered: bool,
         overflow: bool,
     ) -> None:
@@ -323,6 +328,7 @@ class _Probe:
         self._card = card
         self._next_id = next_id
         self._limits = limits
+        self._fresh = fresh
         self._has_answered = has_answered
         self._overflow = overflow
         self._remarks: list[str] = []
@@ -355,7 +361,12 @@ class _Probe:
             self._prove_status_and_fence()
         if self._real:
             self._prove_process_id()
-            self._prove_clear()
+            if self._fresh:
+                self._prove_clear()
+        if self._fence and not self._fresh:
+            self._fence = False
+            if not self._process_id:
+                self._remark("Its fence is not used: on this line an answer may belong to an earlier question.")
         if self._overflow:
             self._compare_much()
         if self._fence and not self._process_id and self._goes_unseen:

@@ -19,7 +19,7 @@ import time
 
 from kps.core.address import TcpAddress
 from kps.core.limits import is_shortage
-from kps.core.status import sentence
+from kps.core.status import PrinterStatus, sentence
 from kps.core.tickets import Reason
 from kps.device.address import Unresolvable, addresses
 from kps.device.transport import SLICE_S, Pulse, Unreachable, Vitals
@@ -101,6 +101,10 @@ class TcpTransport:
             _set_keepalive(self._socket, *_IDLE_KEEPALIVE)
         else:
             _set_keepalive(self._socket, 1, 1, math.ceil(limit_s))
+
+    def status(self) -> PrinterStatus:
+        """TCP has no channel for that."""
+        return PrinterStatus()
 
     def finish(self) -> None:
         """FIN; the printer's own follows."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from kps.core.status import PrinterStatus
 from kps.core.tickets import Reason
 
 SLICE_S = 0.25
@@ -86,6 +87,9 @@ class Transport(Protocol):
 
         None = as when idle. Only while nothing else is on its way.
         """
+
+    def status(self) -> PrinterStatus:
+        """What the way itself tells of the printer beside our bytes; nothing where it has no channel for that."""
 
     def finish(self) -> None:
         """Say that we are done; what was taken still goes out. Raises OSError."""

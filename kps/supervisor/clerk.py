@@ -17,13 +17,13 @@ from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
-from kps.core.address import DeviceAddress, printer_key
+from kps.core.address import DeviceAddress, FileAddress, TcpAddress, printer_key
 from kps.core.clock import RIGHT_WITHIN_S
 from kps.core.health import QueueView
 from kps.core.networks import Reach
 from kps.core.proof import Abilities
 from kps.core.retry import Backoff
-from kps.core.routing import Crowd, Lookup, PrinterRow, covers
+from kps.core.routing import UNOWNED_GRACE_S, Crowd, Lookup, PrinterRow, covers
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey, ProofLevel, Token
 from kps.database import Database, DatabaseTrouble
@@ -32,6 +32,7 @@ from kps.database.names import addresses_of
 from kps.database.queue import Queue, printer_rows
 from kps.database.schema import PosSchema, SchemaUnusable, introspect, refuse_missing_rights
 from kps.database.statements.keeping import Device
+from kps.device.files import absence
 from kps.process.clocks import boottime, monotonic
 from kps.process.slots import Order
 from kps.supervisor.lease_keeper import LEASE_TTL_S, Borrowed, LeaseKeeper, LeaseLost, Well
@@ -172,6 +173,8 @@ class Clerk:
         self._rows: tuple[PrinterRow, ...] | None = None
         self._hosts_seen: set[str] = set()
         self._told: dict[int, str] = {}
+        self._nowhere: dict[PrinterKey, float] = {}
+        """Since when nobody has served a device that is not here."""
         """What printer rows without a device have been made to say, by their ids."""
         self._due: dict[str, float] = {}
         self._failures = 0
@@ -535,22 +538,30 @@ class Clerk:
         self._say_why(rows)
 
     def _say_why(self, rows: tuple[PrinterRow, ...]) -> None:
-        """Rows without a device, for want of an address that may be one, say so: no process does it for them."""
-        settings = self._settings
+        """Rows without a device, for want of an address that may be one, say so: no process does it for them.
+
+        So do those whose device is not here, once nobody has served it for a while.
+        """
+        settings, now = self._settings, monotonic()
+        served = {row.printer_key for row in self.devices if row.live}
+        nowhere = {row.key for row in rows if row.absent and row.key not in served}
+        self._nowhere = {key: self._nowhere.get(key, now) for key in nowhere}
         wanted = {
-            row.id: row.refused or row.trouble
+            row.id: row.refused or row.trouble or row.absent
             for row in rows
-            if row.active and (row.refused or row.lookup is Lookup.FAILED)
+            if row.active
+            and (row.refused or row.lookup is Lookup.FAILED or now - self._nowhere.get(row.key, now) > UNOWNED_GRACE_S)
             and covers(settings.stations, settings.brands, row)
-        }  # fmt: skip
+        }
         self._told = {row: text for row, text in self._told.items() if wanted.get(row) == text}
-        news = {row: (PrinterKey(""), text) for row, text in wanted.items() if row not in self._told}
+        keys = {row.id: row.key for row in rows}
+        news = {row: (keys[row], text) for row, text in wanted.items() if row not in self._told}
         if news:
             self._told |= {row: news[row][1] for row in self._known.say_why(news)}
 
     def _with_devices(self, rows: list[PrinterRow]) -> tuple[tuple[PrinterRow, ...], dict[PrinterKey, DeviceAddress]]:
         """The rows with what their hosts mean now, and the address of each device."""
-        hosts = {row.address.host for row in rows if row.address.host}
+        hosts = {row.address.host for row in rows if isinstance(row.address, TcpAddress) and row.address.host}
         if fresh := hosts - self._hosts_seen:
             self._resolver.wait_for(sorted(fresh), NAMES_AT_ONCE_S)
         self._hosts_seen = hosts
@@ -566,6 +577,9 @@ class Clerk:
         return tuple(found), addresses
 
     def _with_device(self, row: PrinterRow, reach: Reach) -> tuple[PrinterRow, DeviceAddress]:
+        if isinstance(row.address, FileAddress):
+            key = printer_key(self._settings.site, row.address)
+            return replace(row, key=key, absent=absence(row.address, self._settings)), row.address
         ip, lookup = self._resolver.find(row.address.host)
         if ip is None:
             return replace(row, lookup=lookup), row.address
@@ -579,7 +593,8 @@ class Clerk:
         settings = self._settings
         wanted: dict[PrinterKey, str] = {}
         for row in self._rows or ():
-            if row.active and row.key and not row.fault and covers(settings.stations, settings.brands, row):
+            usable = row.active and row.key and not (row.fault or row.absent)
+            if usable and covers(settings.stations, settings.brands, row):
                 wanted.setdefault(row.key, row.name)
         return wanted
 

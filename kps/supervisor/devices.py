@@ -28,7 +28,7 @@ def wanted_devices(
     all_by_key: dict[PrinterKey, list[PrinterRow]] = {}
     for row in rows:
         all_by_key.setdefault(row.key, []).append(row)
-        if row.active and row.key and not row.fault:
+        if row.active and row.key and not (row.fault or row.absent):
             by_key.setdefault(row.key, []).append(row)
     taken = set(NOT_PRINTERS)
     found = {}
@@ -49,7 +49,8 @@ def wanted_devices(
 
 def vouched_for(config: DeviceConfig, settings: Settings) -> Abilities | None:
     """What PROOF_LEVELS says of a device, by a name or an address of it; None = nothing."""
-    return next((abilities for name, abilities in settings.proof_levels if name in config.names), None)
+    found = next((abilities for name, abilities in settings.proof_levels if name in config.names), None)
+    return None if found is None else found.heard_on(fresh=config.address.fresh)
 
 
 def vouched_for_none(rows: Iterable[PrinterRow], settings: Settings) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from kps.core.clock import direction
 from kps.core.health import ChildView, Counted, PrinterView, Snapshot
 from kps.core.printer_lifecycle import Process
 from kps.core.restart import Cause
-from kps.core.routing import Ability, DeviceState, Lookup, PrinterRow, Routes, queued
+from kps.core.routing import Ability, DeviceState, Lookup, PrinterRow, Routes, queued, sentence_of
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey, ProofLevel
 from kps.database.statements.keeping import Device
@@ -174,6 +174,8 @@ def _waiting(facts: Facts, known: dict[PrinterKey, Device]) -> dict[int, int]:
 
 def _printer(row: PrinterRow, device: Device | None, waiting: int, facts: Facts) -> PrinterView:
     state = _state(device) if not row.trouble else _without_device(row)
+    if state is None and row.absent:
+        state = DeviceState(row.key, "down", row.absent, live=True, lapsed_s=0.0)
     usable = not row.fault and row.active
     able = _able(state) if usable else False
     if row.fault:
@@ -183,7 +185,7 @@ def _printer(row: PrinterRow, device: Device | None, waiting: int, facts: Facts)
     elif able or state is None:
         reason = ""
     else:
-        reason = state.sentence
+        reason = sentence_of(row, state)
     total, failed = facts.clerk.totals.get(row.id, (0, 0))
     held = facts.printers.get(row.key)
     return PrinterView(

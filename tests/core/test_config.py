@@ -82,7 +82,7 @@ def test_every_setting_reaches_its_place() -> None:
         "PRINTER_IDLE_CLOSE_SECONDS": "16", "HEALTH_RETENTION_DAYS": "17", "TICKET_LANGUAGE": "ID",
         "ALLERGY_WORDS": "Keto, babi", "FONT_DIRS": "/a: /b", "TOP_FEED_LINES": "3", "BEEP": "on", "DAY_START": "05:30",
         "VOID_SLIP_MINUTES": "20", "VOID_SLIPS": "Kitchen, bar",
-        "PRINTER_NETWORKS": "10.1.2.3/16, Private",
+        "PRINTER_NETWORKS": "10.1.2.3/16, Private", "PRINTER_DEVICES": "/dev/usb/lp0, /dev/serial/by-id/*",
         "PROOF_LEVELS": "Kitchen=1=Process_ID + clears, 10.0.0.5:9100=none",
     }  # fmt: skip
     found = load(given)
@@ -95,8 +95,8 @@ def test_every_setting_reaches_its_place() -> None:
         ticket_language="id", allergy_words=("Keto", "babi"), font_dirs=("/a", "/b"), top_feed_lines=3, beep=True,
         day_start_minutes=330, void_slip_minutes=20.0, void_slip_stations=frozenset({"kitchen", "bar"}),
         hold_s=9.0, rescue_minutes=0.0, stale_after_minutes=11.0, unroutable_grace_s=12.0, reclaim_s=13.0,
-        printer_networks=("10.1.0.0/16", "private"), drain_s=14.0,
-        late_after_minutes=15.0, idle_close_s=16.0, health_retention_days=17.0,
+        printer_networks=("10.1.0.0/16", "private"), printer_devices=("/dev/usb/lp0", "/dev/serial/by-id/*"),
+        drain_s=14.0, late_after_minutes=15.0, idle_close_s=16.0, health_retention_days=17.0,
         proof_levels=(
             ("kitchen=1", Abilities(ProofLevel.PROCESS_ID, clears=True)),
             ("10.0.0.5:9100", Abilities(ProofLevel.NONE)),
@@ -150,6 +150,8 @@ def test_names_are_read_without_case_and_values_trimmed(name: str) -> None:
         ("PRINTER_NETWORKS", "10.0.0.0/33"),
         ("PRINTER_NETWORKS", "kitchen"),
         ("PRINTER_NETWORKS", ","),
+        ("PRINTER_DEVICES", "/etc/*"),
+        ("PRINTER_DEVICES", "any"),
         ("DB_SCHEMA", 'public"; DROP'),
         ("STALE_AFTER_MINUTES", "0"),
     ],

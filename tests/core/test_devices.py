@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kps.core.address import TcpAddress, printer_key
+from kps.core.address import FileAddress, FileKind, TcpAddress, printer_key
 from kps.core.proof import Abilities
 from kps.core.routing import Lookup, PrinterRow
 from kps.core.settings import Settings
@@ -48,6 +48,22 @@ def test_a_row_whose_name_has_no_address_and_one_that_is_refused_need_no_process
     nowhere = PrinterKey("")
     rows = [row(1, "printer.local", key=nowhere, lookup=Lookup.FAILED), row(2, refused="outside", key=nowhere), row(3)]
     assert names(rows) == ["P3"]
+
+
+def test_a_device_that_is_not_here_needs_no_process_here() -> None:
+    address = FileAddress(FileKind.USB, "/dev/usb/lp0")
+    assert names([row(1, address=address, absent="not here"), row(2, address=address, key=PrinterKey("k2"))]) == ["P2"]
+
+
+def test_what_is_vouched_for_at_a_line_is_what_can_be_told_apart_there() -> None:
+    address = FileAddress(FileKind.SERIAL, "/dev/ttyS0", baud=19200)
+    rows = [row(1, address=address, key=printer_key("", address))]
+    for name in ("serial:/dev/ttys0?baud=19200", "serial:/dev/ttys0", "p1"):
+        settings = Settings(proof_levels=((name, Abilities(ProofLevel.FENCE, pushes=True, clears=True)),))
+        (config,) = wanted_devices(rows, {}, settings).values()
+        assert vouched_for(config, settings) == Abilities(ProofLevel.REALTIME, pushes=True)
+    settings = Settings(proof_levels=(("p1", Abilities(ProofLevel.PROCESS_ID)),))
+    assert vouched_for(config, settings) == Abilities(ProofLevel.PROCESS_ID)
 
 
 def test_an_inactive_row_of_an_active_device_is_not_served_with_it() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kps.core.address import TcpAddress, printer_key
+from kps.core.address import FileAddress, FileKind, TcpAddress, printer_key
 from kps.core.routing import (
     SETTLE_LIMIT_S,
     SETTLED_AFTER_S,
@@ -32,6 +32,7 @@ from kps.core.routing import (
     normal,
     printer_for_slip,
     queued,
+    why_not,
 )
 from kps.core.settings import PrinterDownPolicy
 from kps.core.tickets import PrinterKey, Reason, TicketId, Token
@@ -153,6 +154,31 @@ def test_a_name_is_no_device() -> None:
 
 def unnamed(id: int, lookup: Lookup, **changes: object) -> PrinterRow:
     return row(id, address=TcpAddress("printer.local", 9100), key=PrinterKey(""), lookup=lookup, **changes)
+
+
+def absent(id: int, **changes: object) -> PrinterRow:
+    address = FileAddress(FileKind.USB, "/dev/usb/lp0")
+    return row(id, address=address, absent="its device /dev/usb/lp0 is not here", **changes)
+
+
+def test_a_printer_at_another_instance_is_a_printer_of_the_route_like_any_other() -> None:
+    primary, backup = absent(1), row(2, priority=2)
+    assert decided([primary, backup], [device(1), device(2)], {2: 2}) is WaitFor.BUSY
+    gone = device(1, "ready", live=False, lapsed_s=60.0)
+    assert decided([primary, backup], [gone, device(2)]) == ClaimFor(backup, "P1", PrinterKey("k1"), "not served")
+    text = "no printer can print (P1: no instance serves it; its device /dev/usb/lp0 is not here)"
+    assert decided([primary], [gone]) == EndRound(primary, Reason.NONE_ABLE, text)
+    assert why_not([primary], {gone.key: gone}) == {1: (PrinterKey("k1"), text[len("no printer can print (P1: ") : -1])}
+
+
+def test_a_device_that_no_instance_has_ever_served_is_waited_for_by_nobody() -> None:
+    primary, backup = absent(1), row(2, priority=2)
+    assert decided([primary, backup], [device(2)]) == ClaimFor(backup, "P1", PrinterKey("k1"), "not served")
+    text = "its device /dev/usb/lp0 is not here"
+    assert decided([primary], []) == EndRound(primary, Reason.NONE_ABLE, f"no printer can print (P1: {text})")
+    assert why_not([primary], {}) == {1: (PrinterKey("k1"), text)}
+    assert not can_be_rescued([primary], {})
+    assert printer_for_slip([primary, backup], PrinterKey(""), {PrinterKey("k2"): device(2)}) == backup
 
 
 def test_a_printer_whose_name_has_no_address_is_passed_over_like_one_that_is_off() -> None:

@@ -27,6 +27,7 @@ from kps.core.status import (
     TextBlock,
     after_asb,
     after_realtime,
+    port_status,
     sentence,
     trouble,
 )
@@ -376,3 +377,10 @@ def test_who_says_more_than_the_limit_in_the_long_run_is_found_out(portions: lis
         said += count
         found = talk.too_much(count, now)
         assert found == (said - TALK_BYTES_PER_S * now > TALK_BYTES)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"), [(0x18, None), (0x38, Reason.PAPER_OUT), (0x20, Reason.PAPER_OUT), (0x00, None)]
+)
+def test_of_a_usb_printers_own_status_byte_only_the_paper_is_believed(value: int, reason: Reason | None) -> None:
+    assert trouble(port_status(value)) is reason

@@ -75,6 +75,7 @@ def test_printers_that_wait_for_their_first_start_are_counted_and_trouble_nobody
         (replace(ROW, refused="its address is outside", key=PrinterKey("")), "skipped", False),
         (replace(ROW, address=TcpAddress("192.0.2.1", 0), active=False), "skipped", False),
         (replace(ROW, active=False), "off", False),
+        (replace(ROW, absent="its device /dev/usb/lp0 is not here"), "down", False),
     ],
 )
 def test_a_row_that_nothing_is_asked_of_does_not_start_for_ever(

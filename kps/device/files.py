@@ -1,0 +1,238 @@
+"""A printer behind a device file of this host: by USB (the kernel's usblp) or at a serial port.
+
+The law of this file:
+* A row in the POS names the file, so nothing is opened that PRINTER_DEVICES does not have, that lies outside of /dev
+  once links are followed, or that is no character device.
+* No far end acknowledges what we write. usblp tells when the printer has taken a portion, for USB has flow control; a
+  serial port tells what has left it, and no more.
+* A file is not a connection: what was said to whoever had it before may be answered to us. Nothing that rests on an
+  answer being new is used here (`Abilities.heard_on`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import select
+import stat
+import struct
+import termios
+
+from kps.core.address import FileAddress, FileKind, Flow
+from kps.core.device_files import not_ours
+from kps.core.limits import is_shortage
+from kps.core.settings import Settings
+from kps.core.status import PrinterStatus, port_status, sentence
+from kps.core.tickets import Reason
+from kps.device.transport import SLICE_S, Unreachable, Vitals
+
+_LPGETSTATUS = 0x060B
+"""The printer class's own status byte, as usblp asks for it. Source: linux/lp.h."""
+_USB_MAJOR = 180
+_WOULD_BLOCK = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR)
+_ONE_WAY = (errno.EINVAL, errno.EOPNOTSUPP)
+"""A read from a printer whose USB interface has no way back."""
+
+
+class _NoDevice(Exception):
+    """The message says why, after the file's name."""
+
+
+def absence(address: FileAddress, settings: Settings) -> str:
+    """Why this instance cannot open the file, in a few words; '' if it can. Opens nothing."""
+    if reason := not_ours(address, settings.printer_devices, settings.instance_name):
+        return reason
+    try:
+        _located(address.path)
+    except _NoDevice as why:
+        return f"its device {address.path} {why}"
+    return ""
+
+
+def _located(path: str) -> str:
+    """The file itself, links followed. Raises _NoDevice."""
+    try:
+        found = os.path.realpath(path, strict=True)
+        mode = os.stat(found).st_mode
+    except OSError as error:
+        raise _NoDevice("is not here") from error
+    if not found.startswith("/dev/"):
+        raise _NoDevice(f"leads to {found}, outside of /dev")
+    if not stat.S_ISCHR(mode):
+        raise _NoDevice("is no character device")
+    return found
+
+
+def open_file(address: FileAddress) -> FileTransport:
+    """Open it for us alone. Raises Unreachable; an open file is no promise that a printer is behind it."""
+    try:
+        found = _located(address.path)
+        descriptor = os.open(found, os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except _NoDevice as why:
+        raise Unreachable(Reason.REFUSED, f"{address.path} {why}") from why
+    except OSError as error:
+        if is_shortage(error):
+            raise Unreachable(Reason.HOST_FULL, sentence(Reason.HOST_FULL)) from error
+        raise Unreachable(Reason.REFUSED, f"{address.path}: {_said(error)}") from error
+    with contextlib.ExitStack() as undo:
+        undo.callback(os.close, descriptor)
+        try:
+            transport = _taken(descriptor, address)
+        except _NoDevice as why:
+            raise Unreachable(Reason.REFUSED, f"{address.path} {why}") from why
+        except OSError as error:
+            raise Unreachable(Reason.REFUSED, f"{address.path}: {_said(error)}") from error
+        undo.pop_all()
+    return transport
+
+
+def _said(error: OSError) -> str:
+    if error.errno in (errno.EBUSY, errno.EWOULDBLOCK):
+        return "another program has it"
+    return os.strerror(error.errno or 0).lower()
+
+
+def _taken(descriptor: int, address: FileAddress) -> FileTransport:
+    """Ours alone, and carrying bytes as they are. Raises _NoDevice, OSError."""
+    known = os.fstat(descriptor)
+    if not stat.S_ISCHR(known.st_mode):
+        raise _NoDevice("is no character device")
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    is_tty = os.isatty(descriptor)
+    if not is_tty and (address.kind is FileKind.SERIAL or os.major(known.st_rdev) != _USB_MAJOR):
+        raise _NoDevice("is no serial port" if address.kind is FileKind.SERIAL else "is no USB printer")
+    if is_tty:
+        try:
+            _make_raw(descriptor, address)
+        except termios.error as error:
+            raise OSError(*error.args) from error
+    return FileTransport(descriptor, is_tty=is_tty)
+
+
+def _make_raw(descriptor: int, address: FileAddress) -> None:
+    """No byte is changed, echoed or swallowed on its way. Raises termios.error, OSError."""
+    fcntl.ioctl(descriptor, termios.TIOCEXCL)
+    speed = getattr(termios, f"B{address.baud}")
+    given = termios.IXON if address.flow is Flow.SOFTWARE else 0
+    control = termios.CS8 | termios.CREAD | termios.CLOCAL
+    if address.flow is Flow.HARDWARE:
+        control |= termios.CRTSCTS
+    signs = termios.tcgetattr(descriptor)[6]
+    signs[termios.VMIN], signs[termios.VTIME] = 1, 0  # a read without data is EAGAIN; an empty one, the end
+    termios.tcsetattr(descriptor, termios.TCSANOW, [given, 0, control, 0, speed, speed, signs])
+    termios.tcflush(descriptor, termios.TCIFLUSH)
+
+
+class FileTransport:
+    """An open device file."""
+
+    def __init__(self, descriptor: int, *, is_tty: bool) -> None:
+        self._descriptor = descriptor
+        self._is_tty = is_tty
+        self._last = 0
+        """Bytes of the last portion that was taken."""
+        self._hears = True
+        self._has_status = not is_tty
+
+    def fileno(self) -> int:
+        """The file's descriptor."""
+        return self._descriptor
+
+    def read(self, most: int) -> bytes | None:
+        """See Transport. A serial port ends when it is hung up; a USB printer may say nothing at any time."""
+        if not self._hears:
+            return None
+        try:
+            data = os.read(self._descriptor, most)
+        except OSError as error:
+            if error.errno in _WOULD_BLOCK:
+                return None
+            if error.errno in _ONE_WAY and not self._is_tty:
+                self._hears = False
+                return None
+            raise
+        return data if data or self._is_tty else None
+
+    def write(self, data: bytes | memoryview) -> int:
+        """See Transport."""
+        try:
+            count = os.write(self._descriptor, data)
+        except OSError as error:
+            if error.errno in _WOULD_BLOCK:
+                return 0
+            raise
+        self._last = count or self._last
+        return count
+
+    def wait(self, limit_s: float, *, writable: bool = False, also: int | None = None) -> None:
+        """See Transport."""
+        poll = select.poll()
+        if also is not None:
+            poll.register(also, select.POLLIN)
+        poll.register(self._descriptor, select.POLLIN | (select.POLLOUT if writable else 0))
+        poll.poll(max(0.0, min(limit_s, SLICE_S)) * 1000)
+
+    def unsent(self) -> int:
+        """At a serial port what waits in it; by USB the last portion, until the printer has taken it.
+
+        Of a device that is gone nobody knows: then what was taken last counts as not sent.
+        """
+        if not self._last:
+            return 0
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLOUT)
+        events = sum(event for _, event in poll.poll(0))
+        if events & (select.POLLHUP | select.POLLERR | select.POLLNVAL):
+            return self._last
+        if not self._is_tty:
+            return 0 if events & select.POLLOUT else self._last
+        answer = bytearray(4)
+        try:
+            fcntl.ioctl(self._descriptor, termios.TIOCOUTQ, answer)
+        except OSError:
+            return self._last
+        return int(struct.unpack("i", answer)[0])
+
+    def vitals(self) -> Vitals | None:
+        """Nobody tells: a printer that is off is taken for one that takes no data."""
+        return None
+
+    def expect_life(self, limit_s: float | None) -> None:
+        """A device that goes is noticed at once, a printer behind a cable not at all."""
+
+    def status(self) -> PrinterStatus:
+        """What the printer class's own status byte says. The kernel waits for it, at worst for 5 s."""
+        if not self._has_status:
+            return PrinterStatus()
+        answer = bytearray(4)
+        try:
+            fcntl.ioctl(self._descriptor, _LPGETSTATUS, answer)
+        except OSError:
+            self._has_status = False
+            return PrinterStatus()
+        return port_status(int(struct.unpack("i", answer)[0]))
+
+    def finish(self) -> None:
+        """There is nobody to tell."""
+
+    def finished(self) -> bool:
+        """Whether all has left: closing takes the rest back."""
+        return self.unsent() == 0
+
+    def close(self) -> None:
+        """Without waiting, as the kernel would do for half a minute: what has not left is taken back."""
+        try:
+            if self._is_tty:
+                # Whatever fails here, the device is gone, and the file is closed all the same.
+                with contextlib.suppress(termios.error, OSError):
+                    termios.tcflush(self._descriptor, termios.TCOFLUSH)
+                with contextlib.suppress(OSError):
+                    fcntl.ioctl(self._descriptor, termios.TIOCNXCL)
+        finally:
+            os.close(self._descriptor)
+
+    def abort(self) -> None:
+        """The same."""
+        self.close()
