@@ -129,7 +129,7 @@ def survey(schema: PosSchema) -> Statement[Surveyed]:
 
     Those before the horizon are left out: `since`, `above` and `ids` as in `look_among`. `waiting`: how many there are.
     """
-    brand = brand_of(schema).replace("b.brand_id", "(SELECT b.brand_id FROM pos_bill b WHERE b.id = t.bill_id)")
+    brand = brand_of(schema, of_bill="(SELECT b.brand_id FROM pos_bill b WHERE b.id = t.bill_id)")
     return Statement(
         "survey",
         Surveyed,

@@ -27,7 +27,7 @@ from kps.database.statements.parts import (
     requeue,
 )
 
-_STATE_KNOWN = "(p.owner = excluded.owner OR (p.owner IS NULL AND p.yielded_until > clock_timestamp()))"
+_KNOWN = "(p.owner = excluded.owner OR (p.owner IS NULL AND p.yielded_until > clock_timestamp()))"
 
 
 class Acquired(NamedTuple):
@@ -55,12 +55,12 @@ def acquire(schema: PosSchema) -> Statement[Acquired]:
     `left`: so many tickets are locked by somebody. They stay under their epoch, for `requeue_left`.
     `contested`: its last owner did not let go, its lease ran out; it may still hold the device's only connection.
     """
-    before = """before AS MATERIALIZED (
-  SELECT p.printer_key, p.owner FROM kps.printer p WHERE p.printer_key = ANY ({keys:text[]})
+    before = f"""before AS MATERIALIZED (
+  SELECT p.printer_key, p.owner FROM kps.printer p WHERE p.printer_key = ANY ({{keys:text[]}})
 ), a AS (
   INSERT INTO kps.printer AS p (printer_key, name, owner, owner_name, epoch, expires_at)
-  SELECT k, n, {me:uuid}, {instance:text}, 1, clock_timestamp() + {ttl:float8} * interval '1 second'
-    FROM unnest({keys:text[]}, {names:text[]}) AS w(k, n) ORDER BY k
+  SELECT k, n, {{me:uuid}}, {{instance:text}}, 1, clock_timestamp() + {{ttl:float8}} * interval '1 second'
+    FROM unnest({{keys:text[]}}, {{names:text[]}}) AS w(k, n) ORDER BY k
   ON CONFLICT (printer_key) DO UPDATE
      SET owner = excluded.owner, owner_name = excluded.owner_name, name = excluded.name, epoch = p.epoch + 1,
          expires_at = excluded.expires_at,
@@ -68,10 +68,10 @@ def acquire(schema: PosSchema) -> Statement[Acquired]:
          -- The same owner's process may hold a blocked ticket, and cannot say so again.
          -- And one that was just given up because it cannot be reached is not waited for.
          -- What a probe has left behind nobody knows yet.
-         state = CASE WHEN p.borrowed_until < p.expires_at AND (p.state = 'ready' OR {known}) THEN p.state
+         state = CASE WHEN p.borrowed_until < p.expires_at AND (p.state = 'ready' OR {_KNOWN}) THEN p.state
                       ELSE 'starting' END,
-         state_text = CASE WHEN p.borrowed_until < p.expires_at AND {known} THEN p.state_text ELSE '' END,
-         state_since = CASE WHEN p.borrowed_until < p.expires_at AND (p.state = 'ready' OR {known}) THEN p.state_since
+         state_text = CASE WHEN p.borrowed_until < p.expires_at AND {_KNOWN} THEN p.state_text ELSE '' END,
+         state_since = CASE WHEN p.borrowed_until < p.expires_at AND (p.state = 'ready' OR {_KNOWN}) THEN p.state_since
                             ELSE clock_timestamp() END
    WHERE p.expires_at <= clock_timestamp() AND p.borrowed_until <= clock_timestamp()
      AND NOT (p.yielded_by IS NOT DISTINCT FROM excluded.owner AND p.yielded_until > clock_timestamp()
@@ -83,15 +83,15 @@ def acquire(schema: PosSchema) -> Statement[Acquired]:
 ), carried AS (
   -- my own lapsed lease: what my processes hold goes on under the new epoch
   UPDATE kps.job j SET epoch = a.epoch FROM a
-   WHERE j.printer_key = a.printer_key AND j.owner = {me:uuid} AND j.state IN ('claimed', 'sending')
+   WHERE j.printer_key = a.printer_key AND j.owner = {{me:uuid}} AND j.state IN ('claimed', 'sending')
      AND j.epoch = a.epoch - 1
   RETURNING j.printer_key
 ), carried_slips AS (
   UPDATE kps.slip s SET epoch = a.epoch FROM a
-   WHERE s.printer_key = a.printer_key AND s.owner = {me:uuid} AND s.state IN ('claimed', 'sending')
+   WHERE s.printer_key = a.printer_key AND s.owner = {{me:uuid}} AND s.state IN ('claimed', 'sending')
      AND s.epoch = a.epoch - 1
   RETURNING s.id
-),""".replace("{known}", _STATE_KNOWN)
+),"""
     held = """SELECT j.ticket_id, j.printer_key, j.token FROM kps.job j JOIN a ON a.printer_key = j.printer_key
    WHERE j.state IN ('claimed', 'sending') AND j.epoch < a.epoch
      AND NOT (j.epoch = a.epoch - 1 AND j.owner IS NOT DISTINCT FROM {me:uuid})"""

@@ -45,11 +45,13 @@ def _template_json(table: str, columns: tuple[str, ...]) -> str:
         ORDER BY (x.brand_id IS NULL), x.updated_at DESC, x.id DESC LIMIT 1)"""
 
 
-_UP = """up AS (
+def _up(start: str) -> str:
+    """CTE: ticket t of `start` and all that it is a reprint of."""
+    return f"""up AS (
   -- from the ticket itself: the original that the claim saw may have been deleted meanwhile
   SELECT t.id, t.original_ticket_id AS above, 1 AS depth FROM {start}
   UNION ALL
-  SELECT o.id, o.original_ticket_id, up.depth + 1 FROM up JOIN {ticket} o ON o.id = up.above WHERE up.depth < 20
+  SELECT o.id, o.original_ticket_id, up.depth + 1 FROM up JOIN {TICKET} o ON o.id = up.above WHERE up.depth < 20
 )"""
 
 
@@ -60,7 +62,7 @@ def _ticket(schema: PosSchema) -> str:
     return ", ".join(f"t.{name}" for name in columns)
 
 
-_FAMILY = f"""{_UP.format(start="t", ticket=TICKET)}, root AS MATERIALIZED (
+_FAMILY = f"""{_up("t")}, root AS MATERIALIZED (
   SELECT r.id, r.created_at FROM {TICKET} r WHERE r.id = (SELECT id FROM up ORDER BY depth DESC LIMIT 1)
 ), family AS (
   SELECT root.id, 1 AS depth FROM root
@@ -227,7 +229,9 @@ def _promised(number: str) -> str:
 )"""
 
 
-_NOTED = """noted AS (
+def _noted(places: str) -> str:
+    """CTE: what will be on paper; `places` are the assignments of the bill and table that an item was known at."""
+    return f"""noted AS (
   INSERT INTO kps.printed_item AS pi (ticket_id, bill_item_id, station, brand, bill_id, table_number, paper_table,
                                       quantity)
   SELECT ready.ticket_id, i.bill_item_id, house.station, house.brand, min(i.bill_id),
@@ -308,7 +312,7 @@ def sending_first(schema: PosSchema) -> Statement[Paper]:
         f"""WITH t AS MATERIALIZED (
   SELECT {_ticket(schema)} FROM {TICKET} t WHERE t.id = {{ticket:bigint}} AND t.original_ticket_id IS NULL FOR UPDATE
 ), {_ALONE}, {_order(schema)}, {_ready(_FIRST)}, {_next_number("false")}, {_promised("SELECT * FROM chain")},
-{_NOTED.format(places="bill_id = excluded.bill_id, table_number = excluded.table_number")}
+{_noted("bill_id = excluded.bill_id, table_number = excluded.table_number")}
 SELECT {_facts(schema)}""",
         prelude=f"SELECT pg_advisory_xact_lock({FAMILY_LOCK}, ({{ticket:bigint}} % 2147483647)::int)",
     )
@@ -345,13 +349,13 @@ def sending(schema: PosSchema) -> Statement[Paper]:
     FROM ready CROSS JOIN house
    WHERE c.station = house.station AND c.brand = house.brand AND c.day = ready.chain_day
      AND c.number = ready.chain_number AND ready.sends <= ready.cleared AND c.printer_key <> ready.printer_key
-), {_promised(f"SELECT {CHAIN} FROM numbered")}, {_NOTED.format(places=places)}, unprinted AS (
+), {_promised(f"SELECT {CHAIN} FROM numbered")}, {_noted(places)}, unprinted AS (
   DELETE FROM kps.printed_item pi USING ready
    WHERE pi.ticket_id = ready.ticket_id AND ready.sends <= ready.cleared
      AND NOT EXISTS (SELECT 1 FROM items i WHERE i.bill_item_id = pi.bill_item_id AND NOT i.void)
 )
 SELECT {_facts(schema)}""",
-        prelude=f"""WITH RECURSIVE {_UP.format(start=f"{TICKET} t WHERE t.id = {{ticket:bigint}}", ticket=TICKET)}
+        prelude=f"""WITH RECURSIVE {_up(f"{TICKET} t WHERE t.id = {{ticket:bigint}}")}
 SELECT pg_advisory_xact_lock({FAMILY_LOCK}, (id % 2147483647)::int) FROM (
   SELECT id FROM up ORDER BY depth DESC LIMIT 1) root""",
     )

@@ -78,9 +78,9 @@ POS_BEHIND_S = "(SELECT coalesce(max(c.behind_s), 0) FROM kps.clock c)"
 """Seconds to be added to the POS's time (`created_at`) to get the database's; see kps.core.clock."""
 
 
-def brand_of(schema: PosSchema) -> str:
+def brand_of(schema: PosSchema, of_bill: str = "b.brand_id") -> str:
     """The brand of ticket t with bill b."""
-    return "coalesce(t.brand_id, b.brand_id)" if schema.ticket_has_brand else "b.brand_id"
+    return f"coalesce(t.brand_id, {of_bill})" if schema.ticket_has_brand else of_bill
 
 
 def covered(schema: PosSchema) -> str:
@@ -123,12 +123,9 @@ def log_rows(schema: PosSchema, source: str, **values: str) -> str:
     return f"INSERT INTO {schema.log_table} ({names}) SELECT {picked} FROM {source} RETURNING 1"
 
 
-_ROW_IP = "(SELECT {text} FROM " + PRINTER + " sp WHERE sp.id = {id})"
-
-
 def row_ip(schema: PosSchema, row_id: str) -> str:
     """The printer row's own text of its address."""
-    return _ROW_IP.format(text=ip_text(schema.printer_ip_type, "sp.printer_ip"), id=row_id)
+    return f"(SELECT {ip_text(schema.printer_ip_type, 'sp.printer_ip')} FROM {PRINTER} sp WHERE sp.id = {row_id})"
 
 
 LIVE = """EXISTS (SELECT 1 FROM kps.printer p WHERE p.printer_key = j.printer_key AND p.owner = j.owner
