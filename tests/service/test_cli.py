@@ -88,7 +88,7 @@ def test_check_finds_a_good_host_good_and_changes_nothing(
     assert "newer POS schema" in said.out
     assert "schema kps: not there yet" in said.out
     assert "printer kitchen-1 (kitchen)" in said.out
-    assert re.search(r"^ok +limits: ulimit -n \d+, and 1 printer needs 83$", said.out, re.MULTILINE)
+    assert re.search(r"^ok +limits: ulimit -n \d+, and 1 printer needs 82$", said.out, re.MULTILINE)
     assert not pos.rows("SELECT 1 FROM pg_namespace WHERE nspname = 'kps'")
     assert printer.papers == []
 
