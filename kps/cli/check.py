@@ -34,7 +34,7 @@ from kps.device.files import absence
 from kps.health import url_here
 from kps.paper.fonts import undrawable
 from kps.process.limits import host_limits
-from kps.supervisor.generation import RunDirUnusable, opened
+from kps.supervisor.run_dir import RunDirUnusable, opened
 
 HTTP_LIMIT_S = 2.0
 RESOLVE_LIMIT_S = 2.0

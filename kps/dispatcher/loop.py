@@ -41,7 +41,7 @@ from kps.dispatcher.slip_maker import SlipMaker
 from kps.process.channels import EndLost, PeerGone
 from kps.process.child import ChildTools
 from kps.process.clocks import monotonic
-from kps.process.slots import Cell
+from kps.process.shared_stats import Cell
 
 UNWOKEN_POLL_S = 0.1
 """Between looks, at most, while nobody notifies or the listener is not proven to hear it."""
@@ -99,11 +99,11 @@ class Dispatcher:
         start = tools.start
         self._settings = start.settings
         self._control = tools.control
-        self._slot = tools.slot
+        self._stats = tools.stats
         self._log_handle = tools.log
-        self._database = Database(start.settings.database, start.name, pulse=self._slot.beat)
+        self._database = Database(start.settings.database, start.name, pulse=self._stats.beat)
         self._queue = Queue(self._database, start.schema, start.owner, start.settings.instance_name)
-        self._listener = Listener(start.settings.database, start.name, self._database, self._slot.beat)
+        self._listener = Listener(start.settings.database, start.name, self._database, self._stats.beat)
         self._mailboxes: dict[PrinterKey, Mailbox] = {}
         self._routes = Routes()
         self._say_due: dict[int, float] = {}
@@ -148,10 +148,10 @@ class Dispatcher:
         self._survey_due = 0.0
         # A dispatcher that takes over from a dead one has no outage behind it: tickets were held while it looked. It
         # goes on with what lies behind the first look.
-        up_to = self._slot.get(Cell.BACKLOG_UP_TO)
+        up_to = self._stats.get(Cell.BACKLOG_UP_TO)
         self._first_look = up_to == 0
         if up_to > 0:
-            self._keeper.fail(Horizon(self._slot.get(Cell.BACKLOG_BEFORE), TicketId(int(up_to))))
+            self._keeper.fail(Horizon(self._stats.get(Cell.BACKLOG_BEFORE), TicketId(int(up_to))))
         self._poll_due = FOREVER
         self._trouble_since: float | None = None
         self._draining = False
@@ -172,12 +172,12 @@ class Dispatcher:
 
     def step(self) -> None:
         """Hear what happened, look for work if there may be some, wait for the next thing to happen."""
-        self._slot.beat()
-        self._slot.count(
+        self._stats.beat()
+        self._stats.count(
             Cell.DATABASE_ERRORS,
             self._database.errors + self._maker.errors + self._keeper.errors + self._listener.errors,
         )
-        self._slot.count(Cell.LOG_DROPPED, self._log_handle.dropped)
+        self._stats.count(Cell.LOG_DROPPED, self._log_handle.dropped)
         self._read_control()
         self._read_mailboxes()
         self._hear()
@@ -282,8 +282,8 @@ class Dispatcher:
             self._devices_due = 0.0
             self._rescue_due = 0.0
         self._know_whether_woken()
-        self._slot.set(Cell.LISTENER_PROVEN, float(self._listener.proven))
-        self._slot.count(Cell.LISTENER_RECONNECTS, max(0, self._listener.reconnects - 1))
+        self._stats.set(Cell.LISTENER_PROVEN, float(self._listener.proven))
+        self._stats.count(Cell.LISTENER_RECONNECTS, max(0, self._listener.reconnects - 1))
 
     def _know_whether_woken(self) -> None:
         wakes = self._listener.wakes
@@ -314,7 +314,7 @@ class Dispatcher:
             log.info("database back")
         self._failures = 0
         self._trouble_since = None
-        self._slot.set(Cell.DATABASE_TROUBLE_SINCE, 0.0)
+        self._stats.set(Cell.DATABASE_TROUBLE_SINCE, 0.0)
         if again is not None:
             self._look_due = monotonic() + again
         elif self._woken:
@@ -335,13 +335,13 @@ class Dispatcher:
             log.warning("database trouble", extra={"cause": trouble.sentence, "failures": self._failures})
         if self._trouble_since is None:
             self._trouble_since = monotonic()
-            self._slot.set(Cell.DATABASE_TROUBLE_SINCE, self._trouble_since)
+            self._stats.set(Cell.DATABASE_TROUBLE_SINCE, self._trouble_since)
         self._look_due = self._slips_due = monotonic() + delay
         self._newest = None
         # After a blip the backlog is today's; after an outage it may be another day's.
         if monotonic() - self._trouble_since > OUTAGE_S:
             self._first_look = True
-            self._slot.set(Cell.BACKLOG_UP_TO, 0)
+            self._stats.set(Cell.BACKLOG_UP_TO, 0)
         for box in self._mailboxes.values():
             box.reconciled = False
 
@@ -356,7 +356,7 @@ class Dispatcher:
         if self._slips_wait or (look_for_slips and self._maker.open):
             self._tell_stations()
         tickets = [ticket for ticket in self._look() if self._is_ours(ticket)]
-        self._slot.set(Cell.LAST_POLL, time.time())
+        self._stats.set(Cell.LAST_POLL, time.time())
         self._forget_all_but(tickets)
         if tickets:
             self._know_devices()
@@ -478,7 +478,7 @@ class Dispatcher:
                 found = self._queue.reconcile(box.key, box.held)
                 box.reconciled, box.left = True, found.left > 0
                 if found.released:
-                    self._slot.add(Cell.RECONCILED, found.released)
+                    self._stats.add(Cell.RECONCILED, found.released)
                     log.warning("released", extra={"cause": "reconcile", "printer": box.key, "count": found.released})
         if any(box.left for box in self._mailboxes.values()) and monotonic() >= self._left_due:
             self._left_due = monotonic() + LEFT_AGAIN_S
@@ -507,8 +507,8 @@ class Dispatcher:
         horizon, any_old = self._queue.horizon(self._settings.stale_after_minutes + slow_minutes)
         if any_old:
             self._keeper.fail(horizon)
-            self._slot.set(Cell.BACKLOG_BEFORE, horizon.before)
-        self._slot.set(Cell.BACKLOG_UP_TO, horizon.up_to if any_old else -1)
+            self._stats.set(Cell.BACKLOG_BEFORE, horizon.before)
+        self._stats.set(Cell.BACKLOG_UP_TO, horizon.up_to if any_old else -1)
         self._first_look = False
 
     def _hear_of_backlog(self) -> None:
@@ -519,7 +519,7 @@ class Dispatcher:
                     if spared:
                         self._look_now()
                 case Done() if self._keeper.horizon is None:
-                    self._slot.set(Cell.BACKLOG_UP_TO, -1)
+                    self._stats.set(Cell.BACKLOG_UP_TO, -1)
                     self._survey_due = 0.0
                     self._look_now()
                 case Surveyed(None, trouble):
@@ -534,7 +534,7 @@ class Dispatcher:
                     self._look_now()
 
     def _old_failed(self, failed: Sequence[TicketId]) -> None:
-        self._slot.add(Cell.FAILED, len(failed))
+        self._stats.add(Cell.FAILED, len(failed))
         if len(failed) > LOGGED_EACH:
             log.error(
                 "tickets failed",
@@ -575,10 +575,10 @@ class Dispatcher:
                 case WaitFor() as why:
                     held += why in (WaitFor.HELD, WaitFor.INACTIVE)
                     self._note(ticket, why)
-        self._slot.set(Cell.UNROUTABLE, unroutable)
-        self._slot.set(Cell.HELD_TICKETS, held)
+        self._stats.set(Cell.UNROUTABLE, unroutable)
+        self._stats.set(Cell.HELD_TICKETS, held)
         if claims and polled:
-            self._slot.add(Cell.POLL_FOUND_WORK)
+            self._stats.add(Cell.POLL_FOUND_WORK)
         taken = {ticket.id for ticket, _, _ in claims}
         self._backlog = [ticket for ticket in tickets if ticket.id not in taken and self._is_next(ticket)]
         full = self._claim(claims)
@@ -626,7 +626,7 @@ class Dispatcher:
         crash_point(Point.CLAIMED)
         for one in claimed:
             claim = decided[one.ticket]
-            self._slot.add(Cell.CLAIMED)
+            self._stats.add(Cell.CLAIMED)
             if claim.backup_for:
                 self._failovers_untold[claim.backup_for, claim.row.name] += 1
             self._hand_over(one)
@@ -667,7 +667,7 @@ class Dispatcher:
             return
         if made is None:
             return
-        self._slot.add(Cell.SLIPS_MADE, made)
+        self._stats.add(Cell.SLIPS_MADE, made)
         self._slips_wait = self._maker.open
         if self._slips_wait:
             self._look_now()
@@ -706,7 +706,7 @@ class Dispatcher:
         """Give a slip to the printer that it belongs to, if that is ours; True = it waits for room there."""
         if slip.over:
             if self._queue.give_up_slip(slip, "too old, or tried too often"):
-                self._slot.add(Cell.SLIPS_GIVEN_UP)
+                self._stats.add(Cell.SLIPS_GIVEN_UP)
                 log.error("slip given up", extra={"slip": slip.id, "kind": slip.kind, "station": slip.station})
             return False
         rows = self._routes.rows if slip.target else self._routes.of(slip.station, slip.brand)
@@ -743,9 +743,9 @@ class Dispatcher:
                 budget=self._settings.max_print_retries,
             )
             for result in done:
-                self._slot.add(Cell.ROUNDS_ENDED)
+                self._stats.add(Cell.ROUNDS_ENDED)
                 if result.status == "failed":
-                    self._slot.add(Cell.FAILED)
+                    self._stats.add(Cell.FAILED)
                     log.error("ticket failed", extra={"ticket": result.ticket, "cause": end.text})
                 else:
                     log.warning(
@@ -778,7 +778,7 @@ class Dispatcher:
             for failed in self._queue.give_up(
                 [ticket], code=reason.reason.value, error=reason.text, rescue=reason.rescue
             ):
-                self._slot.add(Cell.FAILED)
+                self._stats.add(Cell.FAILED)
                 log.error("ticket failed", extra={"ticket": failed, "cause": reason.text})
 
     def _rescue(self) -> None:
@@ -798,7 +798,7 @@ class Dispatcher:
             return
         rescued = self._queue.rescue(found)
         for ticket in rescued:
-            self._slot.add(Cell.RESCUED)
+            self._stats.add(Cell.RESCUED)
             log.warning("ticket rescued", extra={"ticket": ticket})
         if self._survey is not None:
             self._survey = replace(self._survey, ids=self._survey.ids | set(rescued))

@@ -36,12 +36,12 @@ from kps.device.preparing import PUSH_ALL
 from kps.paper.escpos import render, warm_up
 from kps.paper.style import style_of
 from kps.printer.config import DeviceConfig
-from kps.printer.echoes import Echoes
-from kps.printer.watch import DeviceWatch
+from kps.printer.device_monitor import DeviceMonitor
+from kps.printer.late_proofs import LateProofs
 from kps.process.channels import Channel, EndLost, PeerGone, drain
 from kps.process.child import ChildTools
 from kps.process.clocks import boottime, monotonic
-from kps.process.slots import PRINTED_CELL, Cell, Order, Stage
+from kps.process.shared_stats import PRINTED_CELL, Cell, LeaseCell, Stage
 
 PREFETCH = 2
 """Tickets that may be with a printer: the one that prints and the next."""
@@ -123,10 +123,10 @@ class PrinterProcess:
         start = tools.start
         self._settings = start.settings
         self._control = tools.control
-        self._slot = tools.slot
+        self._stats = tools.stats
         self._log_handle = tools.log
-        self._orders = tools.orders
-        self._database = Database(start.settings.database, start.name, pulse=self._slot.beat)
+        self._lease_cells = tools.lease_cells
+        self._database = Database(start.settings.database, start.name, pulse=self._stats.beat)
         self._queue = Queue(
             self._database,
             start.schema,
@@ -135,9 +135,9 @@ class PrinterProcess:
             day_start_minutes=start.settings.day_start_minutes,
         )
         self._style = style_of(start.settings)
-        self._watch = DeviceWatch(
+        self._monitor = DeviceMonitor(
             self._queue,
-            self._slot,
+            self._stats,
             self._settings,
             config,
             epoch,
@@ -145,7 +145,7 @@ class PrinterProcess:
             trusted=self._trusted,
             on_disproof=lambda: self._control.send(("disbelieved",)),
         )
-        self._echoes = Echoes(self._queue, self._slot, self._watch)
+        self._late_proofs = LateProofs(self._queue, self._stats, self._monitor)
         self._mailbox: Channel | None = None
         self._claims: deque[Work] = deque()
         self._again_at: dict[Token, float] = {}
@@ -164,7 +164,7 @@ class PrinterProcess:
 
     def run(self) -> None:
         """Work until told to end."""
-        self._slot.set(Cell.STAGE, Stage.IDLE)
+        self._stats.set(Cell.STAGE, Stage.IDLE)
         warm_up()
         try:
             self._control.send(("up",))
@@ -174,7 +174,7 @@ class PrinterProcess:
             while True:
                 self.step()
         except (Stopped, PeerGone):
-            self._watch.device.close()
+            self._monitor.device.close()
             self._database.close()
 
     def _plan_promise(self) -> None:
@@ -190,15 +190,15 @@ class PrinterProcess:
     def _inherit(self) -> None:
         """What a predecessor has left in the device; if nobody can say, something."""
         try:
-            torn = self._queue.torn(self._watch.config.key)
+            torn = self._queue.torn(self._monitor.config.key)
         except DatabaseTrouble:
             # Counted by the connection. NULs that are not needed do no harm; a picture that waits for them would.
             torn = True
-        self._watch.device.inherit(torn=torn)
+        self._monitor.device.inherit(torn=torn)
 
     def step(self) -> None:
         """Record what is not recorded, else print what is next, else keep the device awake; then wait."""
-        self._slot.beat()
+        self._stats.beat()
         self._read_control()
         self._read_mailbox()
         self._end_if_asked()
@@ -212,7 +212,7 @@ class PrinterProcess:
         elif not self._claims or self._refusals or self._all_locked():
             if not self._claims:
                 self._forget_refusals()
-            self._watch.keep_up(expected=self._expected)
+            self._monitor.keep_up(expected=self._expected)
             self._expected = False
             self._catch_up()
         self._count()
@@ -234,9 +234,9 @@ class PrinterProcess:
             case ("mailbox", int(generation)):
                 self._new_mailbox(generation)
             case ("lease", int(epoch)):
-                self._watch.new_epoch(epoch)
+                self._monitor.new_epoch(epoch)
             case ("device", DeviceConfig() as config):
-                self._watch.reconfigure(config)
+                self._monitor.reconfigure(config)
             case ("reopen",):
                 self._log_handle.reopen()
             case ("stop",):
@@ -250,7 +250,7 @@ class PrinterProcess:
         try:
             self._mailbox = self._control.receive_end()
         except EndLost:  # the supervisor logs it, and sends another one
-            self._control.send(("mailbox lost", self._watch.config.key, generation))
+            self._control.send(("mailbox lost", self._monitor.config.key, generation))
         if old is not None:
             drain(old, self._take, limit_s=1.0)
             old.close()
@@ -316,24 +316,24 @@ class PrinterProcess:
         return all(claim.token in self._again_at for claim in self._claims)
 
     def _print(self, claim: Work) -> None:
-        self._slot.set(Cell.TICKET, claim.ticket if isinstance(claim, Claim) else 0)
-        self._slot.set(Cell.TOKEN, claim.token)
-        self._slot.set(Cell.STAGE, Stage.TAKEN)
+        self._stats.set(Cell.TICKET, claim.ticket if isinstance(claim, Claim) else 0)
+        self._stats.set(Cell.TOKEN, claim.token)
+        self._stats.set(Cell.STAGE, Stage.TAKEN)
         began = monotonic()
-        match self._watch.ask_patiently():
+        match self._monitor.ask_patiently():
             case Ready():
                 self._send(claim, began)
             case Unable(reason, text):
                 self._claims.remove(claim)
                 self._conclude(Result(claim, NotPrinted(reason, text), True, _ms(began), False))
                 self._give_back(list(self._claims), f"its printer cannot print: {text}")
-        self._slot.set(Cell.STAGE, Stage.IDLE)
-        self._slot.set(Cell.TICKET, 0)
+        self._stats.set(Cell.STAGE, Stage.IDLE)
+        self._stats.set(Cell.TICKET, 0)
 
     def _promise(self, claim: Work) -> Promised:
         """Bytes may leave from now on. Raises ClaimLost, LeaseEnded, Withdrawn, DatabaseTrouble."""
         if isinstance(claim, SlipClaim):
-            slip = self._queue.sending_slip(claim.slip, claim.token, self._watch.config.rows, need_s=LEASE_NEED_S)
+            slip = self._queue.sending_slip(claim.slip, claim.token, self._monitor.config.rows, need_s=LEASE_NEED_S)
             return Promised(slip.slip, slip.paper, slip.ids)
         sending = self._queue.sending(
             claim.ticket, claim.token, need_s=LEASE_NEED_S, late_after_minutes=self._settings.late_after_minutes
@@ -368,10 +368,10 @@ class PrinterProcess:
         crash_point(Point.PROMISED)
         outcome = self._put_on_paper(promised)
         self._in_hold = False
-        self._echoes.sent(promised.ids, proven=isinstance(outcome, Printed))
+        self._late_proofs.sent(promised.ids, proven=isinstance(outcome, Printed))
         if isinstance(claim, Claim):
             may_be_out = not isinstance(outcome, (NotPrinted, Unprintable))
-            self._slot.add(Cell.MARKED, float(promised.marked and may_be_out))
+            self._stats.add(Cell.MARKED, float(promised.marked and may_be_out))
         self._conclude(Result(claim, outcome, True, _ms(began), promised.marked))
 
     def _lost_promise(self, claim: Work, trouble: DatabaseTrouble) -> None:
@@ -397,7 +397,7 @@ class PrinterProcess:
         self._refusals += 1
         self._promise_due = monotonic() + _PROMISE_AGAIN.delay(self._refusals, random.random())  # noqa: S311
         if self._refusals == 1:
-            self._slot.set(Cell.DATABASE_TROUBLE_SINCE, monotonic())
+            self._stats.set(Cell.DATABASE_TROUBLE_SINCE, monotonic())
         log.warning(
             "database trouble",
             extra={"cause": trouble.sentence, "failures": self._refusals} | _named(claim),
@@ -412,18 +412,18 @@ class PrinterProcess:
         if self._refusals:
             self._refusals = 0
             self._promise_due = 0.0
-            self._slot.set(Cell.DATABASE_TROUBLE_SINCE, 0.0)
+            self._stats.set(Cell.DATABASE_TROUBLE_SINCE, 0.0)
 
     def _forget(self, claim: Work, why: Exception) -> None:
         if isinstance(why, ClaimLost):
-            self._slot.add(Cell.STALE_TOKENS)
+            self._stats.add(Cell.STALE_TOKENS)
             log.warning("claim lost", extra={"token": claim.token} | _named(claim))
         else:
             log.info("ticket withdrawn", extra={"cause": str(why)} | _named(claim))
         self._post(("room", claim.token))
 
     def _put_on_paper(self, promised: Promised) -> Outcome:
-        watch = self._watch
+        watch = self._monitor
         content, paper = promised.content, promised.paper
         try:
             if isinstance(content, Slip):
@@ -436,7 +436,7 @@ class PrinterProcess:
                 paper,
                 font_dirs=self._settings.font_dirs,
                 after_reset=PUSH_ALL if pushes else b"",
-                pulse=self._slot.beat,
+                pulse=self._stats.beat,
             )
         except Unrenderable as why:
             return Unprintable(why.reason, str(why))
@@ -457,12 +457,12 @@ class PrinterProcess:
         )
 
     def _first_byte(self) -> None:
-        self._slot.set(Cell.STAGE, Stage.LEAVING)
+        self._stats.set(Cell.STAGE, Stage.LEAVING)
 
     def _blocked(self, reason: Reason, status: PrinterStatus) -> None:
         """A ticket is stuck inside: say so at once, so that the printer's other tickets go elsewhere."""
-        log.warning("printer blocked", extra={"cause": reason.value, "ticket": int(self._slot.get(Cell.TICKET))})
-        self._watch.blocked(reason, status)
+        log.warning("printer blocked", extra={"cause": reason.value, "ticket": int(self._stats.get(Cell.TICKET))})
+        self._monitor.blocked(reason, status)
         self._in_hold = True
         self._turn_away()
 
@@ -477,11 +477,11 @@ class PrinterProcess:
         self._settle_failures = 0
         self._settle_due = 0.0
         if isinstance(result.outcome, Uncertain):
-            self._watch.left_uncertain()
+            self._monitor.left_uncertain()
         if isinstance(result.outcome, Uncertain) or (
-            self._watch.unable is not None and isinstance(result.outcome, Printed)
+            self._monitor.unable is not None and isinstance(result.outcome, Printed)
         ):
-            self._watch.due = 0.0  # it was blocked with the ticket inside: what is it like now, and what does it say?
+            self._monitor.due = 0.0  # it was blocked with the ticket inside: what is it like now, and what does it say?
         self._tell(result)
         if at_once:
             self._settle()
@@ -490,7 +490,7 @@ class PrinterProcess:
         fields: dict[str, object] = {"slip": claim.slip, "ms": result.duration_ms}
         match result.outcome:
             case Printed(level, sent_bytes):
-                self._slot.add(Cell.SLIPS_PRINTED)
+                self._stats.add(Cell.SLIPS_PRINTED)
                 log.info("slip printed", extra=fields | {"proof": level.value, "bytes": sent_bytes})
             case NotPrinted(reason, text) | Uncertain(reason, text) | Unprintable(reason, text):
                 log.warning("slip not printed", extra=fields | {"cause": reason.value, "text": text})
@@ -504,22 +504,22 @@ class PrinterProcess:
         fields = {"ticket": result.claim.ticket, "ms": result.duration_ms}
         match result.outcome:
             case Printed(level, sent_bytes):
-                self._slot.add(PRINTED_CELL[level])
-                self._slot.add(Cell.BYTES, sent_bytes)
-                self._slot.set(Cell.LAST_OK, monotonic())
-                self._slot.observe_print(result.duration_ms / 1000)
+                self._stats.add(PRINTED_CELL[level])
+                self._stats.add(Cell.BYTES, sent_bytes)
+                self._stats.set(Cell.LAST_OK, monotonic())
+                self._stats.observe_print(result.duration_ms / 1000)
                 log.info("ticket printed", extra=fields | {"proof": level.value, "bytes": sent_bytes})
             case NotPrinted(reason, text):
-                self._slot.add(Cell.NOT_PRINTED)
+                self._stats.add(Cell.NOT_PRINTED)
                 log.warning("ticket not printed", extra=fields | {"cause": reason.value, "text": text})
             case Uncertain(reason, text, sent_bytes, _, cleared):
-                self._slot.add(Cell.UNCERTAIN)
-                self._slot.add(Cell.CLEARED, float(cleared))
-                self._slot.add(Cell.BYTES, sent_bytes)
+                self._stats.add(Cell.UNCERTAIN)
+                self._stats.add(Cell.CLEARED, float(cleared))
+                self._stats.add(Cell.BYTES, sent_bytes)
                 log.error("ticket uncertain", extra=fields | {"cause": reason.value, "text": text, "bytes": sent_bytes})
             case Unprintable(reason, text):
-                self._slot.add(Cell.UNPRINTABLE)
-                self._slot.add(Cell.FAILED)
+                self._stats.add(Cell.UNPRINTABLE)
+                self._stats.add(Cell.FAILED)
                 log.error("ticket failed", extra=fields | {"cause": reason.value, "text": text})
             case unexpected:
                 assert_never(unexpected)
@@ -531,23 +531,23 @@ class PrinterProcess:
             return
         # A printer that could not print says so first: the ticket must not come back to it.
         if isinstance(result.outcome, (NotPrinted, Uncertain)):
-            self._watch.publish_wanted()
+            self._monitor.publish_wanted()
         crash_point(Point.SETTLING)
         try:
             self._write(result)
             crash_point(Point.SETTLED)
         except ClaimLost:
-            self._slot.add(Cell.STALE_TOKENS)
+            self._stats.add(Cell.STALE_TOKENS)
             log.warning("claim lost", extra={"token": result.claim.token} | _named(result.claim))
         except DatabaseTrouble as trouble:
             self._settle_failures += 1
             self._settle_due = monotonic() + _SETTLE_AGAIN.delay(self._settle_failures, random.random())  # noqa: S311
             if self._settle_failures == 1:
-                self._slot.set(Cell.DATABASE_TROUBLE_SINCE, monotonic())
+                self._stats.set(Cell.DATABASE_TROUBLE_SINCE, monotonic())
                 log.warning("database trouble", extra={"cause": trouble.sentence} | _named(result.claim))
             return
         if self._settle_failures:
-            self._slot.set(Cell.DATABASE_TROUBLE_SINCE, 0.0)
+            self._stats.set(Cell.DATABASE_TROUBLE_SINCE, 0.0)
             log.info("database back")
         self._result = None
         self._post(("room", result.claim.token))
@@ -586,15 +586,15 @@ class PrinterProcess:
             if isinstance(claim, Claim) and claim.ticket in given.left:
                 continue  # somebody has it locked: it is tried again later
             self._claims.remove(claim)
-            self._slot.add(Cell.RELEASED, float(isinstance(claim, Claim)))
+            self._stats.add(Cell.RELEASED, float(isinstance(claim, Claim)))
             log.info("released", extra={"cause": why} | _named(claim))
             self._post(("room", claim.token))
 
     def _catch_up(self) -> None:
         """What the printer has shown and said about earlier tickets, now that all outcomes are on record."""
         try:
-            self._echoes.listen()
-            self._watch.tell_news()
+            self._late_proofs.listen()
+            self._monitor.tell_news()
         except DatabaseTrouble as trouble:
             log.warning("database trouble", extra={"cause": trouble.sentence})
 
@@ -605,10 +605,12 @@ class PrinterProcess:
         return self._trusted_for_s() > 0
 
     def _trusted_for_s(self) -> float:
-        return 0.0 if self._gone_at is not None else self._orders[Order.TRUST_UNTIL] - TRUST_MARGIN_S - boottime()
+        return (
+            0.0 if self._gone_at is not None else self._lease_cells[LeaseCell.TRUST_UNTIL] - TRUST_MARGIN_S - boottime()
+        )
 
     def _pulse(self) -> None:
-        self._slot.beat()
+        self._stats.beat()
         if not self._in_hold:
             return
         known = len(self._claims)
@@ -618,10 +620,10 @@ class PrinterProcess:
             self._turn_away()
 
     def _count(self) -> None:
-        self._slot.set(Cell.CONNECTED, float(self._watch.device.connected))
-        self._slot.count(Cell.RECONNECTS, self._watch.device.reconnects)
-        self._slot.count(Cell.DATABASE_ERRORS, self._database.errors)
-        self._slot.count(Cell.LOG_DROPPED, self._log_handle.dropped)
+        self._stats.set(Cell.CONNECTED, float(self._monitor.device.connected))
+        self._stats.count(Cell.RECONNECTS, self._monitor.device.reconnects)
+        self._stats.count(Cell.DATABASE_ERRORS, self._database.errors)
+        self._stats.count(Cell.LOG_DROPPED, self._log_handle.dropped)
 
     def _beat_s(self) -> float:
         """Longest wait; when trust in the lease ends, the socket is let go at once."""
@@ -635,20 +637,22 @@ class PrinterProcess:
         if self._result is not None:
             timeout = min(timeout, self._settle_due - now)
         elif not self._claims:
-            timeout = min(timeout, self._watch.due - now)
+            timeout = min(timeout, self._monitor.due - now)
             if self._settings.idle_close_s:
                 timeout = min(timeout, self._settings.idle_close_s)
         sources: list[object] = [] if self._gone_at is not None else [self._control]
         if self._mailbox is not None:
             sources.append(self._mailbox)
-        device = self._watch.device.fileno() if self._result is None and not self._claims and self._trusted() else None
+        device = (
+            self._monitor.device.fileno() if self._result is None and not self._claims and self._trusted() else None
+        )
         if device is not None and now < self._listen_at:
             device, timeout = None, min(timeout, self._listen_at - now)
         if device is not None:
             sources.append(device)
         if device in wait(sources, max(0.005, timeout)):  # type: ignore[arg-type]
             # An idle printer that says something, or closes, has news: power off, or a status of its own accord.
-            self._watch.due = 0.0
+            self._monitor.due = 0.0
             self._listen_at = monotonic() + SPOKEN_AGAIN_S
 
 

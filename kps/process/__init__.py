@@ -1,1 +1,1 @@
-"""What ties the processes together: pipes, lock-free slots, the start of a child."""
+"""What ties the processes together: pipes, lock-free shared, the start of a child."""

@@ -20,7 +20,7 @@ from kps.core.settings import Settings
 from kps.database import names
 from kps.database.schema import PosSchema
 from kps.process.channels import Channel
-from kps.process.slots import Cell, Cells, Pair, Slot
+from kps.process.shared_stats import Cell, Cells, ChildCells, Stats
 
 EXIT_BUG = 1
 TEMPORARY = "tmp"
@@ -38,8 +38,8 @@ class ChildStart:
     schema: PosSchema
     owner: str
     """The instance's owner uuid."""
-    slots: int
-    """The number of its pair of slots."""
+    cells: int
+    """The number of its pair of shared."""
     names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Addresses of the database's host, by name: the name server may be silent now."""
 
@@ -50,12 +50,12 @@ class ChildTools:
 
     start: ChildStart
     control: Channel
-    slot: Slot
-    orders: Cells
+    stats: Stats
+    lease_cells: Cells
     log: logs.LogHandle
 
 
-def run(start: ChildStart, control: Channel, pair: Pair, loop: Callable[[ChildTools], None]) -> None:
+def run(start: ChildStart, control: Channel, pair: ChildCells, loop: Callable[[ChildTools], None]) -> None:
     """Set the process up, run its loop, and leave for good: no atexit of multiprocessing may hang the end."""
     name_process(start.name)
     for ignored in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
@@ -77,16 +77,16 @@ def run(start: ChildStart, control: Channel, pair: Pair, loop: Callable[[ChildTo
     # Our template may have been started with some blocked: only now does each of them have a handler.
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     names.remember(start.names)
-    tools = ChildTools(start, control, Slot(pair.cells), pair.orders, handle)
+    tools = ChildTools(start, control, Stats(pair.stats), pair.lease_cells, handle)
     code = 0
     try:
-        tools.slot.beat()
+        tools.stats.beat()
         loop(tools)
     except Exception:
         logging.getLogger("kps").critical("process failed", exc_info=True)
         code = EXIT_BUG
     finally:
-        tools.slot.count(Cell.LOG_DROPPED, handle.dropped)
+        tools.stats.count(Cell.LOG_DROPPED, handle.dropped)
         handle.close()
         if sys.stdout is not None:  # it is, where we were started without one
             with contextlib.suppress(OSError, ValueError):

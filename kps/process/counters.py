@@ -9,7 +9,7 @@ from enum import StrEnum
 from kps.core.health import Counted
 from kps.core.restart import Cause
 from kps.core.tickets import ProofLevel
-from kps.process.slots import PRINTED_CELL, Cell, Cells, print_buckets
+from kps.process.shared_stats import PRINTED_CELL, Cell, Cells, print_buckets
 
 
 class Of(StrEnum):

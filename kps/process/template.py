@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 from kps.process.channels import Channel, EndLost, PeerGone
 from kps.process.child import ChildStart, name_process
-from kps.process.slots import Slots
+from kps.process.shared_stats import SharedStats
 
 START_FRAME_LIMIT = 64 * 1024
 """Bytes of a request: settings, what the database's tables are like, and what the child is to work on."""
@@ -39,7 +39,7 @@ def freeze() -> None:
 
 
 def serve(
-    control: Channel, slots: Slots, entries: Mapping[str, Entry], steps: Iterable[Callable[[], None]] = ()
+    control: Channel, shared: SharedStats, entries: Mapping[str, Entry], steps: Iterable[Callable[[], None]] = ()
 ) -> NoReturn:
     """Fork a copy for each request until the supervisor is gone. Never returns, not in a copy either.
 
@@ -47,7 +47,7 @@ def serve(
 
     A request is `("fork", number, kind, start, more)`, with the child's end of its control pipe; the answer is
     `("forked", number, pid)` or `("refused", number, error number)`. The copy calls
-    `entries[kind](start, control pipe, slots, *more)`.
+    `entries[kind](start, control pipe, shared, *more)`.
     """
     code = 1
     try:
@@ -58,7 +58,7 @@ def serve(
             signal.signal(ignored, signal.SIG_IGN)
         gc.disable()  # a collection would write on pages that the copies share
         control.send(("ready",))
-        _answer_all(control, slots, entries, deque(steps))
+        _answer_all(control, shared, entries, deque(steps))
     except PeerGone:
         code = 0
     except BaseException:  # noqa: BLE001 - whatever it is: nothing of our caller may run here
@@ -67,7 +67,9 @@ def serve(
         os._exit(code)
 
 
-def _answer_all(control: Channel, slots: Slots, entries: Mapping[str, Entry], steps: deque[Callable[[], None]]) -> None:
+def _answer_all(
+    control: Channel, shared: SharedStats, entries: Mapping[str, Entry], steps: deque[Callable[[], None]]
+) -> None:
     """Raises PeerGone when the supervisor has gone."""
     while True:
         poll = select.poll()
@@ -78,7 +80,7 @@ def _answer_all(control: Channel, slots: Slots, entries: Mapping[str, Entry], st
         while (request := control.receive()) is not None:
             _, number, *wish = request
             try:
-                pid = _copied(control, functools.partial(_begin, slots, entries, *wish))
+                pid = _copied(control, functools.partial(_begin, shared, entries, *wish))
             except OSError as error:
                 control.send(("refused", number, error.errno))
             else:
@@ -87,10 +89,10 @@ def _answer_all(control: Channel, slots: Slots, entries: Mapping[str, Entry], st
 
 
 def _begin(
-    slots: Slots, entries: Mapping[str, Entry], kind: str, start: ChildStart, more: tuple[Any, ...], end: Channel
+    shared: SharedStats, entries: Mapping[str, Entry], kind: str, start: ChildStart, more: tuple[Any, ...], end: Channel
 ) -> None:
     """In the copy: what it is for."""
-    entries[kind](start, end, slots.pair(start.slots), *more)
+    entries[kind](start, end, shared.pair(start.cells), *more)
 
 
 def _copied(control: Channel, work: Callable[[Channel], None]) -> int:

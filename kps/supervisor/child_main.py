@@ -10,19 +10,19 @@ import kps.printer.loop
 from kps.paper.escpos import warm_up
 from kps.process.channels import Channel
 from kps.process.child import ChildStart, run
-from kps.process.slots import Pair, Slots
+from kps.process.shared_stats import ChildCells, SharedStats
 from kps.process.template import Entry, freeze, serve
 
 if TYPE_CHECKING:
     from kps.printer.config import DeviceConfig
 
 
-def dispatcher_main(start: ChildStart, control: Channel, pair: Pair) -> None:
+def dispatcher_main(start: ChildStart, control: Channel, pair: ChildCells) -> None:
     """The dispatcher process."""
     run(start, control, pair, kps.dispatcher.loop.main)
 
 
-def printer_main(start: ChildStart, control: Channel, pair: Pair, config: DeviceConfig, epoch: int) -> None:
+def printer_main(start: ChildStart, control: Channel, pair: ChildCells, config: DeviceConfig, epoch: int) -> None:
     """A printer process."""
     run(start, control, pair, lambda tools: kps.printer.loop.main(tools, config, epoch))
 
@@ -41,8 +41,8 @@ STEPS: Final = (warm_up, _import_drawing)
 """What a printer process would otherwise load when it begins, or when it first draws."""
 
 
-def template_main(control: int, slots: int) -> NoReturn:
+def template_main(control: int, shared: int) -> NoReturn:
     """A template in an interpreter of its own; it takes over both descriptors."""
-    shared = Slots(slots)
+    mapped = SharedStats(shared)
     freeze()
-    serve(Channel.of_descriptor(control), shared, ENTRIES, STEPS)
+    serve(Channel.of_descriptor(control), mapped, ENTRIES, STEPS)

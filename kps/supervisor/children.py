@@ -18,7 +18,7 @@ from kps.database.schema import PosSchema
 from kps.process.channels import Channel
 from kps.process.child import ChildStart
 from kps.process.clocks import monotonic
-from kps.process.slots import Cell, Cells, Slots
+from kps.process.shared_stats import Cell, Cells, SharedStats
 from kps.supervisor.template import CannotStart, Forked, Template, exit_text
 
 
@@ -28,15 +28,15 @@ def _words(error: BaseException) -> str:
 
 @dataclass(slots=True)
 class Child:
-    """A child of this supervisor, over all its incarnations. Its slot lives as long as this object."""
+    """A child of this supervisor, over all its incarnations. Its cells live as long as this object."""
 
     name: str
     kind: str
     """What its process does, see ENTRIES in kps.supervisor.child_main."""
-    slots: int
-    """The number of its pair of slots."""
-    cells: Cells
-    orders: Cells
+    cells: int
+    """The number of its cells in the shared memory."""
+    stats: Cells
+    lease_cells: Cells
     generation: int = 0
     request: int | None = None
     """What the template was asked for, and has not answered yet."""
@@ -60,10 +60,10 @@ class Child:
     """Why, in a few words; '' once one was started."""
 
     @classmethod
-    def new(cls, slots: Slots, name: str, kind: str) -> Child:
-        """A child that has not been started yet. Raises OSError where there is no slot left for it."""
-        number = slots.take()
-        return cls(name, kind, number, *slots.pair(number))
+    def new(cls, shared: SharedStats, name: str, kind: str) -> Child:
+        """A child that has not been started yet. Raises OSError where there is no room left for them."""
+        number = shared.take()
+        return cls(name, kind, number, *shared.pair(number))
 
     def happens(self, event: Event) -> None:
         """Go on to the state that the event leads to."""
@@ -90,8 +90,8 @@ class Child:
         """Ask for the next incarnation. Raises CannotStart; then it is as if nothing had been tried."""
         generation = self.generation + 1
         for said_by_the_last in (Cell.UNREACHED_SINCE, Cell.DATABASE_TROUBLE_SINCE):
-            self.cells[said_by_the_last] = 0.0
-        given = ChildStart(self.name, generation, settings, schema, owner, self.slots, names.known())
+            self.stats[said_by_the_last] = 0.0
+        given = ChildStart(self.name, generation, settings, schema, owner, self.cells, names.known())
         with contextlib.ExitStack() as undo:
             try:
                 ours, theirs = Pipe()

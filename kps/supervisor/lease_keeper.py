@@ -18,7 +18,7 @@ from kps.core.tickets import PrinterKey
 from kps.database import Database, DatabaseTrouble
 from kps.database.statements.keeping import RENEW, Device
 from kps.process.clocks import boottime, monotonic
-from kps.process.slots import Cells, Order
+from kps.process.shared_stats import Cells, LeaseCell
 
 LEASE_TTL_S = 6.0
 RENEW_EVERY_S = 1.5
@@ -60,7 +60,7 @@ class Well:
     """A printer whose lease is to be renewed, and the cell that tells its process until when it is trusted."""
 
     epoch: int
-    orders: Cells
+    lease_cells: Cells
 
 
 class LeaseKeeper:
@@ -97,9 +97,9 @@ class LeaseKeeper:
         self.unwanted: frozenset[PrinterKey] = frozenset()
         """Set by the main loop: printers that must not be acquired now."""
         self.wanted: frozenset[PrinterKey] = frozenset()
-        """Set by the clerk: devices that this instance serves."""
+        """Set by maintenance: devices that this instance serves."""
         self.shown: frozenset[PrinterKey] = frozenset()
-        """Set by the clerk: the devices of all printer rows."""
+        """Set by maintenance: the devices of all printer rows."""
         self.devices: tuple[Device, ...] = ()
         """All of them, as the last renewal has shown them."""
         self.trouble = ""
@@ -178,7 +178,7 @@ class LeaseKeeper:
                 continue
             now = self.well.get(key)
             if now is not None and now.epoch == row.kept:
-                now.orders[Order.TRUST_UNTIL] = asked_at + LEASE_TTL_S
+                now.lease_cells[LeaseCell.TRUST_UNTIL] = asked_at + LEASE_TTL_S
         self._note(tuple(devices))
         pause_s = HURRY_S if skipped else renew_in(devices, self.wanted - self.unwanted, self._owner)
         return min(pause_s, max(0.0, RENEW_EVERY_S - self._reconnect_s))
@@ -212,7 +212,7 @@ class LeaseKeeper:
 
     def _note(self, devices: tuple[Device, ...]) -> None:
         """What the devices are like now, and what that means for ours."""
-        news = _faces(devices) != _faces(self.devices)
+        news = _shown(devices) != _shown(self.devices)
         self.devices = devices
         if news:
             self._wake()
@@ -256,7 +256,7 @@ def renew_in(devices: Iterable[Device], wanted: Collection[PrinterKey], me: str)
     return max(HURRY_S, pause_s)
 
 
-def _faces(devices: Iterable[Device]) -> list[tuple[object, ...]]:
+def _shown(devices: Iterable[Device]) -> list[tuple[object, ...]]:
     """What people see of devices, but for how long ago it was."""
     return [
         (row.printer_key, row.owner, row.live, row.state, row.state_text, row.paper, row.cover_open, row.cutter_ok,

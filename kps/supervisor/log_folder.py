@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kps import logs
 from kps.sinks import within
-from kps.supervisor.generation import AlreadyRunning
+from kps.supervisor.run_dir import AlreadyRunning
 
 
 class LogFolder:

@@ -34,21 +34,21 @@ from kps.paper.fonts import undrawable
 from kps.printer.config import DeviceConfig
 from kps.process.channels import Channel, FrameTooBig, PeerGone, PeerStuck
 from kps.process.clocks import monotonic
-from kps.process.slots import Cell, Order, Slots, Stage
+from kps.process.shared_stats import Cell, LeaseCell, SharedStats, Stage
 from kps.sinks import within
 from kps.supervisor.children import Child
-from kps.supervisor.clerk import (
-    Clerk,
+from kps.supervisor.devices import vouched_for, vouched_for_none, wanted_devices
+from kps.supervisor.lease_keeper import Borrowed, LeaseLost, Well
+from kps.supervisor.maintenance import (
     LeaseTaken,
+    Maintenance,
     Reclaimed,
     Released,
     RowsRead,
     SchemaKnown,
     wakeup_pipe,
 )
-from kps.supervisor.devices import vouched_for, vouched_for_none, wanted_devices
-from kps.supervisor.generation import RunDir
-from kps.supervisor.lease_keeper import Borrowed, LeaseLost, Well
+from kps.supervisor.run_dir import RunDir
 from kps.supervisor.snapshot import Facts, build
 from kps.supervisor.tallies import Tallies
 from kps.supervisor.template import Answer, CannotStart, Template, reap_orphans
@@ -56,7 +56,7 @@ from kps.supervisor.template import Answer, CannotStart, Template, reap_orphans
 TICK_S = 0.5
 """Longest wait while something must be done in time: children end, or we do."""
 IDLE_TICK_S = 1.0
-"""The same otherwise. Whatever happens to a child, and whatever the clerk learns, wakes the loop at once."""
+"""The same otherwise. Whatever happens to a child, and whatever maintenance learns, wakes the loop at once."""
 LATE_S = 1.0
 """A turn that came so much later than it should gives no hang verdicts: the host stood still, not the children."""
 BOOT_TOGETHER = 8
@@ -133,13 +133,13 @@ class Supervisor:
         self._run_dir = run_dir
         self._log_handle = log_handle
         self._stacks = stacks
-        self._slots = template.slots if template is not None else Slots()
-        self._template = template or Template(self._slots)
+        self._shared = template.shared if template is not None else SharedStats()
+        self._template = template or Template(self._shared)
         self.owner = str(uuid.uuid4())
         self._reader, self._writer = wakeup_pipe()
-        self._clerk = Clerk(settings, self.owner, self._wake)
+        self._maintenance = Maintenance(settings, self.owner, self._wake)
         self._undrawable = undrawable(settings.font_dirs)
-        self._dispatcher = Child.new(self._slots, "dispatcher", "dispatcher")
+        self._dispatcher = Child.new(self._shared, "dispatcher", "dispatcher")
         self._printers: dict[PrinterKey, Printer] = {}
         self._configs: dict[PrinterKey, DeviceConfig] = {}
         self._rows: tuple[PrinterRow, ...] = ()
@@ -165,7 +165,7 @@ class Supervisor:
         self._exit_code = EXIT_STOPPED
         self._released: dict[str, int] = {}
         self._failovers: dict[tuple[str, str], int] = {}
-        self._servants: list[Callable[[], None]] = []
+        self._each_turn: list[Callable[[], None]] = []
         self._ended = False
         self._ready: set[int] = set()
         """Descriptors that were ready when the loop woke up."""
@@ -175,9 +175,9 @@ class Supervisor:
         self.tick = monotonic()
         self.snapshot: Snapshot = build(self._facts())
 
-    def add_servant(self, turn: Callable[[], None]) -> None:
+    def each_turn(self, turn: Callable[[], None]) -> None:
         """Something short that the main loop does each turn: watching the HTTP threads, say."""
-        self._servants.append(turn)
+        self._each_turn.append(turn)
 
     @property
     def printers(self) -> int:
@@ -204,7 +204,7 @@ class Supervisor:
     def run(self, dead_owner: str = "") -> int:
         """Work until stopped; children, leases and files are gone when it returns."""
         reap_orphans()
-        self._clerk.start(dead_owner)
+        self._maintenance.start(dead_owner)
         try:
             while not self._finished():
                 self._turn()
@@ -234,25 +234,25 @@ class Supervisor:
         self._start_due(now)
         self._connect_pairs(now)
         self._send_rows()
-        self._tell_clerk()
+        self._tell_maintenance()
         self._drain_on(now)
-        for servant in self._servants:
-            servant()
-        self._watch_clerk()
+        for turn in self._each_turn:
+            turn()
+        self._watch_maintenance()
         self._doubt_schema(now)
         self._publish(now)
 
     def _doubt_schema(self, now: float) -> None:
-        """A child that fails in the database, while the clerk does not, may have lost a table or a right."""
-        if self._clerk.trouble or now < self._doubt_due:
+        """A child that fails in the database, while maintenance does not, may have lost a table or a right."""
+        if self._maintenance.trouble or now < self._doubt_due:
             return
-        if any(child.running and child.cells[Cell.DATABASE_TROUBLE_SINCE] for child in self._all()):
+        if any(child.running and child.stats[Cell.DATABASE_TROUBLE_SINCE] for child in self._all()):
             self._doubt_due = now + DOUBT_EVERY_S
-            self._clerk.look_again()
+            self._maintenance.look_again()
 
-    def _watch_clerk(self) -> None:
-        """Without its clerk an instance keeps no lease and can say nothing true: a fresh process tree is the remedy."""
-        if not self._clerk.alive and self._draining_since is None:
+    def _watch_maintenance(self) -> None:
+        """Without its thread an instance keeps no lease and can say nothing true: only a fresh process tree helps."""
+        if not self._maintenance.alive and self._draining_since is None:
             log.critical("clerk died")
             self._exit_code = EXIT_ESCALATED
             self.stop()
@@ -316,7 +316,7 @@ class Supervisor:
             if number in (signal.SIGTERM, signal.SIGINT):
                 self.stop()
             elif number == signal.SIGHUP:
-                self._clerk.reload()
+                self._maintenance.reload()
             elif number == signal.SIGUSR1:
                 self._log_handle.reopen()
                 for child in self._all():
@@ -374,21 +374,21 @@ class Supervisor:
                 printer.mailbox = MailboxState()
                 self._tell(self._dispatcher, ("gone", key), ("gone", key))
             case Action.RELEASE:
-                self._clerk.release_dead(key, printer.child.generation, printer.epoch, printer.blamed)
+                self._maintenance.release_dead(key, printer.child.generation, printer.epoch, printer.blamed)
             case Action.TELL_EPOCH:
                 self._tell(printer.child, ("lease", printer.epoch))
             case Action.TELL_EPOCH_TO_ALL:
                 self._tell(printer.child, ("lease", printer.epoch))
                 self._tell(self._dispatcher, ("lease", key, printer.epoch), ("lease", key))
             case Action.LAPSE:
-                self._clerk.lapse([key])
+                self._maintenance.lapse([key])
             case Action.FORGET:
                 self._forget(printer)
 
     def _forget(self, printer: Printer) -> None:
         key = printer.config.key
-        printer.child.orders[Order.TRUST_UNTIL] = 0.0
-        printer.child.cells[Cell.UNREACHED_SINCE] = 0.0
+        printer.child.lease_cells[LeaseCell.TRUST_UNTIL] = 0.0
+        printer.child.stats[Cell.UNREACHED_SINCE] = 0.0
         self._tallies.keep(printer.child)
         self._retired[key] = printer.child
         self._printers.pop(key, None)
@@ -406,11 +406,11 @@ class Supervisor:
     def _printer_of(self, child: Child) -> Printer | None:
         return next((printer for printer in self._printers.values() if printer.child is child), None)
 
-    # -- events of the clerk ---------------------------------------------------------------------------------------
+    # -- events of the maintenance thread ----------------------------------------------------------------------------
 
     def _take_events(self) -> None:
-        while self._clerk.events:
-            match self._clerk.events.popleft():
+        while self._maintenance.events:
+            match self._maintenance.events.popleft():
                 case SchemaKnown(schema):
                     self._schema_changed(schema)
                 case RowsRead(rows, addresses):
@@ -499,7 +499,7 @@ class Supervisor:
             child.name = f"printer-{config.name}"
             child.state = Process.WAITING
             # Not only with the next renewal: its tickets wait.
-            child.orders[Order.TRUST_UNTIL] = taken.trusted_until
+            child.lease_cells[LeaseCell.TRUST_UNTIL] = taken.trusted_until
             self._printers[taken.key] = Printer(config, child, taken.epoch)
             return
         printer.told_down = False
@@ -508,9 +508,9 @@ class Supervisor:
         self._happens(printer, Event.TAKEN)
 
     def _new_child(self, config: DeviceConfig) -> Child | None:
-        """A printer's child that has not been started; None if there is no room for its slot: made again later."""
+        """A printer's child that has not been started; None if there is no room for its cells: made again later."""
         try:
-            return Child.new(self._slots, f"printer-{config.name}", "printer")
+            return Child.new(self._shared, f"printer-{config.name}", "printer")
         except (OSError, MemoryError) as error:
             self._note_shortage(error)
             self._unmade_due = monotonic() + UNMADE_AGAIN_S
@@ -616,7 +616,7 @@ class Supervisor:
             case ("drained",):
                 self._drained = True
             case ("trigger",):  # it came or went
-                self._clerk.look_again()
+                self._maintenance.look_again()
             case ("disbelieved",):
                 self._disbelieve(child)
             case ("failover", str(primary), str(backup), int(count)):
@@ -649,12 +649,12 @@ class Supervisor:
 
     def _bury_printer(self, printer: Printer) -> None:
         child = printer.child
-        stage = Stage(int(child.cells[Cell.STAGE]))
-        token = Token(int(child.cells[Cell.TOKEN]))
+        stage = Stage(int(child.stats[Cell.STAGE]))
+        token = Token(int(child.stats[Cell.TOKEN]))
         ours = child.doom not in (None, Cause.HUNG)
         code = self._death(child)
         blamed = stage is Stage.TAKEN and code not in (0, -signal.SIGKILL) and not ours
-        child.cells[Cell.STAGE] = child.cells[Cell.TICKET] = child.cells[Cell.CONNECTED] = 0.0
+        child.stats[Cell.STAGE] = child.stats[Cell.TICKET] = child.stats[Cell.CONNECTED] = 0.0
         printer.blamed = token if blamed else NOBODY
         self._happens(printer, Event.ENDED)
         if printer.life.over and printer.row_gone and printer.config.key in self._configs:
@@ -685,7 +685,7 @@ class Supervisor:
                 now=now,
                 started=child.started,
                 up=child.state is not Process.STARTING,
-                beat=child.cells[Cell.BEAT],
+                beat=child.stats[Cell.BEAT],
                 beats_count_from=self._beats_count_from,
                 aborted_at=child.aborted_at,
                 unread_since=child.control.unread_since if child.control is not None else None,
@@ -866,7 +866,7 @@ class Supervisor:
         except FrameTooBig as error:
             log.error("message too big", extra={"child": "dispatcher", "text": str(error)})
 
-    def _tell_clerk(self) -> None:
+    def _tell_maintenance(self) -> None:
         """Which leases to renew: those of printers whose process lives, or will in a moment."""
         now = monotonic()
         well = {}
@@ -874,23 +874,23 @@ class Supervisor:
             child = printer.child
             healthy = child.aborted_at is None and not child.deaths.crash_loop(now) and not child.unstartable
             if healthy and printer.lease is not Lease.LOST:
-                well[key] = Well(printer.epoch, printer.child.orders)
+                well[key] = Well(printer.epoch, printer.child.lease_cells)
             self._watch_device(printer, now)
         unwanted = (
             frozenset(self._configs)
             if self._draining_since is not None
             else frozenset(key for key, printer in self._printers.items() if printer.wish is Wish.LEAVE)
         )
-        self._clerk.keep(well, unwanted)
+        self._maintenance.keep(well, unwanted)
 
     def _watch_device(self, printer: Printer, now: float) -> None:
         if printer.lease is not Lease.OURS or printer.wish is Wish.LEAVE:
             return
         self._say_why_down(printer, printer.epoch, now)
-        since = printer.child.cells[Cell.UNREACHED_SINCE]
+        since = printer.child.stats[Cell.UNREACHED_SINCE]
         if since and now - max(since, printer.yield_asked_at) >= YIELD_AFTER_S:
             printer.yield_asked_at = now  # asked again after as long, if nobody takes it
-            self._clerk.yield_lease(printer.config.key, printer.epoch)
+            self._maintenance.yield_lease(printer.config.key, printer.epoch)
 
     def _say_why_down(self, printer: Printer, epoch: int, now: float) -> None:
         """What a process that does not work cannot say itself, once."""
@@ -901,7 +901,7 @@ class Supervisor:
             why = (
                 "its process crashes again and again" if looping else f"its process cannot be started: {child.refusal}"
             )
-            self._clerk.say_down(printer.config.key, epoch, why)
+            self._maintenance.say_down(printer.config.key, epoch, why)
         elif child.state is Process.UP and not looping:
             printer.told_down = False
 
@@ -950,9 +950,9 @@ class Supervisor:
                     poll.register(handle, select.POLLIN)
             poll.poll(200)
         self._template.close()
-        if self._clerk.thread.is_alive():
-            self._clerk.lapse(list(self._leases))
-            self._clerk.quit(4.0)
+        if self._maintenance.thread.is_alive():
+            self._maintenance.lapse(list(self._leases))
+            self._maintenance.quit(4.0)
         self._run_dir.leave()
         signal.set_wakeup_fd(-1)
         log.info("stopped", extra={"exit": self._exit_code})
@@ -973,7 +973,7 @@ class Supervisor:
             snapshot,
             uptime_s=now - self._started,
             tick_age_s=now - self.tick,
-            snapshot_age_s=now - self._clerk.counts_at,
+            snapshot_age_s=now - self._maintenance.counts_at,
         )
 
     def _facts(self) -> Facts:
@@ -986,7 +986,7 @@ class Supervisor:
             tick=self.tick,
             lag_s=self._lag_s,
             draining=self._draining_since is not None,
-            clerk=self._clerk,
+            maintenance=self._maintenance,
             dispatcher=self._dispatcher,
             printers={
                 # Of those with one name, the one that is wanted is the first.

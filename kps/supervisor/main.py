@@ -15,10 +15,10 @@ from kps.config import EXIT_BAD_CONFIGURATION, BadConfiguration, load
 from kps.core.settings import Settings
 from kps.process.child import name_process, raise_descriptors
 from kps.process.limits import host_limits
-from kps.supervisor.doors import Doors
-from kps.supervisor.generation import AlreadyRunning, RunDir, RunDirUnusable, sweep
+from kps.supervisor.http_ports import HttpPorts
 from kps.supervisor.log_folder import LogFolder
 from kps.supervisor.loop import EXIT_STOPPED, Supervisor
+from kps.supervisor.run_dir import AlreadyRunning, RunDir, RunDirUnusable, sweep
 from kps.supervisor.template import Template
 
 EXIT_BUG = 1
@@ -75,14 +75,14 @@ def _serve(settings: Settings, run_dir: RunDir, handle: logs.LogHandle, stacks: 
     left = run_dir.left()
     supervisor = Supervisor(settings, run_dir, handle, stacks, host_limits(), template)
     supervisor.install_signals()
-    doors = Doors(settings, supervisor)
+    doors = HttpPorts(settings, supervisor)
     closed = doors.open()
     if closed is not None:
         if closed:
             log.critical("cannot start", extra={"cause": closed})
         run_dir.leave()
         return EXIT_BAD_CONFIGURATION if closed else EXIT_STOPPED
-    supervisor.add_servant(doors)
+    supervisor.each_turn(doors)
     log.info(
         "started", extra={"instance": settings.instance_name, "port": settings.health_port, "owner": supervisor.owner}
     )

@@ -16,10 +16,10 @@ from kps.core.tickets import PrinterKey, ProofLevel
 from kps.database.statements.keeping import Device
 from kps.printer.config import DeviceConfig
 from kps.process.counters import counted_by_all
-from kps.process.slots import PRINTED_CELL, Cell
+from kps.process.shared_stats import PRINTED_CELL, Cell
 from kps.supervisor.children import Child
-from kps.supervisor.clerk import Clerk
 from kps.supervisor.devices import vouched_for_none
+from kps.supervisor.maintenance import Maintenance
 from kps.supervisor.tallies import Tallies
 from kps.supervisor.template import Template
 
@@ -40,7 +40,7 @@ class Facts:
     tick: float
     lag_s: float
     draining: bool
-    clerk: Clerk
+    maintenance: Maintenance
     dispatcher: Child
     printers: dict[PrinterKey, tuple[DeviceConfig, Child]]
     retired: list[Child]
@@ -58,13 +58,13 @@ class Facts:
 
 def build(facts: Facts) -> Snapshot:
     """One consistent picture; ages count from now."""
-    clerk, dispatcher = facts.clerk, facts.dispatcher
+    maintenance, dispatcher = facts.maintenance, facts.dispatcher
     children = [dispatcher, *(child for _, child in facts.printers.values())]
     everybody = [*children, *facts.retired]
-    printed = sum(int(child.cells[cell]) for child in everybody for cell in PRINTED_CELL.values())
-    last_poll = dispatcher.cells[Cell.LAST_POLL]
-    trouble = clerk.trouble or _trouble_of_children(facts, children)
-    beat_age = facts.now - dispatcher.cells[Cell.BEAT]
+    printed = sum(int(child.stats[cell]) for child in everybody for cell in PRINTED_CELL.values())
+    last_poll = dispatcher.stats[Cell.LAST_POLL]
+    trouble = maintenance.trouble or _trouble_of_children(facts, children)
+    beat_age = facts.now - dispatcher.stats[Cell.BEAT]
     return Snapshot(
         version=kps.__version__,
         instance=facts.settings.instance_name,
@@ -73,26 +73,26 @@ def build(facts: Facts) -> Snapshot:
         draining=facts.draining,
         database=trouble or "connected",
         database_ok=not trouble,
-        snapshot_age_s=facts.now - clerk.counts_at,
+        snapshot_age_s=facts.now - maintenance.counts_at,
         last_poll=datetime.fromtimestamp(last_poll, UTC) if last_poll else None,
         dispatcher_ok=dispatcher.state is Process.UP and beat_age < DISPATCHER_BEAT_LIMIT_S,
         dispatcher_crash_loop=dispatcher.deaths.crash_loop(facts.now),
         # A tuple made of a generator would leave memory behind each time, see kps.database.connection.
         children=tuple(_children(children, facts)),
         printers=tuple(_printers(facts)),
-        queue=clerk.counts,
+        queue=maintenance.counts,
         tickets_processed=printed,
         notices=tuple(_notices(facts)),
         loop_lag_s=facts.lag_s,
         counters=_counters(facts, everybody),
-        held_tickets=int(dispatcher.cells[Cell.HELD_TICKETS]),
-        listener_proven=bool(dispatcher.cells[Cell.LISTENER_PROVEN]),
+        held_tickets=int(dispatcher.stats[Cell.HELD_TICKETS]),
+        listener_proven=bool(dispatcher.stats[Cell.LISTENER_PROVEN]),
         retired={
             name.removeprefix("printer-"): counted
             for name, counted in facts.tallies.of_others({child.name for child in children}).items()
         },
         failovers=facts.failovers,
-        config_reload_ok=clerk.rows_read,
+        config_reload_ok=maintenance.rows_read,
         template=_template(facts.template) if facts.template is not None else None,
     )
 
@@ -100,7 +100,7 @@ def build(facts: Facts) -> Snapshot:
 def _trouble_of_children(facts: Facts, children: list[Child]) -> str:
     """A database that the supervisor can work with, and a child cannot: rights taken away, for one."""
     for child in children:
-        since = child.cells[Cell.DATABASE_TROUBLE_SINCE]
+        since = child.stats[Cell.DATABASE_TROUBLE_SINCE]
         if child.running and since and facts.now - since > CHILD_TROUBLE_S:
             return f"{child.name} cannot do its work in the database: its log says why"
     return ""
@@ -116,7 +116,7 @@ def _children(children: list[Child], facts: Facts) -> list[ChildView]:
 
 
 def _child(child: Child, facts: Facts, *, first: bool) -> ChildView:
-    cells, now = child.cells, facts.now
+    cells, now = child.stats, facts.now
     looping = child.deaths.crash_loop(now) and child.state is not Process.UP
     return ChildView(
         name=child.name.removeprefix("printer-"),
@@ -159,17 +159,17 @@ def _child_state(child: Child) -> str:
 
 
 def _printers(facts: Facts) -> list[PrinterView]:
-    known = {row.printer_key: row for row in facts.clerk.devices}
+    known = {row.printer_key: row for row in facts.maintenance.devices}
     waiting = _waiting(facts, known)
     return [_printer(row, known.get(row.key), waiting.get(row.id, 0), facts) for row in facts.rows]
 
 
 def _waiting(facts: Facts, known: dict[PrinterKey, Device]) -> dict[int, int]:
-    """Tickets that wait, by row id, as the clerk has counted them last."""
-    if not facts.clerk.waiting:
+    """Tickets that wait, by row id, as maintenance has counted them last."""
+    if not facts.maintenance.waiting:
         return {}
     states = {key: state for key, row in known.items() if (state := _state(row)) is not None}
-    return queued(Routes(facts.rows), facts.clerk.waiting, states)
+    return queued(Routes(facts.rows), facts.maintenance.waiting, states)
 
 
 def _printer(row: PrinterRow, device: Device | None, waiting: int, facts: Facts) -> PrinterView:
@@ -186,7 +186,7 @@ def _printer(row: PrinterRow, device: Device | None, waiting: int, facts: Facts)
         reason = ""
     else:
         reason = sentence_of(row, state)
-    total, failed = facts.clerk.totals.get(row.id, (0, 0))
+    total, failed = facts.maintenance.totals.get(row.id, (0, 0))
     held = facts.printers.get(row.key)
     return PrinterView(
         id=row.id,
@@ -230,7 +230,7 @@ def _state_word(row: PrinterRow, state: DeviceState | None) -> str:
 
 def _level(device: Device | None, child: Child | None) -> str:
     """The proof level that its process uses, else what is stored."""
-    if child is not None and (rung := int(child.cells[Cell.RUNG])):
+    if child is not None and (rung := int(child.stats[Cell.PROOF_LEVEL])):
         return list(ProofLevel)[rung - 1].value
     return device.proof if device is not None else ProofLevel.NONE.value
 
@@ -240,7 +240,7 @@ def _word(known: bool | None, yes: str, no: str) -> str:
 
 
 def _may_have_printed(row: PrinterRow, facts: Facts) -> tuple[int, ...]:
-    return tuple(ticket for ticket, keys in facts.clerk.unproven if row.key and row.key in keys)
+    return tuple(ticket for ticket, keys in facts.maintenance.unproven if row.key and row.key in keys)
 
 
 def _state(device: Device | None) -> DeviceState | None:
@@ -271,26 +271,26 @@ def _able(state: DeviceState | None) -> bool | None:
 def _counters(facts: Facts, everybody: list[Child]) -> dict[str, int]:
     counters = dict.fromkeys(("released.death", "released.reclaim"), 0)
     counters |= {f"released.{cause}": count for cause, count in facts.released.items()}
-    counters |= counted_by_all([child.cells for child in everybody])
-    counters["counters.database_errors"] = facts.clerk.errors
+    counters |= counted_by_all([child.stats for child in everybody])
+    counters["counters.database_errors"] = facts.maintenance.errors
     counters["counters.log_records_dropped"] = facts.log_dropped
     return counters
 
 
 def _notices(facts: Facts) -> list[str]:
     notices = []
-    if facts.clerk.trigger_missing:
-        notices.append(facts.clerk.trigger_missing)
+    if facts.maintenance.trigger_missing:
+        notices.append(facts.maintenance.trigger_missing)
     dispatcher = facts.dispatcher
-    if dispatcher.state is Process.UP and not dispatcher.cells[Cell.LISTENER_PROVEN]:
+    if dispatcher.state is Process.UP and not dispatcher.stats[Cell.LISTENER_PROVEN]:
         notices.append("not listening for wake-ups: tickets are found by polling")
-    if pos_s := facts.clerk.pos_behind_s:
+    if pos_s := facts.maintenance.pos_behind_s:
         notices.append(
             f"the clock of the POS is {direction(pos_s)} the database's, and tickets are counted without that"
         )
-    if host_s := facts.clerk.host_behind_s:
+    if host_s := facts.maintenance.host_behind_s:
         notices.append(f"the clock of this host is {direction(host_s)} the database's, and so are its logs")
-    if unroutable := int(dispatcher.cells[Cell.UNROUTABLE]):
+    if unroutable := int(dispatcher.stats[Cell.UNROUTABLE]):
         notices.append(f"{unroutable} tickets wait for a printer row of their station and brand")
     if unstarted := sum([child.unstarted for _, child in facts.printers.values()]):
         notices.append(f"{unstarted} printers wait for their first start")

@@ -17,13 +17,13 @@ class Tallies:
 
     def keep(self, child: Child) -> None:
         """Its name is taken from it now: what it has counted so far stays with the name."""
-        counted = counted_in(child.cells, child.restarts)
+        counted = counted_in(child.stats, child.restarts)
         self._past[child.name] = self._past.get(child.name, Counted()).plus(counted.minus(child.named_at))
         child.named_at = counted
 
     def of(self, child: Child, *, first: bool) -> Counted:
         """What has been counted under its name; if it is not the `first` that bears it now, without the past."""
-        own = counted_in(child.cells, child.restarts).minus(child.named_at)
+        own = counted_in(child.stats, child.restarts).minus(child.named_at)
         past = self._past.get(child.name) if first else None
         return own if past is None else own.plus(past)
 

@@ -29,7 +29,7 @@ from kps.core.restart import (
 from kps.process.channels import Channel, FrameTooBig, PeerGone, PeerStuck
 from kps.process.child import ChildStart
 from kps.process.clocks import monotonic
-from kps.process.slots import Slots
+from kps.process.shared_stats import SharedStats
 from kps.process.template import START_FRAME_LIMIT, freeze, serve
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -113,27 +113,27 @@ def first() -> Template:
     """The first template, a copy of this process: it must have one thread, and no lock or pipe yet.
 
     What has been imported so far is in memory once, for the template, its children and us. Where the host
-    has no room for a process now, one is launched later. Raises OSError where there is not even memory for the slots.
+    has no room for a process now, one is launched later. Raises OSError where there is not even memory for the shared.
     """
     from kps.supervisor.child_main import ENTRIES, STEPS
 
     freeze()
-    slots = Slots()
+    shared = SharedStats()
     ours, theirs = socket.socketpair()
     try:
         pid = os.fork()
     except OSError as error:
         ours.close()
         theirs.close()
-        return Template(slots, refused=error)
+        return Template(shared, refused=error)
     if pid == 0:
         ours.close()
-        serve(Channel.of_descriptor(theirs.detach()), slots, ENTRIES, STEPS)
+        serve(Channel.of_descriptor(theirs.detach()), shared, ENTRIES, STEPS)
     theirs.close()
-    return Template(slots, _running(pid, ours))
+    return Template(shared, _running(pid, ours))
 
 
-def launched(slots: Slots) -> Running:
+def launched(shared: SharedStats) -> Running:
     """A template in a fresh interpreter: this process has threads by now, and a copy of it would have their locks.
 
     Raises OSError.
@@ -141,13 +141,13 @@ def launched(slots: Slots) -> Running:
     ours, theirs = socket.socketpair()
     with theirs, contextlib.ExitStack() as undo:
         undo.enter_context(ours)
-        given = (theirs.fileno(), slots.descriptor)
+        given = (theirs.fileno(), shared.descriptor)
         command = [sys.executable, *_flags(), "-c", _LAUNCH, *map(str, given), json.dumps(sys.path)]
         for descriptor in given:  # nothing else in this process starts programs
             undo.callback(os.set_inheritable, descriptor, False)
             os.set_inheritable(descriptor, True)
         pid = os.posix_spawn(sys.executable, command, os.environ, setsigmask=())
-        os.set_inheritable(slots.descriptor, False)
+        os.set_inheritable(shared.descriptor, False)
         undo.pop_all()
     return _running(pid, ours)
 
@@ -181,9 +181,9 @@ class Answer(Enum):
 class Template:
     """The template of one supervisor, over all its incarnations."""
 
-    def __init__(self, slots: Slots, first: Running | None = None, refused: OSError | None = None) -> None:
+    def __init__(self, shared: SharedStats, first: Running | None = None, refused: OSError | None = None) -> None:
         """`first` is the one that runs already, `refused` why there is none."""
-        self.slots = slots
+        self.shared = shared
         self._running = first
         self._ready = False
         self._due = 0.0
@@ -309,7 +309,7 @@ class Template:
 
     def _make(self) -> None:
         try:
-            self._running = launched(self.slots)
+            self._running = launched(self.shared)
         except OSError as error:
             self._note_refused(error)
         else:
@@ -362,7 +362,7 @@ class Template:
         if running is not None:
             running.control.close()
             _killed(running.process)
-        self.slots.close()
+        self.shared.close()
 
 
 def _killed(process: Forked) -> int | None:

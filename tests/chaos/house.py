@@ -28,7 +28,7 @@ from kps.database.migrations import migrate
 from kps.demo.orders import PosWriter
 from kps.demo.postgres import EmbeddedPostgres
 from kps.demo.virtual_printer import VirtualPrinter
-from kps.process.slots import CELLS
+from kps.process.shared_stats import CELLS
 from tests.chaos.devices import DEVICES, ROUTES, SHARES
 from tests.chaos.guests import Guests, Placed
 from tests.chaos.proxy import Proxy

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from kps.core.routing import ClaimFor
+from kps.core.address import TcpAddress
+from kps.core.routing import ClaimFor, PrinterRow
 from kps.core.settings import DatabaseSettings, Settings
 from kps.core.slips import SlipId
 from kps.core.tickets import Printed, PrinterKey, ProofLevel, TicketId, Token
@@ -24,7 +25,7 @@ from kps.dispatcher.mailboxes import Mailbox
 from kps.dispatcher.slip_maker import SlipMaker
 from kps.process.channels import Channel
 from kps.process.child import ChildStart, ChildTools
-from kps.process.slots import Slot, Slots
+from kps.process.shared_stats import SharedStats, Stats
 from tests.conftest import eventually
 from tests.database.house import House, Instance, settings_of
 
@@ -36,14 +37,14 @@ class Scene:
 
     def __init__(self, house: House, one: Instance, *printers: str, **settings: Any) -> None:
         self._ours, theirs = Pipe()
-        slots = Slots()
-        number = slots.take()
-        pair = slots.pair(number)
+        shared = SharedStats()
+        number = shared.take()
+        pair = shared.pair(number)
         chosen = Settings(database=settings_of(house.target), **settings)
         start = ChildStart("dispatcher", 1, chosen, house.schema, one.me, number)
         # no log of its own: no line of it is dropped, and nobody asks for a file to be opened anew
         log = SimpleNamespace(dropped=0)
-        self.dispatcher = Dispatcher(ChildTools(start, Channel(theirs), Slot(pair.cells), pair.orders, log))  # type: ignore[arg-type]
+        self.dispatcher = Dispatcher(ChildTools(start, Channel(theirs), Stats(pair.stats), pair.lease_cells, log))  # type: ignore[arg-type]
         self._control = control = Channel(self._ours)
         self._thread = threading.Thread(target=self.dispatcher.run)
         rows = [house.row(name) for name in printers]
@@ -108,8 +109,14 @@ def slip_maker(house: House, one: Instance, settings: DatabaseSettings) -> Itera
 # The order.
 
 
+def port_of(row: PrinterRow) -> int:
+    """The TCP port of a row's printer."""
+    assert isinstance(row.address, TcpAddress)
+    return row.address.port
+
+
 def test_a_printer_of_two_stations_gets_its_lowest_ticket_although_a_look_was_cut(house: House, one: Instance) -> None:
-    house.printer("bar-1", station="bar", port=house.row("kitchen-1").port)
+    house.printer("bar-1", station="bar", port=port_of(house.row("kitchen-1")))
     assert house.row("kitchen-1").key == house.row("bar-1").key
     tickets = [house.pos.ticket("kitchen") for _ in range(30)] + [house.pos.ticket("bar") for _ in range(10)]
     with scene(house, one, "kitchen-1", "bar-1") as here:
@@ -117,7 +124,7 @@ def test_a_printer_of_two_stations_gets_its_lowest_ticket_although_a_look_was_cu
 
 
 def test_a_limited_instance_reads_no_ticket_that_it_does_not_serve(house: House, one: Instance) -> None:
-    house.printer("bar-1", station="bar", port=house.row("kitchen-1").port)
+    house.printer("bar-1", station="bar", port=port_of(house.row("kitchen-1")))
     house.printer("dessert-1", station="dessert")
     for _ in range(3):
         house.pos.ticket("dessert")

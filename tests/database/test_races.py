@@ -92,13 +92,13 @@ def test_re_acquiring_ones_own_lease_carries_a_claim_that_was_under_way(house: H
     """The dispatcher's connection claims, while the supervisor's takes the lapsed lease anew."""
     kitchen = house.row("kitchen-1")
     ticket = house.pos.ticket()
-    clerk = house.instance("one")
-    clerk.me = one.me
+    other = house.instance("one")
+    other.me = one.me
     with one.transaction() as raw:
         claimed = one.claim(ticket, kitchen)
         _end_lease_within(raw, kitchen.key)
-        taking = house.in_background(lambda: clerk.acquire(kitchen))
-        house.wait_until_blocked(clerk)
+        taking = house.in_background(lambda: other.acquire(kitchen))
+        house.wait_until_blocked(other)
     (taken,) = taking.result(PATIENCE_S)
     assert (taken.carried, taken.released) == (1, 0)
     assert one.send(claimed).sends == 1
@@ -127,12 +127,12 @@ def test_a_claim_that_waited_for_a_take_over_takes_nothing(house: House, one: In
 def test_a_death_that_waited_for_a_claim_gives_back_what_that_claim_took(house: House, one: Instance) -> None:
     kitchen = house.row("kitchen-1")
     ticket = house.pos.ticket()
-    clerk = house.instance("one")
-    clerk.me, clerk.epochs = one.me, dict(one.epochs)
+    other = house.instance("one")
+    other.me, other.epochs = one.me, dict(one.epochs)
     with one.transaction():
         claimed = one.claim(ticket, kitchen)
-        burying = house.in_background(lambda: clerk.release_dead(kitchen))
-        house.wait_until_blocked(clerk)
+        burying = house.in_background(lambda: other.release_dead(kitchen))
+        house.wait_until_blocked(other)
     assert burying.result(PATIENCE_S).released == 1
     assert house.status(ticket) == "new"
     with pytest.raises(ClaimLost):
@@ -142,22 +142,22 @@ def test_a_death_that_waited_for_a_claim_gives_back_what_that_claim_took(house: 
 def test_ending_a_lease_waits_for_a_claim_and_then_leaves_it(house: House, one: Instance, two: Instance) -> None:
     kitchen = house.row("kitchen-1")
     ticket = house.pos.ticket()
-    clerk = house.instance("one")
+    other = house.instance("one")
     keys = [row.key for row in house.rows()]
     with one.transaction():
         one.claim(ticket, kitchen)
-        ending = house.in_background(lambda: clerk.database.run(clerk.queue.sql.lapse, me=one.me, keys=keys))
-        house.wait_until_blocked(clerk)
+        ending = house.in_background(lambda: other.database.run(other.queue.sql.lapse, me=one.me, keys=keys))
+        house.wait_until_blocked(other)
     assert [row.printer_key for row in ending.result(PATIENCE_S)] == [house.row("kitchen-2").key]
     assert house.lease(kitchen)["live"]
     with one.transaction():
         one.claim(house.pos.ticket(), kitchen)
         yielding = house.in_background(
-            lambda: clerk.database.run(
-                clerk.queue.sql.yield_lease, me=one.me, key=kitchen.key, epoch=one.epochs[kitchen.key], away=60.0
+            lambda: other.database.run(
+                other.queue.sql.yield_lease, me=one.me, key=kitchen.key, epoch=one.epochs[kitchen.key], away=60.0
             )
         )
-        house.wait_until_blocked(clerk)
+        house.wait_until_blocked(other)
     assert yielding.result(PATIENCE_S) == []
 
 

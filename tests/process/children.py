@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from kps.process.channels import Channel, EndLost, PeerGone
-from kps.process.slots import Cell, Slot, Slots
+from kps.process.shared_stats import Cell, SharedStats, Stats
 
 FOREVER_S = 60.0
 """Longer than any test; a child that waits so long in vain ends by itself."""
@@ -81,11 +81,11 @@ def get_from_queue(queue: Any, control: Connection[Any, Any]) -> None:
 
 def count(control: Connection[Any, Any], file: str, number: int) -> None:
     """Count in a slot of that file, then wait to be killed."""
-    slot = Slot(Slots(os.open(file, os.O_RDWR)).pair(number).cells)
-    slot.beat()
-    slot.add(Cell.CLAIMED)
-    slot.add(Cell.BYTES, 100)
-    slot.observe_print(0.03)
+    stats = Stats(SharedStats(os.open(file, os.O_RDWR)).pair(number).stats)
+    stats.beat()
+    stats.add(Cell.CLAIMED)
+    stats.add(Cell.BYTES, 100)
+    stats.observe_print(0.03)
     channel = Channel(control)
     channel.send(("up", os.getpid()))
     signal.pause()

@@ -26,7 +26,7 @@ import pytest
 from kps.core.restart import TEMPLATE_ANSWERS_S
 from kps.process.channels import Channel, PeerGone
 from kps.process.clocks import monotonic
-from kps.process.slots import Cell, Slot
+from kps.process.shared_stats import Cell, Stats
 from kps.supervisor import child_main
 from kps.supervisor.template import Answer, CannotStart, Forked, first, reap_orphans
 from tests.conftest import eventually
@@ -50,7 +50,7 @@ def _until_gone(control: Channel) -> None:
 
 
 def echo(_start: Any, control: Channel, pair: Any) -> None:
-    Slot(pair.cells).set(Cell.TICKET, os.getpid())
+    Stats(pair.stats).set(Cell.TICKET, os.getpid())
     _until_gone(control)
 
 
@@ -116,10 +116,10 @@ class Family:
         reap_orphans()
         child_main.ENTRIES.update(echo=echo, leave=leave, fail=fail, report=report)
         child_main.STEPS = steps  # type: ignore[misc]
-        self.own = sorted([*descriptors(), "/memfd:kps-slots", "/memfd:kps-slots", "socket"])
+        self.own = sorted([*descriptors(), "/memfd:kps-stats", "/memfd:kps-stats", "socket"])
         """What a template or a copy may have open: a mapping has a descriptor of its own."""
         self.template = first()
-        self.slots = self.template.slots.take()
+        self.cells = self.template.shared.take()
         assert self.answers() == []
 
     def answers(self) -> list[tuple[int, Answer, int]]:
@@ -135,7 +135,7 @@ class Family:
         """The number of the request, and our end of the copy's pipe."""
         ours, theirs = Pipe()
         control = Channel(ours)
-        return self.template.fork(kind, SimpleNamespace(slots=self.slots), more, theirs), control  # type: ignore[arg-type]
+        return self.template.fork(kind, SimpleNamespace(cells=self.cells), more, theirs), control  # type: ignore[arg-type]
 
     def born(self, kind: str, *more: Any) -> tuple[Forked, Channel]:
         number, control = self.ask(kind, *more)
@@ -361,11 +361,11 @@ def the_template_has_one_thread_and_no_connection_when_all_is_loaded(folder: Pat
     family.end()
 
 
-def copies_share_their_slots_with_us(folder: Path) -> None:
+def copies_share_their_cells_with_us(folder: Path) -> None:
     family = Family(folder)
     process, control = family.born("echo")
     said(control, "there")
-    assert family.template.slots.pair(family.slots).cells[Cell.TICKET] == process.pid
+    assert family.template.shared.pair(family.cells).stats[Cell.TICKET] == process.pid
     control.close()
     family.end()
 

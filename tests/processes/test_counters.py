@@ -22,9 +22,9 @@ from kps.core.tickets import PrinterKey
 from kps.printer.config import DeviceConfig
 from kps.process.clocks import monotonic
 from kps.process.counters import COUNTERS, Counter, Of
-from kps.process.slots import PRINT_BUCKETS_S, Cell, Slots
+from kps.process.shared_stats import PRINT_BUCKETS_S, Cell, SharedStats
 from kps.supervisor.children import Child
-from kps.supervisor.clerk import Clerk
+from kps.supervisor.maintenance import Maintenance
 from kps.supervisor.snapshot import Facts, build
 from kps.supervisor.tallies import Tallies
 from kps.web.app import health_app
@@ -34,25 +34,25 @@ from tests.service.harness import environment
 
 NOW = {
     Cell.BEAT, Cell.TICKET, Cell.TOKEN, Cell.STAGE, Cell.CONNECTED, Cell.LAST_OK, Cell.UNREACHED_SINCE, Cell.LAST_POLL,
-    Cell.LISTENER_PROVEN, Cell.DATABASE_TROUBLE_SINCE, Cell.UNROUTABLE, Cell.HELD_TICKETS, Cell.RUNG,
+    Cell.LISTENER_PROVEN, Cell.DATABASE_TROUBLE_SINCE, Cell.UNROUTABLE, Cell.HELD_TICKETS, Cell.PROOF_LEVEL,
     Cell.BACKLOG_BEFORE, Cell.BACKLOG_UP_TO,
 }  # fmt: skip
 """Cells that say how things are now: nothing is counted there."""
 TIMES = {Cell.PRINT_SECONDS, Cell.BUCKETS}
 """The histogram of print times."""
-SLOTS = Slots()
+SHARED = SharedStats()
 
 
 def child(name: str = "dispatcher") -> Child:
-    return Child.new(SLOTS, name, name.partition("-")[0])
+    return Child.new(SHARED, name, name.partition("-")[0])
 
 
 def facts(
     settings: Settings, dispatcher: Child, printers: list[Child], retired: list[Child], tallies: Tallies, **more: Any
 ) -> Facts:
     now = monotonic()
-    clerk = Clerk(settings, "00000000-0000-4000-8000-000000000001", lambda: None)
-    clerk.errors = more.get("clerk_errors", 0)
+    maintenance = Maintenance(settings, "00000000-0000-4000-8000-000000000001", lambda: None)
+    maintenance.errors = more.get("maintenance_errors", 0)
     served = {
         PrinterKey(f":192.0.2.1:{9100 + number}"): (
             DeviceConfig(PrinterKey(f":192.0.2.1:{9100 + number}"), "", TcpAddress("", 9100), 1.0, (), ()), printer
@@ -60,7 +60,8 @@ def facts(
         for number, printer in enumerate(printers)
     }  # fmt: skip
     return Facts(
-        settings=settings, owner="", started=now, now=now, wall=0.0, tick=now, lag_s=0.0, draining=False, clerk=clerk,
+        settings=settings, owner="", started=now, now=now, wall=0.0, tick=now, lag_s=0.0, draining=False,
+        maintenance=maintenance,
         dispatcher=dispatcher, printers=served, retired=retired, tallies=tallies, rows=(),
         released=more.get("released", {}), failovers={}, log_dropped=more.get("log_dropped", 0),
     )  # fmt: skip
@@ -132,14 +133,14 @@ def test_what_is_put_into_the_slots_stands_in_status_and_in_metrics(pos_database
     everybody = [dispatcher, kitchen, bar, gone]
     for number, one in enumerate(everybody, start=1):
         for cell in (cell for counter in COUNTERS for cell in cells_of(counter)):
-            one.cells[cell] = 1000 * number + cell
+            one.stats[cell] = 1000 * number + cell
         one.restarts = {cause.value: 1000 * number + place for place, cause in enumerate(Cause)}
         for index, _ in enumerate(PRINT_BUCKETS_S):
-            one.cells[Cell.BUCKETS + index] = number
-        one.cells[Cell.PRINT_SECONDS] = 1000 * number
+            one.stats[Cell.BUCKETS + index] = number
+        one.stats[Cell.PRINT_SECONDS] = 1000 * number
     tallies = Tallies()
     tallies.keep(gone)
-    own = {"released": {"death": 7, "reclaim": 8}, "clerk_errors": 9, "log_dropped": 10}
+    own = {"released": {"death": 7, "reclaim": 8}, "maintenance_errors": 9, "log_dropped": 10}
     chosen = load(environment(pos_database, tmp_path))
     pages = Pages(build(facts(chosen, dispatcher, [kitchen, bar], [gone], tallies, **own)))
 
@@ -147,13 +148,13 @@ def test_what_is_put_into_the_slots_stands_in_status_and_in_metrics(pos_database
         for place, (value, cell) in enumerate(counter.cells):
             word = {value} - {""}
             if counter.of is Of.SERVICE:
-                expected = sum(one.cells[cell] for one in everybody) if cell is not None else own["released"][value]
+                expected = sum(one.stats[cell] for one in everybody) if cell is not None else own["released"][value]
                 assert at(pages.status, counter.place(value)) == expected
                 assert pages.samples[counter.metric, frozenset(word)] == expected
                 continue
             for number, one in enumerate(everybody, start=1):
                 name = one.name.removeprefix("printer-")
-                expected = one.cells[cell] if cell is not None else 1000 * number + place
+                expected = one.stats[cell] if cell is not None else 1000 * number + place
                 if one is not gone:
                     assert at(pages.process(name), counter.place(value)) == expected
                 if counter.of is Of.CHILD or one.kind == "printer":
@@ -191,7 +192,7 @@ def test_no_series_ever_falls_and_nothing_is_counted_twice(steps: list[tuple[str
         one = devices[number]
         match what:
             case "count" if one in served:
-                one.cells[Cell.BYTES] += 1
+                one.stats[Cell.BYTES] += 1
                 counted[one.name] += 1
             case "name" if one in served and one.name != f"printer-{name}":
                 tallies.keep(one)

@@ -13,8 +13,8 @@ from kps.core.tickets import PrinterKey
 from kps.printer.config import DeviceConfig
 from kps.process.channels import Channel
 from kps.supervisor.children import Child
-from kps.supervisor.generation import RunDir
 from kps.supervisor.loop import Printer, Supervisor
+from kps.supervisor.run_dir import RunDir
 
 
 def test_each_printer_has_a_mailbox_also_where_the_dispatcher_reads_late(tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_each_printer_has_a_mailbox_also_where_the_dispatcher_reads_late(tmp_pat
             ours, theirs = Pipe()
             address = TcpAddress("127.0.0.1", 9100)
             config = DeviceConfig(PrinterKey(f"k{number}"), f"k{number}", address, 1.0, (number,), ())
-            child = Child.new(supervisor._slots, config.name, "printer")
+            child = Child.new(supervisor._shared, config.name, "printer")
             child.control, child.state = Channel(ours), Process.UP
             supervisor._printers[config.key] = Printer(config, child, epoch=1)
             printers.append(Channel(theirs))

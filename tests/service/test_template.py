@@ -172,7 +172,7 @@ def opened(pid: int) -> set[str]:
         with contextlib.suppress(FileNotFoundError):
             if int(path.name) > 2:
                 found.add(str(path.readlink()))
-    return {name for name in found if not name.startswith(("anon_inode:", "/memfd:kps-slots", "/dev/"))}
+    return {name for name in found if not name.startswith(("anon_inode:", "/memfd:kps-stats", "/dev/"))}
 
 
 def test_nobody_inherits_a_descriptor_and_a_killed_supervisor_leaves_its_folders_free(

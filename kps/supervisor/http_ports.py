@@ -32,7 +32,7 @@ SPARE = 16
 log = logging.getLogger("kps.supervisor")
 
 
-class Doors:
+class HttpPorts:
     """`open` once, then a call in each turn of the main loop, `close` at the end."""
 
     def __init__(self, settings: Settings, supervisor: Supervisor) -> None:

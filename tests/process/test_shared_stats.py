@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from kps.core.tickets import ProofLevel
 from kps.process.clocks import boottime, monotonic
-from kps.process.slots import (
+from kps.process.shared_stats import (
     CELLS,
     PAIRS,
     PRINT_BUCKETS_S,
     PRINTED_CELL,
     Cell,
-    Order,
-    Slot,
-    Slots,
+    LeaseCell,
+    SharedStats,
+    Stats,
     print_buckets,
 )
 from tests.process import children
@@ -29,14 +29,14 @@ PATIENCE_S = 20.0
 
 
 @pytest.fixture
-def slots() -> Iterator[Slots]:
-    made = Slots()
+def shared() -> Iterator[SharedStats]:
+    made = SharedStats()
     yield made
     made.close()
 
 
-def test_fresh_slots_are_all_zero_and_no_two_children_have_the_same(slots: Slots) -> None:
-    pairs = [slots.pair(slots.take()) for _ in range(3)]
+def test_fresh_slots_are_all_zero_and_no_two_children_have_the_same(shared: SharedStats) -> None:
+    pairs = [shared.pair(shared.take()) for _ in range(3)]
     kinds = [cells for pair in pairs for cells in pair]
     for number, cells in enumerate(kinds, start=1):
         assert list(cells) == [0.0] * CELLS
@@ -45,19 +45,19 @@ def test_fresh_slots_are_all_zero_and_no_two_children_have_the_same(slots: Slots
     assert [set(cells) for cells in kinds] == [{float(number)} for number in range(1, len(kinds) + 1)]
 
 
-def test_whoever_has_the_descriptor_sees_the_same_and_the_last_slot_is_there(slots: Slots) -> None:
-    other = Slots(os.dup(slots.descriptor))
-    slots.pair(PAIRS - 1).orders[CELLS - 1] = 7.0
-    assert other.pair(PAIRS - 1).orders[CELLS - 1] == 7.0
+def test_whoever_has_the_descriptor_sees_the_same_and_the_last_slot_is_there(shared: SharedStats) -> None:
+    other = SharedStats(os.dup(shared.descriptor))
+    shared.pair(PAIRS - 1).lease_cells[CELLS - 1] = 7.0
+    assert other.pair(PAIRS - 1).lease_cells[CELLS - 1] == 7.0
     other.close()
 
 
-def test_what_a_killed_child_wrote_is_there_and_its_successor_counts_on(start: Start, slots: Slots) -> None:
-    number = slots.take()
-    cells = slots.pair(number).cells
+def test_what_a_killed_child_wrote_is_there_and_its_successor_counts_on(start: Start, shared: SharedStats) -> None:
+    number = shared.take()
+    cells = shared.pair(number).stats
     before = monotonic()
     for lives in (1, 2):
-        channel, process = start(children.count, f"/proc/{os.getpid()}/fd/{slots.descriptor}", number)
+        channel, process = start(children.count, f"/proc/{os.getpid()}/fd/{shared.descriptor}", number)
         assert channel.receive(PATIENCE_S) == ("up", process.pid)
         process.kill()
         process.join(PATIENCE_S)
@@ -72,7 +72,7 @@ def test_every_fact_has_a_cell_of_its_own_within_the_slot() -> None:
     others = [cell for cell in Cell if cell is not Cell.BUCKETS]
     assert all(cell < CELLS and not Cell.BUCKETS <= cell <= last_bucket for cell in others)
     assert len(set(map(int, Cell))) == len(Cell.__members__)
-    assert all(order < CELLS for order in Order)
+    assert all(order < CELLS for order in LeaseCell)
 
 
 def test_every_proof_level_has_a_counter() -> None:
@@ -81,21 +81,21 @@ def test_every_proof_level_has_a_counter() -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(st.lists(st.floats(0, 1e4)))
-def test_the_print_times_are_cumulative_and_none_is_lost(slots: Slots, times: list[float]) -> None:
-    cells = slots.pair(0).cells
+def test_the_print_times_are_cumulative_and_none_is_lost(shared: SharedStats, times: list[float]) -> None:
+    cells = shared.pair(0).stats
     for cell in range(CELLS):
         cells[cell] = 0.0
-    slot = Slot(cells)
+    stats = Stats(cells)
     for seconds in times:
-        slot.observe_print(seconds)
+        stats.observe_print(seconds)
     found = print_buckets(cells)
     assert found == {bound: sum(seconds <= bound for seconds in times) for bound in PRINT_BUCKETS_S}
     assert cells[Cell.PRINT_SECONDS] == pytest.approx(sum(times))
 
 
-def test_a_beat_is_the_monotonic_clock_of_the_host(slots: Slots) -> None:
-    slot = Slot(slots.pair(slots.take()).cells)
+def test_a_beat_is_the_monotonic_clock_of_the_host(shared: SharedStats) -> None:
+    stats = Stats(shared.pair(shared.take()).stats)
     before = monotonic()
-    slot.beat()
-    assert before <= slot.get(Cell.BEAT) <= monotonic()
+    stats.beat()
+    assert before <= stats.get(Cell.BEAT) <= monotonic()
     assert boottime() >= 0

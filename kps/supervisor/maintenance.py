@@ -34,7 +34,7 @@ from kps.database.schema import PosSchema, SchemaUnusable, introspect, refuse_mi
 from kps.database.statements.keeping import Device
 from kps.device.files import absence
 from kps.process.clocks import boottime, monotonic
-from kps.process.slots import Order
+from kps.process.shared_stats import LeaseCell
 from kps.supervisor.lease_keeper import LEASE_TTL_S, Borrowed, LeaseKeeper, LeaseLost, Well
 from kps.supervisor.resolver import Resolver
 
@@ -158,7 +158,7 @@ class _Quit:
     pass
 
 
-class Clerk:
+class Maintenance:
     """One thread, one connection."""
 
     def __init__(self, settings: Settings, owner: str, wake: Callable[[], None]) -> None:
@@ -210,7 +210,7 @@ class Clerk:
         self.rows_read = True
         """Whether the last try to read the printer rows succeeded."""
         self.errors = 0
-        self.thread = threading.Thread(target=self._run, name="clerk", daemon=True)
+        self.thread = threading.Thread(target=self._run, name="maintenance", daemon=True)
 
     # -- called by the main loop -----------------------------------------------------------------------------------
 
@@ -632,8 +632,8 @@ class Clerk:
             if row.released:
                 self._post(Reclaimed(row.released))
             if well := self._keeper.well.get(key):
-                self._keeper.well[key] = Well(row.epoch, well.orders)
-                well.orders[Order.TRUST_UNTIL] = asked_at + LEASE_TTL_S
+                self._keeper.well[key] = Well(row.epoch, well.lease_cells)
+                well.lease_cells[LeaseCell.TRUST_UNTIL] = asked_at + LEASE_TTL_S
             level = ProofLevel(row.proof_level) if row.proof_level else None
             abilities = Abilities(level, row.pushes, row.clears, row.firmware)
             self._post(

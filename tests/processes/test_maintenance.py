@@ -1,4 +1,4 @@
-"""The supervisor's clerk: when it looks, and what it tells the main loop."""
+"""The supervisor's maintenance thread: when it looks, and what it tells the main loop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from kps.config import load
 from kps.core.tickets import PrinterKey
 from kps.demo.orders import PosWriter
 from kps.process.clocks import boottime
-from kps.supervisor.clerk import Clerk, LeaseTaken
 from kps.supervisor.lease_keeper import (
     BORROWED_EVERY_S,
     HURRY_S,
@@ -21,6 +20,7 @@ from kps.supervisor.lease_keeper import (
     RENEW_EVERY_S,
     renew_in,
 )
+from kps.supervisor.maintenance import LeaseTaken, Maintenance
 from tests.conftest import Database, eventually
 from tests.service.harness import environment
 
@@ -43,10 +43,10 @@ class Shown:
 
 
 @pytest.fixture
-def clerk(pos: PosWriter, pos_database: Database, tmp_path: Path) -> Iterator[Clerk]:
+def maintenance(pos: PosWriter, pos_database: Database, tmp_path: Path) -> Iterator[Maintenance]:
     """Of an instance that serves one printer, which nobody owns yet."""
     pos.add_printer("192.0.2.1", 9100, "kitchen", 1, "kitchen-1")
-    made = Clerk(
+    made = Maintenance(
         load(environment(pos_database, tmp_path, PRINTER_NETWORKS="any")),
         "00000000-0000-4000-8000-000000000001",
         lambda: None,
@@ -83,14 +83,14 @@ def test_a_borrowed_device_is_looked_at_more_often_since_its_tickets_wait() -> N
     assert renew_in([Shown(ME, -25.0, borrowed=True)], {KEY}, ME) == BORROWED_EVERY_S
 
 
-def test_a_lease_comes_with_the_trust_in_it_so_that_nobody_waits_for_its_renewal(clerk: Clerk) -> None:
+def test_a_lease_comes_with_the_trust_in_it_so_that_nobody_waits_for_its_renewal(maintenance: Maintenance) -> None:
     def taken() -> list[LeaseTaken]:
-        return [event for event in list(clerk.events) if isinstance(event, LeaseTaken)]
+        return [event for event in list(maintenance.events) if isinstance(event, LeaseTaken)]
 
     (lease,) = eventually(taken, what="the lease")
     assert 0 < lease.trusted_until - boottime() <= LEASE_TTL_S
 
 
-def test_what_has_been_taken_is_shown(clerk: Clerk) -> None:
-    (device,) = eventually(lambda: clerk.devices, what="a view of it")
+def test_what_has_been_taken_is_shown(maintenance: Maintenance) -> None:
+    (device,) = eventually(lambda: maintenance.devices, what="a view of it")
     assert (device.printer_key, device.owner, device.live) == (KEY, "00000000-0000-4000-8000-000000000001", True)

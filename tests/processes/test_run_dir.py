@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kps.supervisor.generation import AlreadyRunning, Left, RunDir, RunDirUnusable, start_time, sweep
+from kps.supervisor.run_dir import AlreadyRunning, Left, RunDir, RunDirUnusable, start_time, sweep
 from tests.conftest import eventually
 
 

@@ -9,8 +9,8 @@ from kps.core.proof import ProcessIds, process_id_value
 from kps.core.tickets import ProofLevel
 from kps.database.queue import Queue
 from kps.device.link import ECHOES_KEPT
-from kps.printer.watch import DeviceWatch
-from kps.process.slots import Cell, Slot
+from kps.printer.device_monitor import DeviceMonitor
+from kps.process.shared_stats import Cell, Stats
 
 REMEMBERED = 256
 """Sendings whose IDs are kept in mind; older ones are looked up."""
@@ -23,13 +23,13 @@ HEARD_AT_ONCE = 32
 log = logging.getLogger("kps.printer")
 
 
-class Echoes:
+class LateProofs:
     """What the printer's process IDs mean. A printer may say one late, doubled, or on a later connection."""
 
-    def __init__(self, queue: Queue, slot: Slot, watch: DeviceWatch) -> None:
+    def __init__(self, queue: Queue, stats: Stats, monitor: DeviceMonitor) -> None:
         self._queue = queue
-        self._slot = slot
-        self._watch = watch
+        self._stats = stats
+        self._monitor = monitor
         self._known: OrderedDict[bytes, None] = OrderedDict()
         self._given_up: set[bytes] = set()
         self._waiting: deque[bytes] = deque(maxlen=ECHOES_KEPT)
@@ -48,7 +48,7 @@ class Echoes:
 
     def listen(self) -> None:
         """Act on what the printer has said since. Raises DatabaseTrouble; what was not done then is done later."""
-        self._waiting += self._watch.device.take_echoes()
+        self._waiting += self._monitor.device.take_echoes()
         for _ in range(min(len(self._waiting), HEARD_AT_ONCE)):
             self._hear(self._waiting[0])
             self._waiting.popleft()
@@ -59,25 +59,25 @@ class Echoes:
         if self._prove(process_id) or process_id in self._known or self._may_be_ours(process_id):
             self._given_up.discard(process_id)
             return
-        self._slot.add(Cell.STRAY_IDS)
-        if self._watch.device.abilities.level is not ProofLevel.PROCESS_ID:
+        self._stats.add(Cell.STRAY_IDS)
+        if self._monitor.device.abilities.level is not ProofLevel.PROCESS_ID:
             return
         self._lies += 1
         log.warning("unknown process id", extra={"text": process_id.decode("ascii", "replace")})
         if self._lies >= LIES:
-            self._watch.device.disbelieve("it answered process IDs that no ticket ever had")
+            self._monitor.device.disbelieve("it answered process IDs that no ticket ever had")
 
     def _prove(self, process_id: bytes) -> bool:
         """Whether some ticket that was given up is proven by this."""
         value = _value(process_id)
-        config = self._watch.config
+        config = self._monitor.config
         late = None if value is None else self._queue.late_proof(config.key, config.rows, value)
         if late is None:
             return False
-        self._slot.add(Cell.LATE_PROOFS)
+        self._stats.add(Cell.LATE_PROOFS)
         log.warning("late proof", extra={"ticket": late.ticket, "status": late.status, "twice": late.twice})
         if late.cleared:
-            self._watch.device.disbelieve("it printed a ticket that it said it had thrown away")
+            self._monitor.device.disbelieve("it printed a ticket that it said it had thrown away")
         return True
 
     def _may_be_ours(self, process_id: bytes) -> bool:

@@ -35,7 +35,7 @@ class Stage(IntEnum):
 
 
 class Cell(IntEnum):
-    """What stands where in a child's slot. What is counted is declared in kps.process.counters."""
+    """What stands where in a child's stats. What is counted is declared in kps.process.counters."""
 
     BEAT = 0
     TICKET = 1
@@ -85,7 +85,7 @@ class Cell(IntEnum):
     """Process IDs that no ticket ever had."""
     CLEARED = 38
     """Tickets that a blocked printer threw away, proven."""
-    RUNG = 39
+    PROOF_LEVEL = 39
     """The device's proof level in force, as its place in ProofLevel, from 1; 0 = not known yet."""
     SLIPS_MADE = 60
     """Slips that this dispatcher has made."""
@@ -111,22 +111,22 @@ PRINTED_CELL = {
 }
 
 
-class Pair(NamedTuple):
-    """The two slots of a child."""
+class ChildCells(NamedTuple):
+    """The shared memory of a child."""
 
-    cells: Cells
+    stats: Cells
     """What the child says."""
-    orders: Cells
-    """What the supervisor says, see Order."""
+    lease_cells: Cells
+    """What the supervisor says, see LeaseCell."""
 
 
-class Slots:
+class SharedStats:
     """The memory that a supervisor shares with all its children: a file without a name, mapped once by each."""
 
     def __init__(self, descriptor: int | None = None) -> None:
         """Those of the file that is open as `descriptor`, or of a new one. Raises OSError."""
         if descriptor is None:
-            descriptor = os.memfd_create("kps-slots", os.MFD_CLOEXEC)
+            descriptor = os.memfd_create("kps-stats", os.MFD_CLOEXEC)
             os.ftruncate(descriptor, PAIRS * _PAIR_BYTES)
         self.descriptor = descriptor
         self._memory = memoryview(mmap.mmap(descriptor, PAIRS * _PAIR_BYTES)).cast("d")
@@ -135,23 +135,25 @@ class Slots:
     def take(self) -> int:
         """The number of a pair that no child has had, all zero. Raises OSError when there is none left."""
         if self._taken >= PAIRS:
-            raise OSError(errno.ENOMEM, "no slot left")
+            raise OSError(errno.ENOMEM, "no shared memory left")
         self._taken += 1
         return self._taken - 1
 
-    def pair(self, number: int) -> Pair:
+    def pair(self, number: int) -> ChildCells:
         """The pair of that number."""
         first = 2 * number * CELLS
         memory = self._memory
-        return Pair(cast(Cells, memory[first : first + CELLS]), cast(Cells, memory[first + CELLS : first + 2 * CELLS]))
+        return ChildCells(
+            cast(Cells, memory[first : first + CELLS]), cast(Cells, memory[first + CELLS : first + 2 * CELLS])
+        )
 
     def close(self) -> None:
         """Let go of the file; what is mapped stays mapped as long as somebody uses it."""
         os.close(self.descriptor)
 
 
-class Slot:
-    """The writing side of a slot: belongs to one child's work loop. Its next incarnation counts on."""
+class Stats:
+    """What a child writes: belongs to its work loop. Its next incarnation counts on."""
 
     def __init__(self, cells: Cells) -> None:
         self._cells = cells
@@ -190,7 +192,7 @@ def print_buckets(cells: Cells) -> dict[float, int]:
     return dict(zip(PRINT_BUCKETS_S, accumulate(counts), strict=True))
 
 
-class Order(IntEnum):
+class LeaseCell(IntEnum):
     """What the supervisor writes for a child."""
 
     TRUST_UNTIL = 0

@@ -18,7 +18,7 @@ from kps.database.statements.printing import PRUNED_AT_ONCE
 from kps.device.connection import Device, Ready, Unable
 from kps.printer.config import DeviceConfig
 from kps.process.clocks import monotonic
-from kps.process.slots import Cell, Slot
+from kps.process.shared_stats import Cell, Stats
 
 HELLO_EVERY_S = 20.0
 HEALTH_EVERY_S = 60.0
@@ -41,13 +41,13 @@ _BUSY_SIGNS = frozenset({Reason.REFUSED, Reason.TIMEOUT, Reason.SILENT, Reason.C
 log = logging.getLogger("kps.printer")
 
 
-class DeviceWatch:
+class DeviceMonitor:
     """One device between its tickets: asked, kept awake, and told about."""
 
     def __init__(
         self,
         queue: Queue,
-        slot: Slot,
+        stats: Stats,
         settings: Settings,
         config: DeviceConfig,
         epoch: int,
@@ -58,7 +58,7 @@ class DeviceWatch:
     ) -> None:
         self.config = config
         self._queue = queue
-        self._slot = slot
+        self._stats = stats
         self._settings = settings
         self._epoch = epoch
         self._pulse = pulse
@@ -130,8 +130,8 @@ class DeviceWatch:
             self._ask_failures = 0
             self._response_ms = answer.response_ms
             self.due = monotonic() + HELLO_EVERY_S
-            self._slot.set(Cell.UNREACHED_SINCE, 0.0)
-            self._slot.set(Cell.RUNG, 1 + list(ProofLevel).index(answer.level))
+            self._stats.set(Cell.UNREACHED_SINCE, 0.0)
+            self._stats.set(Cell.PROOF_LEVEL, 1 + list(ProofLevel).index(answer.level))
             self._publish("ready", "")
         else:
             self._note_unable(answer)
@@ -145,10 +145,10 @@ class DeviceWatch:
         if answer.reason is Reason.TALKATIVE:
             again = _ASK_TALKER_AGAIN
         self.due = monotonic() + again.delay(self._ask_failures, random.random())  # noqa: S311 - jitter
-        if not answer.alive and not self._slot.get(Cell.UNREACHED_SINCE):
-            self._slot.set(Cell.UNREACHED_SINCE, monotonic())
+        if not answer.alive and not self._stats.get(Cell.UNREACHED_SINCE):
+            self._stats.set(Cell.UNREACHED_SINCE, monotonic())
         if answer.alive:
-            self._slot.set(Cell.UNREACHED_SINCE, 0.0)
+            self._stats.set(Cell.UNREACHED_SINCE, 0.0)
         if self._perhaps_still_held(answer):
             self._publish("starting", "perhaps still held by its last owner")
         else:
@@ -264,7 +264,7 @@ class DeviceWatch:
         idle_close_s = self._settings.idle_close_s
         if not idle_close_s or not self.device.connected or self.unable is not None:
             return
-        if monotonic() - max(self._slot.get(Cell.LAST_OK), self._asked_at) >= idle_close_s:
+        if monotonic() - max(self._stats.get(Cell.LAST_OK), self._asked_at) >= idle_close_s:
             self.device.close()
             self._let_go_at = monotonic()
             self.due = self._let_go_at + HEALTH_EVERY_S
@@ -283,7 +283,7 @@ class DeviceWatch:
         self._disproof_told = disproof
         self.config = replace(self.config, abilities=self.device.abilities)
         self._on_disproof()
-        self._slot.add(Cell.DEMOTED)
+        self._stats.add(Cell.DEMOTED)
         log.error("proof level lost", extra={"cause": disproof})
 
     def _tell_return(self) -> None:
