@@ -45,7 +45,7 @@ def test_fresh_slots_are_all_zero_and_no_two_children_have_the_same(shared: Shar
     assert [set(cells) for cells in kinds] == [{float(number)} for number in range(1, len(kinds) + 1)]
 
 
-def test_whoever_has_the_descriptor_sees_the_same_and_the_last_slot_is_there(shared: SharedStats) -> None:
+def test_whoever_has_the_descriptor_sees_the_same_and_the_last_cell_is_there(shared: SharedStats) -> None:
     other = SharedStats(os.dup(shared.descriptor))
     shared.pair(PAIRS - 1).lease_cells[CELLS - 1] = 7.0
     assert other.pair(PAIRS - 1).lease_cells[CELLS - 1] == 7.0
