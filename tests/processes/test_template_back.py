@@ -9,8 +9,8 @@ from pathlib import Path
 from kps import logs
 from kps.core.settings import Settings
 from kps.process.clocks import monotonic
-from kps.supervisor.generation import RunDir
 from kps.supervisor.loop import Supervisor
+from kps.supervisor.run_dir import RunDir
 
 FAR_S = 1000.0
 
