@@ -8,6 +8,7 @@ from typing import Any
 import psycopg2
 import pytest
 
+from kps.core.address import TcpAddress
 from kps.core.tickets import Printed, ProofLevel, Reason, Uncertain
 from kps.database.connection import DatabaseTrouble
 from kps.database.migrations import (
@@ -352,6 +353,7 @@ def test_the_counts_tell_what_waits_for_whom_and_leave_out_what_is_being_sent(ho
 def test_the_printer_rows_come_in_routing_order_with_normalised_texts(house: House) -> None:
     house.printer(" bar-1 ", " BAR ", priority=0, host=" 127.0.77.9 ", printer_type="WIN32")
     first = house.rows()[0]
-    assert (first.name, first.station, first.host, first.kind) == ("bar-1", "bar", "127.0.77.9", "win32")
+    assert isinstance(first.address, TcpAddress)
+    assert (first.name, first.station, first.address.host, first.kind) == ("bar-1", "bar", "127.0.77.9", "win32")
     assert [row.name for row in house.rows()] == ["bar-1", "kitchen-1", "kitchen-2"]
     assert (first.brand_code, first.active) == ("dapur", True)
