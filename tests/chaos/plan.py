@@ -77,6 +77,10 @@ STOOD_S: Final = 3.0
 """So long after its trouble such a printer may be away: it must answer, and a ticket inside has its HOLD_SECONDS."""
 BACK_S: Final = 7.0
 """The same of any other: it is asked again after up to 6 s, which is the longest back-off and its jitter."""
+BEGINS_S: Final = 6.0
+"""So long after the death of its supervisor an instance's printer processes may have no connection yet."""
+CONNECTION_NEEDS: Final = frozenset({"printers", "all"})
+"""While these are EXHAUSTED, a printer process that has no connection gets none; one that has, keeps it."""
 DYING_S: Final = 3.0
 """So long a killed printer process may have no successor yet."""
 _LOOK_BACK_S: Final = 60.0
@@ -171,7 +175,8 @@ def away(faults: Iterable[Fault]) -> dict[str, list[tuple[float, float]]]:
 
     A printer is away from the start of its trouble until it is surely noticed that it is well; later, if a fault that
     KEEPS_AWAY meets that time, or SIGSTOP its process. The death of its process alone does not take it away: its
-    tickets wait for the next one, which is there at once, unless it cannot be started.
+    tickets wait for the next one, which is there at once, unless it cannot be started. All printers are away where the
+    processes of an instance that has just begun get no descriptor for a connection.
     """
     faults = list(faults)
     keeps_away = [fault for fault in faults if fault.kind in KEEPS_AWAY]
@@ -187,12 +192,23 @@ def away(faults: Iterable[Fault]) -> dict[str, list[tuple[float, float]]]:
             met = _met(fault, back_s, no_start)
             if not met:
                 continue
+        elif fault.kind is Harm.DESCRIPTORS_EXHAUSTED and fault.detail in CONNECTION_NEEDS:
+            back_s, met = BACK_S, []
+            if not any(_just_begun(one, fault) for one in faults):
+                continue
         else:
             continue
         until_s = max([fault.at_s + fault.seconds + back_s, *(one.at_s + one.seconds + BACK_S for one in met)])
-        for name in [device.name for device in DEVICES] if fault.kind is Harm.HALF_SENT else [fault.target]:
+        of_all = fault.kind in (Harm.HALF_SENT, Harm.DESCRIPTORS_EXHAUSTED)
+        for name in [device.name for device in DEVICES] if of_all else [fault.target]:
             spans.setdefault(name, []).append((fault.at_s, until_s))
     return spans
+
+
+def _just_begun(death: Fault, fault: Fault) -> bool:
+    """Whether the instance that a fault hits may have begun after this death and be without connections."""
+    dead = death.kind in (Harm.KILL_SUPERVISOR, Harm.KILL_INSTANCE) and death.target == fault.target
+    return dead and fault.at_s - BEGINS_S < death.at_s < fault.at_s + fault.seconds
 
 
 def _met(fault: Fault, back_s: float, others: Iterable[Fault]) -> list[Fault]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
 from tests.chaos.devices import DEVICES, LOSES_DATA, PAIRS, ROUTES, SHARES, Trouble
-from tests.chaos.plan import BACK_S, DYING_S, KINDS, STANDS, STOOD_S, Fault, Harm, away, plan, without_printer
+from tests.chaos.plan import BACK_S, BEGINS_S, DYING_S, KINDS, STANDS, STOOD_S, Fault, Harm, away, plan, without_printer
 from tests.chaos.test_chaos import SECONDS, SEEDS
 
 
@@ -109,6 +110,17 @@ def test_a_dead_printer_process_takes_its_printer_away_only_where_no_other_can_b
     assert away([killed, new_template]) == away([no_template, new_template]) == {}
     assert away([killed, without]) == away([killed, no_template]) == {"bar-1": [(1.0, 6.0 + BACK_S)]}
     assert set(away([half_sent, without])) == {device.name for device in DEVICES}, "whoever sends next"
+
+
+@pytest.mark.parametrize("kind", [Harm.KILL_SUPERVISOR, Harm.KILL_INSTANCE])
+def test_printer_processes_that_begin_without_a_descriptor_take_all_printers_away(kind: Harm) -> None:
+    killed = Fault(1.0, kind, "instance-1")
+    without = Fault(5.0, Harm.DESCRIPTORS_EXHAUSTED, "instance-1", 4.0, "printers")
+    assert away([killed, without]) == {device.name: [(5.0, 9.0 + BACK_S)] for device in DEVICES}
+    assert away([replace(killed, at_s=8.0), without]) == away([killed, replace(without, detail="all")])
+    assert away([killed, replace(without, at_s=1.0 + BEGINS_S)]) == {}
+    assert away([killed, replace(without, detail="dispatcher")]) == {}
+    assert away([killed, replace(without, target="instance-2")]) == {}
 
 
 def test_only_a_printer_that_proves_its_paper_may_lose_what_it_has_accepted() -> None:
