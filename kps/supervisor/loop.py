@@ -13,19 +13,17 @@ import select
 import signal
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field, replace
-from multiprocessing import Pipe
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
 from kps import logs
 from kps.core.address import DeviceAddress
 from kps.core.health import Snapshot
-from kps.core.limits import Limit, is_shortage, too_low
-from kps.core.printer_lifecycle import Action, Event, Lease, Life, Process, Wish, advance
-from kps.core.restart import START_AGAIN, Cause, Verdict, judge
+from kps.core.limits import Limit, too_low
+from kps.core.printer_lifecycle import Action, Event, Lease, Process, Wish, advance
+from kps.core.restart import Cause, Verdict, judge
 from kps.core.routing import Lookup, PrinterRow
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey, Token
@@ -48,10 +46,12 @@ from kps.supervisor.maintenance import (
     SchemaKnown,
     wakeup_pipe,
 )
+from kps.supervisor.printers import NOBODY, MailboxState, Printer
 from kps.supervisor.run_dir import RunDir
 from kps.supervisor.snapshot import Facts, build
 from kps.supervisor.tallies import Tallies
 from kps.supervisor.template import Answer, CannotStart, Template, reap_orphans
+from kps.supervisor.wiring import Mailboxes, RowsSender, Shortage
 
 TICK_S = 0.5
 """Longest wait while something must be done in time: children end, or we do."""
@@ -71,50 +71,7 @@ KILL_AFTER_S = 2.0
 EXIT_STOPPED = 0
 EXIT_ESCALATED = 70
 
-NOBODY = Token(0)
-"""No work is to blame for a death."""
-
 log = logging.getLogger("kps.supervisor")
-
-
-@dataclass(slots=True)
-class MailboxState:
-    """The mailbox between the dispatcher and a printer process."""
-
-    pair: tuple[int, int] = (0, 0)
-    """(dispatcher generation, printer generation) of the one in use."""
-    due: float = 0.0
-    """When one may be made again, after one could not be made or was lost on its way."""
-    failures: int = 0
-
-
-@dataclass(slots=True)
-class Printer:
-    """A physical device of ours and the child that serves it."""
-
-    config: DeviceConfig
-    child: Child
-    epoch: int
-    """Of our lease; while its lease is RELEASING, the one whose claims are being given back."""
-    lease: Lease = Lease.OURS
-    wish: Wish = Wish.SERVE
-    row_gone: bool = False
-    """It leaves because no row names it any more."""
-    blamed: Token = NOBODY
-    """The work that its last process died of."""
-    told_down: bool = False
-    """Its row says that its process does not work."""
-    yield_asked_at: float = 0.0
-    mailbox: MailboxState = field(default_factory=MailboxState)
-
-    @property
-    def life(self) -> Life:
-        """What is the case with it, see kps.core.printer_lifecycle."""
-        return Life(self.child.state, self.lease, self.wish)
-
-    @life.setter
-    def life(self, life: Life) -> None:
-        self.child.state, self.lease, self.wish = life
 
 
 class Supervisor:
@@ -143,9 +100,9 @@ class Supervisor:
         self._printers: dict[PrinterKey, Printer] = {}
         self._configs: dict[PrinterKey, DeviceConfig] = {}
         self._rows: tuple[PrinterRow, ...] = ()
-        self._rows_version = 0
-        self._rows_sent = (0, 0)
-        self._rows_to_send: deque[tuple[object, ...]] = deque()
+        self._shortage = Shortage()
+        self._mailboxes = Mailboxes(self._dispatcher, self._shortage)
+        self._rows_sender = RowsSender(self._dispatcher)
         self._addresses: dict[PrinterKey, DeviceAddress] = {}
         self._leases: dict[PrinterKey, LeaseTaken] = {}
         self._schema: PosSchema | None = None
@@ -171,7 +128,6 @@ class Supervisor:
         """Descriptors that were ready when the loop woke up."""
         self._limits = tuple(limits)
         self._unmade_due: float | None = None
-        self._short_since: float | None = None
         self.tick = monotonic()
         self.snapshot: Snapshot = build(self._facts())
 
@@ -187,12 +143,7 @@ class Supervisor:
     @property
     def short_of_descriptors(self) -> bool:
         """Whether something that printing needs could not be opened, and has not been since."""
-        return self._short_since is not None
-
-    def _note_shortage(self, error: BaseException | None) -> None:
-        """Something could not be opened for want of a descriptor: others must let go of theirs."""
-        if error is not None and is_shortage(error):
-            self._short_since = self._short_since or monotonic()
+        return bool(self._shortage)
 
     @property
     def all_up(self) -> bool:
@@ -232,8 +183,9 @@ class Supervisor:
             self._judge(now)
         self._make_missing(now)
         self._start_due(now)
-        self._connect_pairs(now)
-        self._send_rows()
+        if self._draining_since is None:
+            self._mailboxes.make(self._printers.values(), now)
+        self._rows_sender.send()
         self._tell_maintenance()
         self._drain_on(now)
         for turn in self._each_turn:
@@ -282,8 +234,9 @@ class Supervisor:
         for child in self._startable():
             if not (full and child.kind == "printer"):
                 due = min(due, child.restart_at)
-        for printer in self._unconnected():
-            due = min(due, max(printer.mailbox.due, self._last + SNAPSHOT_EVERY_S))
+        if self._draining_since is None:
+            for printer in self._mailboxes.missing(self._printers.values()):
+                due = min(due, max(printer.mailbox.due, self._last + SNAPSHOT_EVERY_S))
         self._ready = _polled(poll, max(0.0, due - monotonic()))
         self._empty_bell()
 
@@ -435,7 +388,7 @@ class Supervisor:
 
     def _rows_changed(self, rows: tuple[PrinterRow, ...], addresses: dict[PrinterKey, DeviceAddress]) -> None:
         self._rows, self._addresses = rows, addresses
-        self._rows_version += 1
+        self._rows_sender.changed(rows)
         self._configs = wanted_devices(rows, addresses, self._settings)
         log.info("printer rows", extra={"count": len(rows), "devices": len(self._configs)})
         for row in rows:
@@ -512,7 +465,7 @@ class Supervisor:
         try:
             return Child.new(self._shared, f"printer-{config.name}", "printer")
         except (OSError, MemoryError) as error:
-            self._note_shortage(error)
+            self._shortage.note(error)
             self._unmade_due = monotonic() + UNMADE_AGAIN_S
             log.error(
                 "child cannot be started", extra={"child": f"printer-{config.name}", "cause": str(error), "failures": 1}
@@ -622,7 +575,7 @@ class Supervisor:
             case ("failover", str(primary), str(backup), int(count)):
                 self._failovers[primary, backup] = self._failovers.get((primary, backup), 0) + count
             case ("mailbox lost", str(key), int(generation)):
-                self._mailbox_lost(child, PrinterKey(key), generation)
+                self._mailboxes.lost(self._printers.values(), child, PrinterKey(key), generation)
             case _:
                 log.error("unknown message", extra={"child": child.name, "text": str(message[0])})
 
@@ -711,7 +664,7 @@ class Supervisor:
                 continue
             if answer is Answer.FORKED:
                 child.born(value)
-                self._short_since = None
+                self._shortage.over()
             else:
                 self._unborn(child, answer, value)
 
@@ -771,100 +724,12 @@ class Supervisor:
     def _refused(self, child: Child, error: BaseException | None, why: str) -> None:
         """The host has not let us start it."""
         child.note_refusal(why, random.random())  # noqa: S311 - jitter
-        self._note_shortage(error)
+        self._shortage.note(error)
         if child.refused in (1, 10) or child.refused % 100 == 0:
             log.error("child cannot be started", extra={"child": child.name, "cause": why, "failures": child.refused})
 
     def _booting(self) -> int:
         return sum(printer.child.state is Process.STARTING for printer in self._printers.values())
-
-    def _unconnected(self) -> Iterator[Printer]:
-        """Printers that work and have no mailbox with the dispatcher that works now."""
-        dispatcher = self._dispatcher
-        if dispatcher.state is not Process.UP or dispatcher.control is None or self._draining_since is not None:
-            return
-        for printer in self._printers.values():
-            pair = (dispatcher.generation, printer.child.generation)
-            if printer.life.connectable and printer.child.control is not None and printer.mailbox.pair != pair:
-                yield printer
-
-    def _connect_pairs(self, now: float) -> None:
-        """A new mailbox for every pair of a dispatcher and a printer incarnation.
-
-        Only while both of them read: ends that wait for a reader would be descriptors that we hold for nothing.
-        """
-        dispatcher = self._dispatcher.control
-        for printer in list(self._unconnected()):
-            control = printer.child.control
-            assert dispatcher is not None
-            assert control is not None
-            if now < printer.mailbox.due or control.waiting:
-                continue
-            if dispatcher.waiting:
-                return
-            try:
-                self._connect(dispatcher, control, printer)
-            except OSError as error:
-                self._note_shortage(error)
-                self._mailbox_failed(printer, error.strerror or str(error))
-
-    def _connect(self, dispatcher: Channel, control: Channel, printer: Printer) -> None:
-        """Raises OSError where the host has no descriptors for it; nothing is left open then."""
-        pair = (self._dispatcher.generation, printer.child.generation)
-        theirs, its = Pipe()
-        try:
-            with contextlib.ExitStack() as undo:
-                undo.callback(theirs.close)
-                control.send_end(("mailbox", pair[0]), its)
-                undo.pop_all()
-            # From here on it is the channel's, which may have to keep it until the dispatcher reads.
-            dispatcher.send_end(("printer", printer.config.key, pair[1], printer.epoch), theirs)
-        except (PeerGone, PeerStuck):
-            return  # it will be buried, and the next incarnation gets a mailbox of its own
-        printer.mailbox.pair = pair
-        self._short_since = None
-
-    def _mailbox_lost(self, child: Child, key: PrinterKey, generation: int) -> None:
-        """An end of a mailbox found no descriptor in the process that it was for."""
-        for printer in self._printers.values():
-            of_dispatcher = child is self._dispatcher and (printer.config.key, printer.child.generation) == (
-                key, generation,
-            )  # fmt: skip
-            of_printer = printer.child is child and self._dispatcher.generation == generation
-            if of_dispatcher or of_printer:
-                self._mailbox_failed(printer, f"{child.name} has no free descriptor")
-
-    def _mailbox_failed(self, printer: Printer, cause: str) -> None:
-        printer.mailbox.pair = (0, 0)
-        printer.mailbox.failures += 1
-        printer.mailbox.due = monotonic() + START_AGAIN.delay(printer.mailbox.failures, random.random())  # noqa: S311
-        if printer.mailbox.failures in (1, 10) or printer.mailbox.failures % 100 == 0:
-            log.warning(
-                "mailbox lost",
-                extra={"printer": printer.config.name, "cause": cause, "failures": printer.mailbox.failures},
-            )
-
-    def _send_rows(self) -> None:
-        dispatcher = self._dispatcher
-        version = (dispatcher.generation, self._rows_version)
-        if dispatcher.state is not Process.UP or not self._rows_version:
-            return
-        if self._rows_sent != version:
-            self._rows_sent = version
-            self._rows_to_send = deque(
-                [("rows", self._rows_version), *(("row", row) for row in self._rows), ("rows_end", self._rows_version)]
-            )
-        # More rows than the pipe holds go out over several turns; newer ones replace those that have not gone out yet.
-        with contextlib.suppress(PeerGone):
-            while self._rows_to_send and dispatcher.control is not None and not dispatcher.control.waiting:
-                self._send_row(dispatcher.control, self._rows_to_send.popleft())
-
-    @staticmethod
-    def _send_row(control: Channel, message: tuple[object, ...]) -> None:
-        try:
-            control.send(message)
-        except FrameTooBig as error:
-            log.error("message too big", extra={"child": "dispatcher", "text": str(error)})
 
     def _tell_maintenance(self) -> None:
         """Which leases to renew: those of printers whose process lives, or will in a moment."""

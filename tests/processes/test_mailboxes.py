@@ -13,7 +13,8 @@ from kps.core.tickets import PrinterKey
 from kps.printer.config import DeviceConfig
 from kps.process.channels import Channel
 from kps.supervisor.children import Child
-from kps.supervisor.loop import Printer, Supervisor
+from kps.supervisor.loop import Supervisor
+from kps.supervisor.printers import Printer
 from kps.supervisor.run_dir import RunDir
 
 
@@ -37,7 +38,7 @@ def test_each_printer_has_a_mailbox_also_where_the_dispatcher_reads_late(tmp_pat
 
         arrived = set()
         while len(arrived) < 400:
-            supervisor._connect_pairs(0.0)
+            supervisor._mailboxes.make(supervisor._printers.values(), 0.0)
             supervisor._flush_children()
             before = len(arrived)
             while (message := reader.receive()) is not None:
