@@ -131,9 +131,9 @@ class FileAddress:
         return str(self)
 
     @property
-    def pos_port(self) -> int:
-        """0: it has none, whatever stands in the column."""
-        return 0
+    def pos_port(self) -> None:
+        """It has none, whatever stands in the column."""
+        return None
 
 
 DeviceAddress = TcpAddress | FileAddress

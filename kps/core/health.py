@@ -85,7 +85,8 @@ class PrinterView:
     station: str
     brand_id: str
     ip: str
-    port: int
+    port: int | None
+    """None at a USB or serial port."""
     priority: int
     active: bool
     usable: bool
