@@ -75,8 +75,7 @@ def _answer_all(
         poll = select.poll()
         poll.register(control, select.POLLIN | (select.POLLOUT if control.wants_to_write else 0))
         if not poll.poll(0 if steps else None):
-            steps.popleft()()
-            gc.freeze()
+            _take(steps.popleft())
         while (request := control.receive()) is not None:
             _, number, *wish = request
             try:
@@ -86,6 +85,15 @@ def _answer_all(
             else:
                 control.send(("forked", number, pid))
         control.flush()
+
+
+def _take(step: Callable[[], None]) -> None:
+    """Load something ahead. Where that fails it is said on stderr: a copy that needs it loads it, or says why not."""
+    try:
+        step()
+    except (ImportError, OSError, MemoryError):
+        traceback.print_exc()
+    gc.freeze()
 
 
 def _begin(

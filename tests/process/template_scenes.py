@@ -361,6 +361,23 @@ def the_template_has_one_thread_and_no_connection_when_all_is_loaded(folder: Pat
     family.end()
 
 
+def a_step_that_cannot_be_taken_costs_no_copy(folder: Path) -> None:
+    def missing() -> None:
+        raise ImportError("libjpeg.so.62 is not here")
+
+    def unreadable() -> None:
+        raise OSError(errno.EIO, "the disk")
+
+    taken = folder / "taken"
+    family = Family(folder, (missing, unreadable, taken.touch))
+    eventually(taken.exists, timeout=AT_LAST_S, what="the steps behind it are taken")
+    process, control = family.born("echo")
+    said(control, "there")
+    control.close()
+    assert gone(process) == ENDED
+    family.end()
+
+
 def copies_share_their_cells_with_us(folder: Path) -> None:
     family = Family(folder)
     process, control = family.born("echo")

@@ -29,3 +29,6 @@ def test_in_a_house_of_its_own(scene: str, tmp_path: Path) -> None:
     assert "multi-threaded" not in played.stderr
     if scene == "what_fails_in_a_copy_ends_the_copy_and_not_as_a_second_template":
         assert "the disk" in played.stderr, "it is said why"
+    if scene == "a_step_that_cannot_be_taken_costs_no_copy":
+        assert "libjpeg.so.62 is not here" in played.stderr, "it is said why"
+        assert "the disk" in played.stderr
