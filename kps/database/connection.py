@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import re
 import select
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar, overload
-
-if "ssl" not in sys.modules:
-    # psycopg2 only looks whether Python's OpenSSL is there, 0.8 MB of each process; libpq brings and sets up its own.
-    sys.modules["ssl"] = None  # type: ignore[assignment]
-    import psycopg2
-
-    del sys.modules["ssl"]
 
 import psycopg2
 import psycopg2.extensions
