@@ -60,6 +60,12 @@ class Desk:
 
 
 @pytest.fixture
+def below_dev() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
 def bare() -> Iterator[tuple[int, str]]:
     """A line whose other end is in the test's hands: its descriptor, and the path of the host's end."""
     near, far = os.openpty()
@@ -144,8 +150,8 @@ def test_a_line_that_takes_no_more_leaves_a_ticket_that_may_be_on_paper(bare: tu
     assert [reason for reason, _ in me.told] == [Reason.BLOCKED]
 
 
-def test_a_device_that_is_unplugged_in_mid_ticket_may_have_printed_it() -> None:
-    with VirtualPrinter(profile="mute") as printer, Line(printer) as line:
+def test_a_device_that_is_unplugged_in_mid_ticket_may_have_printed_it(below_dev: Path) -> None:
+    with VirtualPrinter(profile="mute") as printer, Line(printer, below_dev / "kitchen-1") as line:
         printer.hang()
         me = Desk(line.path)
         me.on_blocked = line.unplug
@@ -159,8 +165,8 @@ def test_a_device_that_is_unplugged_in_mid_ticket_may_have_printed_it() -> None:
     assert (after.reason, after.text, after.alive) == (Reason.REFUSED, f"{line.path} is not here", False)
 
 
-def test_an_idle_device_that_is_unplugged_is_not_ready() -> None:
-    with VirtualPrinter(profile="mute") as printer, Line(printer) as line:
+def test_an_idle_device_that_is_unplugged_is_not_ready(below_dev: Path) -> None:
+    with VirtualPrinter(profile="mute") as printer, Line(printer, below_dev / "kitchen-1") as line:
         me = Desk(line.path)
         assert isinstance(me.device.ask(), Ready)
         line.unplug()
@@ -187,12 +193,6 @@ def test_a_device_is_opened_by_one_at_a_time() -> None:
         second.device.close()
     assert isinstance(refused, Unable)
     assert refused.text == f"{line.path}: another program has it"
-
-
-@pytest.fixture
-def below_dev() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        yield Path(folder)
 
 
 def test_what_is_no_character_device_below_dev_is_not_opened(below_dev: Path) -> None:

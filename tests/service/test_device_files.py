@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,16 @@ from tests.conftest import Database, eventually
 from tests.service.harness import Service, Shop, shop
 
 STATIONS = {"kitchen-1": ("kitchen", 1), "kitchen-2": ("kitchen", 2)}
-PTYS = "/dev/pts/*"
+LINES = "/dev/shm/*/*"
 
 
 @contextlib.contextmanager
 def shop_at_a_line(pos: PosWriter, database: Database, folder: Path, **settings: object) -> Iterator[tuple[Shop, Line]]:
     """A kitchen whose first printer is at a serial line of the first instance's host, its backup on the network."""
     with (
-        shop(pos, database, folder, STATIONS, start=False, PRINTER_DEVICES=PTYS, **settings) as here,
-        Line(here.printers["kitchen-1"]) as line,
+        shop(pos, database, folder, STATIONS, start=False, PRINTER_DEVICES=LINES, **settings) as here,
+        tempfile.TemporaryDirectory(dir="/dev/shm") as below_dev,
+        Line(here.printers["kitchen-1"], Path(below_dev) / "kitchen-1") as line,
     ):
         address = f"serial:{line.path}?baud=19200&flow=none"
         pos.update_printer(here.rows["kitchen-1"], printer_ip=address)

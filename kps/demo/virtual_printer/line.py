@@ -11,6 +11,7 @@ import select
 import socket
 import threading
 import tty
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -23,13 +24,18 @@ _STOP_TIMEOUT = 10.0
 class Line:
     """The line of a started printer; use it as a context manager. `path` is the host's end.
 
-    The printer takes from the line only what its buffer has room for.
+    With `link` that is a symbolic link, made here, as udev makes them: once unplugged it is gone, whereas the number of
+    a pseudo-terminal is soon somebody else's. The printer takes from the line only what its buffer has room for.
     """
 
-    def __init__(self, printer: VirtualPrinter) -> None:
+    def __init__(self, printer: VirtualPrinter, link: Path | None = None) -> None:
         self._near, far = os.openpty()
         tty.setraw(far)
+        self._link = link
         self.path = os.ttyname(far)
+        if link is not None:
+            link.symlink_to(self.path)
+            self.path = str(link)
         self._far: int | None = far  # held open: a line does not end because nobody listens at the moment
         self._printer = socket.create_connection((printer.host, printer.port), timeout=_STOP_TIMEOUT)
         # Small, so that a printer that reads nothing is felt at the host's end.
@@ -49,6 +55,8 @@ class Line:
         os.write(self._wake_writer, b"x")
         self._thread.join(_STOP_TIMEOUT)
         if self._far is not None:
+            if self._link is not None:
+                self._link.unlink()
             far, self._far = self._far, None
             os.close(far)
             os.close(self._near)
