@@ -148,7 +148,7 @@ def preview(
     from kps.cli.printers import EXIT_USAGE
     from kps.core.document import Unrenderable
     from kps.database import DatabaseTrouble
-    from kps.database.queue import UnknownPrinter
+    from kps.database.preview import UnknownPrinter
     from kps.database.schema import SchemaUnusable
 
     try:

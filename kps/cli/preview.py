@@ -14,7 +14,7 @@ from kps.core.settings import Settings
 from kps.core.tickets import TicketId
 from kps.database import Database
 from kps.database.migrations import applied, available
-from kps.database.queue import Previewed, Queue
+from kps.database.preview import Previewed, preview
 from kps.database.schema import introspect
 from kps.paper.layout import Sheet, lay_out
 from kps.paper.preview import png_of, text_of
@@ -76,8 +76,15 @@ def _look(settings: Settings, ticket: TicketId, printer: str) -> Previewed:
         database.query("SET default_transaction_read_only = on")
         schema = introspect(database)
         _need_tables(database)
-        queue = Queue(database, schema, NOBODY, settings.instance_name, day_start_minutes=settings.day_start_minutes)
-        found = queue.preview(ticket, printer, site=settings.site, late_after_minutes=settings.late_after_minutes)
+        found = preview(
+            database,
+            schema,
+            ticket,
+            printer,
+            site=settings.site,
+            late_after_minutes=settings.late_after_minutes,
+            day_start_minutes=settings.day_start_minutes,
+        )
     finally:
         database.close()
     if found is None:

@@ -26,7 +26,7 @@ from kps.database import Database, DatabaseTrouble
 from kps.database.migrations import applied, available, migrate
 from kps.database.names import addresses_of
 from kps.database.probes import LOAN_S, AlreadyBorrowed, LoanOwner, Probes, ShownDevice, shown
-from kps.database.queue import printer_rows
+from kps.database.readings import printer_rows
 from kps.database.schema import SchemaUnusable, introspect
 from kps.database.statements import Statements
 from kps.device.address import Unresolvable, resolved

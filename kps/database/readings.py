@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from kps.core.address import device_address
 from kps.core.proof import ProcessIds
+from kps.core.routing import PrinterRow
 from kps.core.slips import (
     CatchUpSlip,
     ChangedItem,
@@ -26,6 +28,7 @@ from kps.core.tickets import (
     Item,
     Marks,
     PaperFormat,
+    PrinterKey,
     Priority,
     Reprint,
     Sibling,
@@ -33,6 +36,7 @@ from kps.core.tickets import (
     Ticket,
     TicketId,
 )
+from kps.database.statements.keeping import PosRow
 from kps.database.statements.paper import Paper
 from kps.database.statements.slips import SlipPaper
 
@@ -253,3 +257,24 @@ def _template(value: Mapping[str, Any] | None, checker: bool) -> Template:
 
 def _lines(value: Mapping[str, Any], *names: str) -> tuple[str, ...]:
     return tuple(str(value[name]) for name in names if value.get(name))
+
+
+def printer_rows(rows: Iterable[PosRow], key: Mapping[int, PrinterKey]) -> list[PrinterRow]:
+    """Printer rows with the keys of their devices (row id -> key)."""
+    return [
+        PrinterRow(
+            id=row.id,
+            station=row.station,
+            brand=row.brand,
+            brand_code=row.brand_code,
+            brand_name=row.brand_name,
+            name=row.name,
+            address=device_address(row.host or "", row.port),
+            kind=row.kind,
+            timeout_s=float(row.timeout_s),
+            priority=row.priority,
+            active=row.active,
+            key=key.get(row.id, PrinterKey("")),
+        )
+        for row in rows
+    ]

@@ -15,7 +15,7 @@ from kps.core.backlog import Among, Horizon, Survey
 from kps.core.settings import Settings
 from kps.core.tickets import TicketId
 from kps.database import Database, DatabaseTrouble
-from kps.database.queue import OldTicket, Queue
+from kps.database.dispatcher_queue import DispatcherQueue, OldTicket
 from kps.database.schema import PosSchema
 from kps.database.statements.dispatching import PATIENT_S
 from kps.process.clocks import monotonic
@@ -97,7 +97,7 @@ class BacklogKeeper:
     def __init__(self, settings: Settings, schema: PosSchema, owner: str, name: str) -> None:
         self._settings = settings
         self._database = Database(settings.database, name)
-        self._queue = Queue(self._database, schema, owner, settings.instance_name)
+        self._queue = DispatcherQueue(self._database, schema, owner, settings.instance_name)
         minutes = f"{settings.stale_after_minutes:g}"
         self._error = f"older than {minutes} minutes when KPS started: print it again if it is still wanted"
         self._work: queue.SimpleQueue[Horizon | Among | None] = queue.SimpleQueue()

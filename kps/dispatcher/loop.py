@@ -32,8 +32,8 @@ from kps.core.routing import (
 from kps.core.tickets import PrinterKey, TicketId, Token
 from kps.crash import Point, crash_point
 from kps.database import Database, DatabaseTrouble
+from kps.database.dispatcher_queue import Claimed, DispatcherQueue, WaitingSlip
 from kps.database.listen import Listener
-from kps.database.queue import Claimed, Queue, WaitingSlip
 from kps.database.statements import CHANNEL_PRINTER
 from kps.dispatcher.backlog import BacklogKeeper, Done, Passed, Surveyed
 from kps.dispatcher.mailboxes import Mailbox
@@ -102,7 +102,7 @@ class Dispatcher:
         self._stats = tools.stats
         self._log_handle = tools.log
         self._database = Database(start.settings.database, start.name, pulse=self._stats.beat)
-        self._queue = Queue(self._database, start.schema, start.owner, start.settings.instance_name)
+        self._queue = DispatcherQueue(self._database, start.schema, start.owner, start.settings.instance_name)
         self._listener = Listener(start.settings.database, start.name, self._database, self._stats.beat)
         self._mailboxes: dict[PrinterKey, Mailbox] = {}
         self._routes = Routes()

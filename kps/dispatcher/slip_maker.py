@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from kps.core.settings import Settings
 from kps.database import Database, DatabaseTrouble
-from kps.database.queue import Queue, SlipsMade
+from kps.database.dispatcher_queue import DispatcherQueue, SlipsMade
 from kps.database.schema import PosSchema
 from kps.process.clocks import monotonic
 
@@ -33,7 +33,7 @@ class SlipMaker:
 
     def __init__(self, settings: Settings, schema: PosSchema, owner: str, name: str) -> None:
         self._settings = settings
-        self._queue = Queue(Database(settings.database, name), schema, owner, settings.instance_name)
+        self._queue = DispatcherQueue(Database(settings.database, name), schema, owner, settings.instance_name)
         self._pool = ThreadPoolExecutor(1, "slips")
         self._making: Future[_Making] | None = None
         self._due = 0.0

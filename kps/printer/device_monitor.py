@@ -13,7 +13,7 @@ from kps.core.settings import Settings
 from kps.core.status import PaperState, PrinterStatus
 from kps.core.tickets import ProofLevel, Reason
 from kps.database import DatabaseTrouble
-from kps.database.queue import Queue
+from kps.database.printer_queue import PrinterQueue
 from kps.database.statements.printing import PRUNED_AT_ONCE
 from kps.device.connection import Device, Ready, Unable
 from kps.printer.config import DeviceConfig
@@ -46,7 +46,7 @@ class DeviceMonitor:
 
     def __init__(
         self,
-        queue: Queue,
+        queue: PrinterQueue,
         stats: Stats,
         settings: Settings,
         config: DeviceConfig,

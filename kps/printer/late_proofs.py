@@ -7,7 +7,7 @@ from collections import OrderedDict, deque
 
 from kps.core.proof import ProcessIds, process_id_value
 from kps.core.tickets import ProofLevel
-from kps.database.queue import Queue
+from kps.database.printer_queue import PrinterQueue
 from kps.device.link import ECHOES_KEPT
 from kps.printer.device_monitor import DeviceMonitor
 from kps.process.shared_stats import Cell, Stats
@@ -26,7 +26,7 @@ log = logging.getLogger("kps.printer")
 class LateProofs:
     """What the printer's process IDs mean. A printer may say one late, doubled, or on a later connection."""
 
-    def __init__(self, queue: Queue, stats: Stats, monitor: DeviceMonitor) -> None:
+    def __init__(self, queue: PrinterQueue, stats: Stats, monitor: DeviceMonitor) -> None:
         self._queue = queue
         self._stats = stats
         self._monitor = monitor

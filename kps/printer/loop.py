@@ -30,7 +30,7 @@ from kps.core.tickets import (
 )
 from kps.crash import Point, crash_point
 from kps.database import Database, DatabaseTrouble
-from kps.database.queue import ClaimLost, LeaseEnded, Queue, Withdrawn
+from kps.database.printer_queue import ClaimLost, LeaseEnded, PrinterQueue, Withdrawn
 from kps.device.connection import Ready, Unable
 from kps.device.preparing import PUSH_ALL
 from kps.paper.escpos import render, warm_up
@@ -127,7 +127,7 @@ class PrinterProcess:
         self._log_handle = tools.log
         self._lease_cells = tools.lease_cells
         self._database = Database(start.settings.database, start.name, pulse=self._stats.beat)
-        self._queue = Queue(
+        self._queue = PrinterQueue(
             self._database,
             start.schema,
             start.owner,

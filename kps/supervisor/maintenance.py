@@ -25,11 +25,12 @@ from kps.core.proof import Abilities
 from kps.core.retry import Backoff
 from kps.core.routing import UNOWNED_GRACE_S, Crowd, Lookup, PrinterRow, covers
 from kps.core.settings import Settings
-from kps.core.tickets import PrinterKey, ProofLevel, Token
+from kps.core.tickets import PrinterKey, ProofLevel, TicketId, Token
 from kps.database import Database, DatabaseTrouble
+from kps.database.keeper_queue import KeeperQueue
 from kps.database.migrations import MigrationNeeded, SchemaTooNew, install_trigger, migrate
 from kps.database.names import addresses_of
-from kps.database.queue import Queue, printer_rows
+from kps.database.readings import printer_rows
 from kps.database.schema import PosSchema, SchemaUnusable, introspect, refuse_missing_rights
 from kps.database.statements.keeping import Device
 from kps.device.files import absence
@@ -166,7 +167,7 @@ class Maintenance:
         self._owner = owner
         self._wake = wake
         self._database = Database(settings.database, "supervisor")
-        self._queue: Queue | None = None
+        self._queue: KeeperQueue | None = None
         self._resolver = Resolver(self.reload)
         self._inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._chores: deque[object] = deque()
@@ -180,7 +181,7 @@ class Maintenance:
         self._failures = 0
         self._retry_at = 0.0
         self._quit = False
-        self._orphans: dict[tuple[int, int], float] = {}
+        self._orphans: dict[tuple[TicketId, Token], float] = {}
         self._swept_up_to = 0
         """The last ticket whose job the sweep has looked at; each sweep goes on behind it."""
         self._left: set[PrinterKey] = set()
@@ -358,9 +359,9 @@ class Maintenance:
         refuse_missing_rights(self._database)
         schema = self._ensure_trigger(schema)
         log.info("database schema", extra={"text": schema.describe()})
-        queue = Queue(self._database, schema, self._owner, self._settings.instance_name)
+        queue = KeeperQueue(self._database, schema, self._owner, self._settings.instance_name)
         if self._dead_owner:
-            self._database.run(queue.sql.expire_owner, owner=self._dead_owner)
+            queue.expire_owner(self._dead_owner)
             self._dead_owner = ""
         now = monotonic()
         self._due = dict.fromkeys(("rows", "counts", "orphans", "sweep"), now)
@@ -416,7 +417,7 @@ class Maintenance:
         self._due[name] = monotonic() + every_s
 
     @property
-    def _known(self) -> Queue:
+    def _known(self) -> KeeperQueue:
         assert self._queue is not None
         return self._queue
 
@@ -436,10 +437,7 @@ class Maintenance:
             case _Release():
                 self._release(chore)
             case _Yield(key, epoch):
-                gone = self._database.run(
-                    self._known.sql.yield_lease, me=self._owner, key=key, epoch=epoch, away=YIELD_AWAY_S
-                )
-                if gone:
+                if self._known.yield_lease(key, epoch, YIELD_AWAY_S):
                     log.warning("lease given up", extra={"printer": key, "cause": "device cannot be reached"})
                     self._post(LeaseLost(key))
             case _Lapse(keys):
@@ -457,31 +455,24 @@ class Maintenance:
                 self._free_asked = False  # what is not taken now is found free again
                 self._acquire(keys)
             case _CutLoans():
-                self._database.run(self._known.sql.cut_loans)
+                self._known.cut_loans()
             case _Quit():
                 self._quit = True
             case _:
                 log.error("unknown chore", extra={"text": repr(chore)})
 
     def _release(self, release: _Release) -> None:
-        rows = self._database.run(
-            self._known.sql.release_dead,
-            me=self._owner,
-            key=release.key,
-            epoch=release.epoch,
-            blamed=release.blamed,
-            instance=self._settings.instance_name,
-        )
-        count = rows[0].released if rows else 0
+        done = self._known.release_dead(release.key, release.epoch, release.blamed)
+        count = done.released if done else 0
         if count:
             log.warning("released", extra={"cause": "death", "printer": release.key, "count": count})
-        self._leave(release.key, rows[0].left if rows else 0)
-        self._post(Released(release.key, release.generation, rows[0].epoch if rows else None, count))
+        self._leave(release.key, done.left if done else 0)
+        self._post(Released(release.key, release.generation, done.epoch if done else None, count))
 
     def _lapse(self, keys: list[PrinterKey]) -> None:
         """All at once; if somebody holds one of them for long, one by one: that one ends by itself."""
         try:
-            self._database.run(self._known.sql.lapse, me=self._owner, keys=keys)
+            self._known.lapse(keys)
         except DatabaseTrouble as trouble:
             if not trouble.locked:
                 raise
@@ -498,12 +489,7 @@ class Maintenance:
 
     def _requeue_left(self) -> None:
         self._due["left"] = monotonic() + LEFT_EVERY_S
-        rows = self._database.run(
-            self._known.sql.requeue_left,
-            me=self._owner,
-            keys=sorted(self._left),
-            instance=self._settings.instance_name,
-        )
+        rows = self._known.requeue_left(sorted(self._left))
         for row in rows:
             if row.released:
                 log.warning("released", extra={"cause": "reclaim", "printer": row.printer_key, "count": row.released})
@@ -520,7 +506,7 @@ class Maintenance:
 
     def _read_rows(self) -> None:
         try:
-            found = self._database.run(self._known.sql.rows)
+            found = self._known.rows()
         except DatabaseTrouble:
             self.rows_read = False
             raise
@@ -618,32 +604,26 @@ class Maintenance:
     def _acquire_one(self, key: PrinterKey, name: str) -> bool:
         """In a transaction of its own: what is wrong with one printer's tickets keeps no other from being taken."""
         asked_at = boottime()
-        rows = self._database.run(
-            self._known.sql.acquire,
-            me=self._owner,
-            instance=self._settings.instance_name,
-            keys=[key],
-            names=[name],
-            ttl=LEASE_TTL_S,
+        row = self._known.acquire(key, name, LEASE_TTL_S)
+        if row is None:
+            return False
+        log.info("lease taken", extra={"printer": key, "epoch": row.epoch, "released": row.released})
+        self._leave(key, row.left)
+        if row.released:
+            self._post(Reclaimed(row.released))
+        if well := self._keeper.well.get(key):
+            self._keeper.well[key] = Well(row.epoch, well.lease_cells)
+            well.lease_cells[LeaseCell.TRUST_UNTIL] = asked_at + LEASE_TTL_S
+        level = ProofLevel(row.proof_level) if row.proof_level else None
+        abilities = Abilities(level, row.pushes, row.clears, row.firmware)
+        self._post(
+            LeaseTaken(key, row.epoch, row.answers, abilities, row.contested, trusted_until=asked_at + LEASE_TTL_S)
         )
-        for row in rows:
-            log.info("lease taken", extra={"printer": key, "epoch": row.epoch, "released": row.released})
-            self._leave(key, row.left)
-            if row.released:
-                self._post(Reclaimed(row.released))
-            if well := self._keeper.well.get(key):
-                self._keeper.well[key] = Well(row.epoch, well.lease_cells)
-                well.lease_cells[LeaseCell.TRUST_UNTIL] = asked_at + LEASE_TTL_S
-            level = ProofLevel(row.proof_level) if row.proof_level else None
-            abilities = Abilities(level, row.pushes, row.clears, row.firmware)
-            self._post(
-                LeaseTaken(key, row.epoch, row.answers, abilities, row.contested, trusted_until=asked_at + LEASE_TTL_S)
-            )
-        return bool(rows)
+        return True
 
     def _count(self) -> None:
         asked_at = time.time()
-        row = self._database.run(self._known.sql.counts, limit=SLOW_CALL_S)[0]
+        row = self._known.counts(limit=SLOW_CALL_S)
         self.counts = QueueView(row.new, row.printing, row.failed_today, row.printed_today, row.oldest_new_age_s)
         self.unproven = tuple((ticket, keys) for ticket, keys in row.unproven)
         self.waiting = tuple(
@@ -663,32 +643,23 @@ class Maintenance:
             self._orphans = {}
             return
         settings = self._settings
-        found = self._database.run(
-            self._known.sql.orphans, me=self._owner, stations=sorted(settings.stations), brands=sorted(settings.brands),
-            limit=SLOW_CALL_S,
-        )  # fmt: skip
+        found = self._known.orphans(settings.stations, settings.brands, limit=SLOW_CALL_S)
         seen = {(row.id, row.token) for row in found}
         self._orphans = {one: self._orphans.get(one, now) for one in seen}
         due = [one for one, since in self._orphans.items() if now - since >= settings.reclaim_s]
         for begin in range(0, len(due), ADOPTED_AT_ONCE):
             self._adopt(due[begin : begin + ADOPTED_AT_ONCE])
 
-    def _adopt(self, due: list[tuple[int, int]]) -> None:
-        rows = self._database.run(
-            self._known.sql.adopt,
-            ids=[ticket for ticket, _ in due],
-            tokens=[token for _, token in due],
-            instance=self._settings.instance_name,
-        )
-        if rows:
-            log.warning("released", extra={"cause": "reclaim", "count": len(rows)})
-            self._post(Reclaimed(len(rows)))
+    def _adopt(self, due: list[tuple[TicketId, Token]]) -> None:
+        if count := self._known.adopt(due):
+            log.warning("released", extra={"cause": "reclaim", "count": count})
+            self._post(Reclaimed(count))
 
     def _sweep(self) -> None:
         """Some of it each time, and for no longer than that: the rest comes with the next sweep."""
         end, more = monotonic() + SWEEP_S, True
         while more and monotonic() < end:
-            row = self._database.run(self._known.sql.sweep, me=self._owner, after=self._swept_up_to)[0]
+            row = self._known.sweep(self._swept_up_to)
             self._swept_up_to = row.last or 0
             more = bool(row.last or row.more)
 
@@ -704,7 +675,7 @@ class Maintenance:
         if schema != self.schema:
             log.warning("database schema", extra={"text": schema.describe()})
             self.schema = schema
-            self._queue = Queue(self._database, schema, self._owner, self._settings.instance_name)
+            self._queue = KeeperQueue(self._database, schema, self._owner, self._settings.instance_name)
             self._database.close()
             self._post(SchemaKnown(schema))
 

@@ -16,10 +16,12 @@ from kps.core.routing import ClaimFor, PrinterRow, Waiting
 from kps.core.settings import DatabaseSettings
 from kps.core.tickets import PrinterKey
 from kps.database.connection import Database, Statement
+from kps.database.dispatcher_queue import Claimed, DispatcherQueue
+from kps.database.keeper_queue import KeeperQueue
 from kps.database.migrations import install_trigger, migrate
+from kps.database.printer_queue import PrinterQueue
 from kps.database.probes import PROBE_STATEMENTS
-from kps.database.queue import Claimed, Queue, printer_rows
-from kps.database.readings import Sending
+from kps.database.readings import Sending, printer_rows
 from kps.database.schema import PosSchema, introspect
 from kps.database.statements import Statements
 from kps.database.statements.keeping import Acquired, DeadReleased, LeftRequeued
@@ -52,6 +54,10 @@ def named(database: Database, sql: str, values: Sequence[object] = ()) -> list[A
         return cursor.fetchall()
 
 
+class Everybody(DispatcherQueue, PrinterQueue, KeeperQueue):
+    """All roles of one instance over one connection: a test plays whichever it needs."""
+
+
 class Instance:
     """One instance of the service: an owner uuid, a connection, its leases."""
 
@@ -59,7 +65,7 @@ class Instance:
         self.me = str(uuid.uuid4())
         self.name = name
         self.database = Database(settings_of(target), name)
-        self.queue = Queue(self.database, schema, self.me, name)
+        self.queue = Everybody(self.database, schema, self.me, name)
         self.epochs: dict[PrinterKey, int] = {}
 
     def acquire(self, *rows: PrinterRow, ttl_s: float = 60.0) -> list[Acquired]:
@@ -173,7 +179,7 @@ class House:
 
     def rows(self) -> list[PrinterRow]:
         """All printer rows, as the supervisor reads them."""
-        found = self.database.run(Queue(self.database, self.schema, str(uuid.uuid4()), "x").sql.rows)
+        found = self.database.run(Statements(self.schema).rows)
         return printer_rows(found, {row.id: PrinterKey(f":{row.host}:{row.port}") for row in found})
 
     def row(self, name: str) -> PrinterRow:

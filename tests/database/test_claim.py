@@ -8,7 +8,7 @@ import pytest
 
 from kps.core.routing import ClaimFor, Served
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain, Unprintable
-from kps.database.queue import ClaimLost
+from kps.database.printer_queue import ClaimLost
 from tests.database.house import House, Instance
 
 PROVEN = Printed(ProofLevel.FENCE, 300)

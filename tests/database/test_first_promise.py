@@ -9,7 +9,7 @@ import pytest
 
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, TicketId, Uncertain
 from kps.database.connection import Statement
-from kps.database.queue import Claimed
+from kps.database.dispatcher_queue import Claimed
 from kps.database.statements.paper import Paper
 from kps.demo.order_book import Line
 from tests.database.house import House, Instance, named

@@ -23,14 +23,13 @@ from kps.core.tickets import Printed, ProofLevel, TicketId, Token
 from kps.database import Database as Access
 from kps.database.connection import Statement
 from kps.database.migrations import available, install_trigger, migrate, step_sql
-from kps.database.queue import Queue, printer_rows
-from kps.database.readings import Sending
+from kps.database.readings import Sending, printer_rows
 from kps.database.schema import SchemaUnusable, introspect, refuse_missing_rights
 from kps.database.statements import Statements
 from kps.demo.orders import PosWriter
 from kps.demo.pos_tables import LOG, OLDER_LOG, TEMPLATES, SchemaAge
 from tests.conftest import Database, Databases, eventually
-from tests.database.house import all_statements, named
+from tests.database.house import Everybody, all_statements, named
 from tests.service.harness import shop
 
 README = Path(__file__).parents[2] / "README.md"
@@ -331,7 +330,7 @@ def test_a_right_that_an_upgrade_needs_and_nobody_gave_is_named_and_costs_no_chu
 class Worker:
     """An instance that works as the README's role."""
 
-    queue: Queue
+    queue: Everybody
     row: PrinterRow
     me: str
 
@@ -399,7 +398,7 @@ def test_an_upgrade_after_the_rights_to_create_were_taken_back_keeps_every_job_t
             on_owner(here, fitted(blocks()["C"], SchemaAge.NEWER, here.owner, here.role, ""))
         schema = introspect(access)
         me = str(uuid.uuid4())
-        queue = Queue(access, schema, me, "upgraded")
+        queue = Everybody(access, schema, me, "upgraded")
         found = access.run(queue.sql.rows)
         (row,) = printer_rows(found, {one.id: printer_key("", device_address(one.host, one.port)) for one in found})
         worker = Worker(queue, row, me)

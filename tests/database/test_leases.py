@@ -9,7 +9,9 @@ from psycopg2.extensions import connection as Connection
 
 from kps.core.routing import Ability
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason
-from kps.database.queue import ClaimLost, GivenBack, LeaseEnded, Reconciled
+from kps.database.dispatcher_queue import Reconciled
+from kps.database.printer_queue import ClaimLost, LeaseEnded
+from kps.database.role import GivenBack
 from tests.database.house import House, Instance
 
 PROVEN = Printed(ProofLevel.FENCE, 300)

@@ -20,7 +20,7 @@ from kps.core.tickets import (
     TicketId,
     Uncertain,
 )
-from kps.database.queue import Previewed, UnknownPrinter
+from kps.database.preview import Previewed, UnknownPrinter, preview
 from kps.demo.order_book import Line, Order
 from tests.database.house import House, Instance
 
@@ -277,31 +277,31 @@ def test_the_make_of_the_printer_reaches_the_paper(house: House, one: Instance) 
 # The preview.
 
 
-def preview(one: Instance, ticket: int, printer: str = "") -> Previewed:
+def next_copy(one: Instance, ticket: int, printer: str = "") -> Previewed:
     """What the next copy would be, which must be something."""
-    found = one.queue.preview(TicketId(ticket), printer)
+    found = preview(one.database, one.queue.schema, TicketId(ticket), printer)
     assert found is not None
     return found
 
 
 def test_a_preview_shows_the_next_copy_and_changes_nothing(house: House, one: Instance) -> None:
     ticket = house.pos.ticket(table="5")
-    assert preview(one, ticket).ticket.chain is None
-    assert (preview(one, ticket).printer_name, house.job(ticket), house.status(ticket)) == ("kitchen-1", {}, "new")
+    assert next_copy(one, ticket).ticket.chain is None
+    assert (next_copy(one, ticket).printer_name, house.job(ticket), house.status(ticket)) == ("kitchen-1", {}, "new")
     printed(house, one, ticket)
     jobs = house.job(ticket)
-    shown = preview(one, ticket).ticket
+    shown = next_copy(one, ticket).ticket
     assert (number(shown), shown.marks.reprint is not None, house.job(ticket)) == (1, True, jobs)
-    at_backup = preview(one, ticket, " KITCHEN-2 ")
+    at_backup = next_copy(one, ticket, " KITCHEN-2 ")
     assert (at_backup.printer_name, at_backup.ticket.marks.backup_for) == ("kitchen-2", "kitchen-1")
 
 
 def test_a_preview_of_what_is_not_there_says_so(house: House, one: Instance) -> None:
-    assert one.queue.preview(TicketId(4711)) is None
+    assert preview(one.database, house.schema, TicketId(4711)) is None
     with pytest.raises(UnknownPrinter) as unknown:
-        one.queue.preview(TicketId(house.pos.ticket()), "kitchen-9")
+        preview(one.database, house.schema, TicketId(house.pos.ticket()), "kitchen-9")
     assert unknown.value.known == ["kitchen-1", "kitchen-2"]
 
 
 def test_a_preview_of_a_ticket_without_a_printer_is_on_usual_paper(house: House, one: Instance) -> None:
-    assert preview(one, house.pos.ticket(station="grill")).printer_name == ""
+    assert next_copy(one, house.pos.ticket(station="grill")).printer_name == ""

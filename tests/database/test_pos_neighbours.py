@@ -19,7 +19,7 @@ from kps.database.migrations import (
     migrate,
     step_sql,
 )
-from kps.database.queue import Withdrawn
+from kps.database.printer_queue import Withdrawn
 from kps.database.schema import introspect
 from tests.conftest import eventually
 from tests.database.house import House, Instance

@@ -6,7 +6,7 @@ import pytest
 
 from kps.core.proof import IDS, process_id_value
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain
-from kps.database.queue import LateProof, Withdrawn
+from kps.database.printer_queue import LateProof, Withdrawn
 from kps.database.readings import Sending
 from tests.database.house import House, Instance
 

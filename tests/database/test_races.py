@@ -10,7 +10,7 @@ import pytest
 from kps.core.routing import ClaimFor, Waiting
 from kps.core.tickets import Outcome, Printed, ProofLevel, Reason, Uncertain
 from kps.database.connection import DatabaseTrouble
-from kps.database.queue import ClaimLost, LeaseEnded, Withdrawn
+from kps.database.printer_queue import ClaimLost, LeaseEnded, Withdrawn
 from tests.conftest import eventually
 from tests.database.house import House, Instance
 

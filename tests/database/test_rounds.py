@@ -9,7 +9,7 @@ import pytest
 
 from kps.core.routing import Waiting
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain
-from kps.database.queue import Ended
+from kps.database.dispatcher_queue import Ended
 from tests.database.house import House, Instance
 
 PROVEN = Printed(ProofLevel.FENCE, 300)

@@ -9,7 +9,7 @@ import psycopg2.extras
 import pytest
 
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain
-from kps.database.queue import ClaimLost, LeaseEnded, Withdrawn
+from kps.database.printer_queue import ClaimLost, LeaseEnded, Withdrawn
 from kps.demo.order_book import Line, Modifier
 from kps.demo.orders import PosWriter
 from tests.conftest import Database

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kps.core.tickets import NotPrinted, Outcome, Printed, ProofLevel, Reason, Uncertain, Unprintable
-from kps.database.queue import ClaimLost
+from kps.database.printer_queue import ClaimLost
 from tests.conftest import eventually
 from tests.database.house import House, Instance
 

@@ -29,7 +29,8 @@ from psycopg2.extensions import connection as Connection
 from kps.core.proof import IDS
 from kps.core.routing import ClaimFor, PrinterRow, Waiting
 from kps.core.tickets import Marks, NotPrinted, Outcome, Printed, ProofLevel, Reason, Uncertain, Unprintable
-from kps.database.queue import Claimed, ClaimLost, LeaseEnded, Withdrawn
+from kps.database.dispatcher_queue import Claimed
+from kps.database.printer_queue import ClaimLost, LeaseEnded, Withdrawn
 from tests.database.house import House, Instance, named
 
 PICK = st.integers(0, 11)

@@ -1,0 +1,202 @@
+"""The verbs of a printer's process: promise and settle tickets and slips, prove late, say what its device is like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg2.extras import Json
+
+from kps.core.proof import IDS
+from kps.core.slips import SlipId
+from kps.core.tickets import NotPrinted, Outcome, Printed, PrinterKey, TicketId, Token, Uncertain, Unprintable
+from kps.database.connection import Database
+from kps.database.readings import Sending, SlipSending, sending, slip_sending
+from kps.database.role import Role
+from kps.database.schema import PosSchema
+from kps.database.statements.paper import Paper
+
+
+class ClaimLost(Exception):
+    """Somebody else may print this ticket now, so we may not change it."""
+
+
+class LeaseEnded(Exception):
+    """The printer's lease cannot be trusted for long enough; the ticket is still ours and may be sent later."""
+
+
+class Withdrawn(Exception):
+    """The ticket is no longer `printing`: reset, failed, printed or deleted by somebody. The message is its status."""
+
+
+@dataclass(frozen=True, slots=True)
+class LateProof:
+    """A copy that had been given up did come out."""
+
+    ticket: TicketId
+    status: str
+    """The ticket's, now."""
+    twice: bool
+    """Another copy is out already."""
+    cleared: bool = False
+    """The printer had said that it threw this one away."""
+
+
+class PrinterQueue(Role):
+    """What one printer's process holds, and what it knows of its device."""
+
+    def __init__(
+        self, database: Database, schema: PosSchema, me: str, instance: str, *, day_start_minutes: int = 240
+    ) -> None:
+        super().__init__(database, schema, me, instance)
+        self._day_start = day_start_minutes
+
+    def sending(self, ticket: TicketId, token: Token, *, need_s: float, late_after_minutes: float) -> Sending:
+        """Promise that bytes may leave now. Raises ClaimLost, LeaseEnded or Withdrawn."""
+        rows: list[Paper] = []
+        for promise in (self.sql.sending_first, self.sql.sending):
+            rows = rows or self.database.run(
+                promise, ticket=ticket, token=token, need=need_s, day_start=self._day_start
+            )
+        if rows:
+            return sending(ticket, rows[0], late_after_minutes)
+        standing = self.database.run(self.sql.standing, ticket=ticket, token=token)[0]
+        if not standing.mine or standing.state != "claimed":
+            raise ClaimLost
+        if standing.status != "printing":
+            gone = self.database.run(self.sql.withdraw, ticket=ticket, token=token)
+            raise Withdrawn(gone[0].status if gone else "gone")
+        raise LeaseEnded
+
+    def settle(
+        self,
+        ticket: TicketId,
+        token: Token,
+        outcome: Outcome,
+        *,
+        duration_ms: int,
+        asked: bool = True,
+        possible_duplicate: bool = False,
+    ) -> str:
+        """Write what became of a ticket; returns the ticket's status now ('gone' if it was deleted).
+
+        Raises ClaimLost. Safe to repeat after a lost reply: an outcome that has been written counts as written.
+        """
+        kind, code, error, sent, proof, extra = _told(outcome)
+        cleared = isinstance(outcome, Uncertain) and outcome.cleared
+        extra["possible_duplicate"] = possible_duplicate
+        row = self.database.run(
+            self.sql.settle,
+            ticket=ticket,
+            token=token,
+            outcome=kind,
+            code=code,
+            error=error,
+            sent=sent,
+            cleared=cleared,
+            proof=proof,
+            duration=duration_ms,
+            asked=asked,
+            instance=self.instance,
+            metadata=Json(extra),
+        )[0]
+        if row.settled:
+            return row.status or "gone"
+        if written := self.database.run(self.sql.settled, ticket=ticket, token=token):
+            return written[0].status
+        raise ClaimLost
+
+    def settle_unsent(self, ticket: TicketId, token: Token) -> None:
+        """Give a ticket back of which no byte has left, whether or not its promise was committed."""
+        self.database.run(self.sql.unsent, ticket=ticket, token=token, instance=self.instance)
+
+    def sending_slip(self, slip: SlipId, token: Token, rows: Sequence[int], *, need_s: float) -> SlipSending:
+        """Promise that bytes of a slip may leave now. Raises ClaimLost or LeaseEnded."""
+        found = self.database.run(self.sql.sending_slip, slip=slip, token=token, need=need_s, rows=list(rows))
+        if found:
+            return slip_sending(found[0])
+        standing = self.database.run(self.sql.standing_slip, slip=slip, token=token)
+        if not standing or not standing[0].mine or standing[0].state != "claimed":
+            raise ClaimLost
+        raise LeaseEnded
+
+    def settle_slip(self, slip: SlipId, token: Token, outcome: Outcome, *, delay_s: float) -> None:
+        """Write what became of a slip; it is tried again after `delay_s` if it is not on paper. Raises ClaimLost."""
+        kind, _, error, sent, proof, _ = _told(outcome)
+        if self.database.run(
+            self.sql.settle_slip, slip=slip, token=token, outcome=kind, error=error, sent=sent, proof=proof,
+            delay=delay_s,
+        ):  # fmt: skip
+            return
+        standing = self.database.run(self.sql.standing_slip, slip=slip, token=token)
+        if not standing or not standing[0].settled:
+            raise ClaimLost
+
+    def demote(self, key: PrinterKey, epoch: int, text: str) -> None:
+        """The proofs of a device of mine are not believed any more, and why."""
+        self.database.run(self.sql.demote, key=key, me=self.me, epoch=epoch, text=text)
+
+    def late_proof(self, key: PrinterKey, rows: Sequence[int], value: int) -> LateProof | None:
+        """A device with these printer rows said the process ID `value` (modulo IDS - 1).
+
+        None = it proves no ticket that was given up there.
+        """
+        found = self.database.run(
+            self.sql.late_proof, key=key, rows=list(rows), value=value, ids=IDS - 1, instance=self.instance
+        )
+        if not found:
+            return None
+        return LateProof(found[0].id, found[0].status, found[0].twice, found[0].cleared)
+
+    def may_be_ours(self, value: int) -> bool:
+        """Whether the process ID `value` (modulo IDS - 1) was taken for one of the last sendings."""
+        return self.database.run(self.sql.recent_id, value=value, ids=IDS - 1)[0].recent
+
+    def torn(self, key: PrinterKey) -> bool:
+        """Whether something that was sent to a device has no proven end: it may wait for the rest of a picture."""
+        return self.database.run(self.sql.torn, key=key)[0].torn
+
+    def came_back(self, key: PrinterKey, rows: Sequence[int]) -> list[TicketId]:
+        """A device with these printer rows can print again; returns tickets that it may have printed, each once."""
+        found = self.database.run(self.sql.came_back, key=key, rows=list(rows), instance=self.instance)
+        return [row.ticket_id for row in found]
+
+    def health(
+        self,
+        key: PrinterKey,
+        rows: Sequence[int],
+        *,
+        online: bool,
+        response_ms: int | None,
+        paper: str,
+        code: str,
+        error: str,
+        temperature_ok: bool | None,
+        cutter_ok: bool | None,
+    ) -> None:
+        """One health row per printer row of a device that is mine."""
+        self.database.run(
+            self.sql.health, key=key, me=self.me, rows=list(rows), online=online, response=response_ms, paper=paper,
+            code=code, error=error, temperature=temperature_ok, cutter=cutter_ok,
+        )  # fmt: skip
+
+    def prune_health(self, rows: Sequence[int], days: float) -> int:
+        """Delete old health rows; returns how many."""
+        return len(self.database.run(self.sql.prune_health, rows=list(rows), days=days))
+
+
+def _told(outcome: Outcome) -> tuple[str, str, str, bool, str | None, dict[str, Any]]:
+    """An outcome as (kind, error code, error text, bytes may have left, proof, metadata)."""
+    match outcome:
+        case Printed(level, sent_bytes):
+            proof = level.value if level.proves_paper else "sent"
+            extra = {"proof": proof, "level": level.value, "proven": level.proves_paper, "bytes": sent_bytes}
+            return "printed", "", "", True, level.value, extra
+        case NotPrinted(reason, text):
+            return "retry", reason.value, text, False, None, {"outcome": "not_printed", "bytes": 0}
+        case Uncertain(reason, text, sent_bytes, sent_whole, cleared):
+            extra = {"outcome": "uncertain", "bytes": sent_bytes, "sent_whole": sent_whole, "cleared": cleared}
+            return "retry", reason.value, text, True, None, extra
+        case Unprintable(reason, text):
+            return "failed", reason.value, text, False, None, {"outcome": "unprintable", "bytes": 0}

@@ -1,0 +1,98 @@
+"""What the roles of one instance have in common: a connection, the statements, who they are, and a few verbs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from kps.core.slips import SlipId
+from kps.core.tickets import PrinterKey, TicketId, Token
+from kps.database.connection import Database
+from kps.database.schema import PosSchema
+from kps.database.statements import Statements
+
+
+@dataclass(frozen=True, slots=True)
+class GivenBack:
+    """What came of giving claims back."""
+
+    released: int
+    """So many still were ours."""
+    left: frozenset[TicketId]
+    """Still ours: somebody has their rows locked."""
+
+
+class Role:
+    """Verbs of one instance (`me`: its owner uuid) fitted to one schema. Every verb may raise DatabaseTrouble."""
+
+    def __init__(self, database: Database, schema: PosSchema, me: str, instance: str) -> None:
+        self.database = database
+        self.schema = schema
+        self.sql = Statements(schema)
+        self.me = me
+        self.instance = instance
+
+    def release(self, claims: Iterable[tuple[TicketId, Token]], text: str) -> GivenBack:
+        """Give claimed tickets back, unmarked."""
+        pairs = list(claims)
+        if not pairs:
+            return GivenBack(0, frozenset())
+        row = self.database.run(
+            self.sql.release,
+            tickets=[ticket for ticket, _ in pairs],
+            tokens=[token for _, token in pairs],
+            text=text,
+            instance=self.instance,
+        )[0]
+        return GivenBack(row.released, frozenset(row.left))
+
+    def release_slips(self, claims: Iterable[tuple[SlipId, Token]]) -> int:
+        """Give claimed slips back; returns how many still were ours."""
+        pairs = list(claims)
+        if not pairs:
+            return 0
+        row = self.database.run(
+            self.sql.release_slips, slips=[slip for slip, _ in pairs], tokens=[token for _, token in pairs]
+        )[0]
+        return row.released
+
+    def set_state(
+        self,
+        key: PrinterKey,
+        epoch: int,
+        *,
+        state: str,
+        text: str,
+        paper: str,
+        response_ms: int | None,
+        answers: bool | None,
+        cover_open: bool | None = None,
+        cutter_ok: bool | None = None,
+    ) -> bool:
+        """Say what the device of mine is like; False if it is not mine any more."""
+        rows = self.database.run(
+            self.sql.set_state,
+            key=key,
+            me=self.me,
+            epoch=epoch,
+            state=state,
+            text=text,
+            paper=paper,
+            response=response_ms,
+            answers=answers,
+            cover_open=cover_open,
+            cutter_ok=cutter_ok,
+        )
+        return bool(rows)
+
+    def say_why(self, rows: Mapping[int, tuple[PrinterKey, str]], *, news: bool = True) -> frozenset[int]:
+        """Say in printer rows (id -> its device, the reason) why they cannot print; returns those that say it now.
+
+        A row that somebody is writing is left out, and one whose device has another owner. What is no `news` is not
+        said again within a minute.
+        """
+        found = self.database.run(
+            self.sql.say_why, rows=list(rows), keys=[key for key, _ in rows.values()],
+            texts=[text for _, text in rows.values()], me=self.me, news=news,
+        )  # fmt: skip
+        return frozenset(row.id for row in found)
