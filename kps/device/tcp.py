@@ -145,8 +145,8 @@ def connect(address: TcpAddress, *, limit_s: float, pulse: Pulse) -> TcpTranspor
 
 
 def _open(family: socket.AddressFamily, where: tuple[str, int], *, limit_s: float, pulse: Pulse) -> TcpTransport:
-    at = _with_zone(where)
     try:
+        at = _with_zone(where)
         sock = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
         if is_shortage(error):
@@ -161,7 +161,10 @@ def _open(family: socket.AddressFamily, where: tuple[str, int], *, limit_s: floa
 
 
 def _with_zone(where: tuple[str, int]) -> _Where:
-    """`fe80::1%eth0` with the number of eth0: Python drops the zone of an address without one. Raises Unreachable."""
+    """`fe80::1%eth0` with the number of eth0: Python drops the zone of an address without one.
+
+    Raises Unreachable where there is none, and OSError where the host has no descriptor to look for it.
+    """
     host, _, zone = where[0].partition("%")
     if not zone:
         return where

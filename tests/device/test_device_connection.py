@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import select
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -200,6 +202,32 @@ def test_a_link_local_address_is_reached_in_its_zone() -> None:
         connected = device.connected
         device.close()
     assert connected
+
+
+ASKED_WITHOUT_A_DESCRIPTOR = """
+import contextlib, os, resource, sys
+from kps.core.address import TcpAddress
+from kps.device.connection import Device
+device = Device(TcpAddress(sys.argv[1], 9100), timeout_s=1, pulse=lambda: None, answers=None)
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+with contextlib.suppress(OSError):
+    while True:
+        os.dup(0)
+print(device.ask().reason.value)
+"""
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "fe80::1%lo"])
+def test_a_process_without_a_free_descriptor_says_so_and_lives(host: str) -> None:
+    asked = subprocess.run(
+        [sys.executable, "-c", ASKED_WITHOUT_A_DESCRIPTOR, host],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (asked.returncode, asked.stdout.strip()) == (0, "host_full"), asked.stderr
 
 
 @pytest.mark.parametrize("zone", ["no-such-if", "4294967296", "²", "x" * 300])
