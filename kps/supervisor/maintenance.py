@@ -625,7 +625,7 @@ class Maintenance:
         asked_at = time.time()
         row = self._known.counts(limit=SLOW_CALL_S)
         self.counts = QueueView(row.new, row.printing, row.failed_today, row.printed_today, row.oldest_new_age_s)
-        self.unproven = tuple((ticket, keys) for ticket, keys in row.unproven)
+        self.unproven = tuple([(ticket, keys) for ticket, keys in row.unproven])
         self.waiting = tuple(
             [Crowd(station, brand or "", PrinterKey(key), tickets) for station, brand, key, tickets in row.waiting]
         )

@@ -107,6 +107,10 @@ def test_a_printer_whose_name_has_no_address_is_no_device_until_it_has_one(names
         names.silent_for = frozenset()
         here.ends(late, "printed", timeout=60)
         assert here.only_copy("Dish1").printer == "kitchen-1"
+        eventually(
+            lambda: not any("not resolved" in reason for reason in here.service.health()["reasons"]),
+            what="the other name has an address too",
+        )
         here.printed(here.pos.ticket("kitchen", [("Dish2", 1)]))
         assert here.only_copy("Dish2").printer == "kitchen-1"
         # Two names, one device: one process, one connection.
