@@ -419,7 +419,7 @@ class Supervisor:
     def _reconfigure(self, printer: Printer) -> None:
         """Tell it; a device with more rows than a frame holds gets a new process, which is given them at its start."""
         told = replace(printer.config, names=())  # they are for us, and a frame is small
-        if not self._tell(printer.child, ("device", told)) and printer.child.state is Process.UP:
+        if not self._tell(printer.child, ("device", told)) and printer.child.running:
             self._happens(printer, Event.REPLACED)
 
     def _with_knowledge(self, fresh: DeviceConfig, known: DeviceConfig) -> DeviceConfig:

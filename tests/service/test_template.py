@@ -274,3 +274,35 @@ def test_two_copies_of_one_template_draw_at_once_and_say_their_own_pids(
             (file,) = (tmp_path / "logs").glob(f"*{name}.log")
             eventually(lambda: speakers(file) == {pids[name]}, what="its lines, and only its own")  # noqa: B023
         assert service.stop() == 0
+
+
+def test_rows_that_a_frame_does_not_hold_reach_a_process_that_is_about_to_begin(
+    pos: PosWriter, pos_database: Database, tmp_path: Path
+) -> None:
+    with shop(pos, pos_database, tmp_path, TWO) as here:
+        service = here.service
+        template = service.wait_for_template()
+        pid = service.wait_for_child("kitchen-1")
+        stopped([template])
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: process(service, "kitchen-1")["state"] == "starting", what="another one is asked for")
+        row = pos.printer_row(here.rows["kitchen-1"])
+        assert row is not None
+        columns = ", ".join(f'"{name}"' for name in row if name != "id")
+        with pos_database.connect().cursor() as cursor:
+            cursor.execute(
+                f"INSERT INTO kitchen_stationprinter ({columns}) SELECT {columns}"
+                " FROM kitchen_stationprinter, generate_series(1, 1500) WHERE id = %s",
+                [row["id"]],
+            )
+        service.signal(signal.SIGHUP)
+        service.wait_said("printer rows", "count=1502")
+        os.kill(template, signal.SIGCONT)
+        service.wait_for_child("kitchen-1", other_than=pid)
+
+        def last_looked_at() -> bool:
+            looked = "SELECT max(printer_id) = (SELECT max(id) FROM kitchen_stationprinter) AS last"
+            return bool(pos.rows(f"{looked} FROM kitchen_printerhealthcheck")[0]["last"])
+
+        eventually(last_looked_at, what="its process knows the last of its rows")
+        assert service.stop() == 0
