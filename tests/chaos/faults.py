@@ -222,6 +222,8 @@ class Injector:
 
         Nobody can claim it meanwhile, so its ticket may be overtaken.
         """
+        if self._frozen:
+            raise Missed  # to connect, we would wait for the thaw that we ourselves must bring
         try:
             connection = psycopg2.connect(self._house.database.dsn, connect_timeout=2, options="-c lock_timeout=500")
         except psycopg2.Error as error:
