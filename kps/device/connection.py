@@ -31,7 +31,7 @@ from kps.device.link import ECHOES_KEPT, Link, LinkLost, Talkative
 from kps.device.opening import open_link
 from kps.device.preparing import Debt, Disbelieved, Unanswered, prepare
 from kps.device.sending import Consent, Sending
-from kps.device.transport import Unreachable
+from kps.device.transport import Limit, Unreachable
 
 CONNECT_LIMIT_S = 2.0
 """A printer on a local network accepts in milliseconds; waiting longer only delays the backup."""
@@ -372,10 +372,10 @@ class Device:
         while (question := questions.question) is not None:
             link.write(realtime_query(question))
             questions.asked()
-            until = time.monotonic() + self._answer_limit_s()
+            limit = Limit(self._answer_limit_s())
             while questions.waiting:
-                left = until - time.monotonic()
-                if left <= 0:
+                left = limit.left()
+                if not left:
                     return False
                 self._pulse()
                 link.wait(left)

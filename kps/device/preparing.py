@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from kps.core.proof import FENCE, Abilities, ProcessIds, process_id_command
 from kps.core.status import AsbUnit, ByteAnswer, ProcessIdEcho, Reply, TextBlock
 from kps.core.tickets import ProofLevel
 from kps.device.link import Link
+from kps.device.transport import Limit
 
 RESET = b"\x1b@"
 PUSH_ALL = b"\x1d\x61\x0f"
@@ -21,6 +21,8 @@ _RASTER = b"\x1dv0"
 _RASTER_HEAD = 8
 _LARGEST_PICTURE = 72 * 128
 """Bytes of the largest raster strip that a ticket has: 128 rows of 576 dots."""
+_MOST_S = 30.0
+"""A printer that takes what it is given by the byte is not waited for longer than this."""
 _LONGEST_COMMAND = 16
 """Bytes of the longest command but pictures: so many NULs complete whatever was torn; surplus ones are ignored."""
 
@@ -114,26 +116,38 @@ class _Asker:
         self._limit_s = limit_s
 
     def write(self, data: bytes) -> None:
-        """Hand everything to the kernel within the limit. Raises Unanswered if the printer does not take it."""
+        """Hand everything to the kernel. Raises Unanswered if the printer takes nothing of it for the limit."""
         rest = memoryview(data)
-        until = time.monotonic() + self._limit_s
+        limit, most = Limit(self._limit_s), Limit(_MOST_S)
         while rest:
-            if time.monotonic() >= until:
-                raise Unanswered("it does not take any data")
+            left = min(limit.left(), most.left())
             self._pulse()
             count = self._link.write(rest)
             rest = rest[count:]
-            if not count:
-                self._link.wait(until - time.monotonic(), writable=True)
+            if rest and not left:
+                raise Unanswered("it does not take any data")
+            if count:
+                limit.again()
+            else:
+                self._link.wait(left, writable=True)
 
     def ask(self, question: bytes, fits: Callable[[Reply], bool], what: str) -> Reply:
-        """The first reply that fits; others are not for us. Raises Unanswered if none comes within the limit."""
+        """The first reply that fits; others are not for us.
+
+        Raises Unanswered if none comes within the limit. It counts from when the printer last took something of what
+        stands before the question: that may be many NULs, and a slow way.
+        """
         self.write(question)
-        until = time.monotonic() + self._limit_s
-        while (left := until - time.monotonic()) > 0:
+        limit, most, queued = Limit(self._limit_s), Limit(_MOST_S), self._link.queued()
+        while True:
+            left = min(limit.left(), most.left())
             self._pulse()
-            self._link.wait(left)
             for reply in self._link.read():
                 if fits(reply):
                     return reply
-        raise Unanswered(f"{what} did not come")
+            if not left:
+                raise Unanswered(f"{what} did not come")
+            self._link.wait(left)
+            if (still_queued := self._link.queued()) < queued:
+                queued = still_queued
+                limit.again()

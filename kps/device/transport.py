@@ -6,6 +6,7 @@ A new way is a kind of address in `kps.core.address`, an implementation of `Tran
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,6 +21,30 @@ Pulse = Callable[[], None]
 
 _SURELY_ASKED_S = 1.5
 """Who is asked each second has been asked once, and had half a second to answer."""
+
+
+LATE_S = 2 * SLICE_S
+"""A turn that took longer than this was late: the host, or our process, stood still."""
+
+
+class Limit:
+    """How long a printer may take. Time in which we stood still is not its own: of a late turn only LATE_S count."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self.again()
+
+    def again(self) -> None:
+        """It has moved: it gets the whole time once more."""
+        self._left_s = self._limit_s
+        self._at = time.monotonic()
+
+    def left(self) -> float:
+        """Seconds left, 0 if it is over. To be asked at least once in each slice."""
+        now = time.monotonic()
+        self._left_s -= min(now - self._at, LATE_S)
+        self._at = now
+        return max(0.0, self._left_s)
 
 
 class Unreachable(Exception):

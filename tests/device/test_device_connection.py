@@ -32,6 +32,8 @@ from kps.core.status import PaperState, PrinterStatus
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain
 from kps.device import tcp
 from kps.device.connection import Device, Ready, Unable
+from kps.device.preparing import PUSH_ALL
+from kps.device.transport import Limit
 
 TICKET = b"1 x Nasi Goreng\n" * 20
 LONG_TICKET = b"x" * 60_000
@@ -739,6 +741,88 @@ def test_a_mute_printer_that_pushed_its_trouble_is_unable(printer: MakePrinter, 
 
     assert isinstance(answer, Unable)
     assert (answer.reason, answer.alive) == (Reason.COVER_OPEN, True)
+
+
+PROVEN = Abilities(ProofLevel.PROCESS_ID, pushes=True)
+WELL = b"\x10\x00\x00\x00"
+"""The pushed status of a printer that has nothing to tell."""
+
+
+def test_a_printer_that_eats_slowly_what_completes_a_torn_picture_keeps_its_level(
+    printer: MakePrinter, caller: MakeCaller
+) -> None:
+    def eat_slowly(there: ScriptedPrinter, connection: socket.socket) -> None:
+        for _ in obliging(there, connection):
+            if len(there.questions) == 4:
+                break
+        connection.settimeout(10)
+        while PUSH_ALL not in there.paper:
+            there.paper += connection.recv(512)
+            there.over.wait(0.08)  # some 6 KB/s: all of it takes longer than the limit
+        connection.sendall(WELL)
+        connection.settimeout(0.02)
+        oblige(there, connection)
+
+    answer = caller(printer(eat_slowly, receive_buffer=2048), abilities=PROVEN).device.ask()
+
+    assert isinstance(answer, Ready)
+    assert answer.level is ProofLevel.PROCESS_ID
+
+
+def test_a_printer_that_eats_nothing_of_it_is_not_waited_for(printer: MakePrinter, caller: MakeCaller) -> None:
+    def eat_nothing(there: ScriptedPrinter, connection: socket.socket) -> None:
+        for _ in obliging(there, connection):
+            if len(there.questions) == 4:
+                break
+        never_read(there, connection)
+
+    answer = caller(printer(eat_nothing, receive_buffer=2048), abilities=PROVEN).device.ask()
+
+    assert isinstance(answer, Ready)
+    assert answer.level is ProofLevel.REALTIME
+
+
+def test_time_in_which_the_host_stood_still_is_not_the_printers(printer: MakePrinter, caller: MakeCaller) -> None:
+    awake = threading.Event()
+
+    def stand_still_too(there: ScriptedPrinter, connection: socket.socket) -> None:
+        for _ in obliging(there, connection):
+            if PUSH_ALL in there.paper:
+                assert awake.wait(10)
+                connection.sendall(WELL)
+                break
+        oblige(there, connection)
+
+    there = printer(stand_still_too)
+    me = caller(there, abilities=PROVEN)
+    turns: list[int] = []
+
+    def stand_still_once() -> None:
+        if PUSH_ALL in there.paper:
+            turns.append(me.pulses)
+            if len(turns) == 1:
+                time.sleep(1.5)  # longer than the limit
+            else:
+                awake.set()
+
+    me.on_pulse = stand_still_once
+
+    answer = me.device.ask()
+
+    assert len(turns) > 1
+    assert isinstance(answer, Ready)
+    assert answer.level is ProofLevel.PROCESS_ID
+
+
+def test_a_limit_ends_however_often_it_is_late() -> None:
+    limit = Limit(0.6)
+
+    time.sleep(0.7)
+
+    assert limit.left() > 0
+    while limit.left():
+        time.sleep(0.01)
+    assert limit.left() == 0
 
 
 def test_without_the_right_to_write_nothing_is_printed(printer: MakePrinter, caller: MakeCaller) -> None:

@@ -151,8 +151,9 @@ def test_a_printer_that_does_not_say_the_id_prints_without_proof_until_it_does(
 ) -> None:
     epson.id_fault(fault)
     me = desk(epson)
+    assert me.ready().level is ProofLevel.PROCESS_ID
 
-    outcome = me.print("ONE")
+    outcome = me.send(ticket("ONE"))
 
     assert isinstance(outcome, Uncertain)
     assert (outcome.reason, outcome.sent_whole, outcome.cleared) == (Reason.UNPROVEN, True, False)
