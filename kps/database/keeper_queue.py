@@ -13,9 +13,9 @@ from kps.database.statements.keeping import Acquired, Counts, DeadReleased, Left
 class KeeperQueue(Role):
     """What is kept in order for all printers of one instance, and for what others have left behind."""
 
-    def expire_owner(self, owner: str) -> None:
-        """End the leases of an owner whose processes are proven gone."""
-        self.database.run(self.sql.expire_owner, owner=owner)
+    def expire_owner(self, owner: str) -> set[PrinterKey]:
+        """End the leases of an owner whose processes are proven gone; returns the devices that it had."""
+        return {PrinterKey(row.printer_key) for row in self.database.run(self.sql.expire_owner, owner=owner)}
 
     def acquire(self, key: PrinterKey, name: str, ttl_s: float) -> Acquired | None:
         """Take a device that nobody owns, for `ttl_s` seconds; None = somebody has it."""

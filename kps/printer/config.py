@@ -8,6 +8,12 @@ from kps.core.address import DeviceAddress
 from kps.core.proof import Abilities
 from kps.core.tickets import PrinterKey
 
+VANISHED_S = 30.0
+"""How long a device may still be held by an owner that vanished: its host may be alive, and its process stand still."""
+DIED_S = 10.0
+"""The same of a process of this host that is dead. Its connection has ended; but there are printers that take the next
+one only when they have printed what the last one sent, or notice late that it has gone."""
+
 
 @dataclass(frozen=True, slots=True)
 class DeviceConfig:
@@ -27,5 +33,5 @@ class DeviceConfig:
     """Whether it has ever answered a status query; None = nobody knows."""
     abilities: Abilities = field(default_factory=Abilities)
     """What a probe has proven of it, or somebody vouches for."""
-    contested: bool = False
-    """Its last owner vanished without letting go, and may still hold the device's only connection."""
+    contested_s: float = 0.0
+    """For so long its last owner, which has not let go of it, may hold the device's only connection."""

@@ -27,8 +27,6 @@ WHY_AGAIN_S = 1.0
 """A printer row that the POS was just writing is told again after this long why its device cannot print."""
 BUSY_PATIENCE_S = 3.0
 """How long a device that we had let go of may be busy with another client before that counts as a fault."""
-CONTESTED_S = 30.0
-"""How long a refused hello after a take-over counts as busy: the old owner may still hold the device."""
 FORETOLD_S = 0.1
 """So long an answer counts that was got because a ticket was announced."""
 _ASK_AGAIN = Backoff(first=0.5, cap=5.0)
@@ -82,7 +80,7 @@ class DeviceMonitor:
         self._why_told = ""
         self._why_due = 0.0
         self._prune_due = monotonic() + random.uniform(30, 300)  # noqa: S311 - spreads the load
-        self._contested_until = monotonic() + CONTESTED_S if config.contested else 0.0
+        self._contested_until = monotonic() + config.contested_s
         self._disproof_told = ""
         self._foretold: tuple[Ready | Unable | None, float] = (None, 0.0)
         """What it answered when a ticket was announced, and when."""
@@ -141,7 +139,8 @@ class DeviceMonitor:
         self.unable = answer
         self._ask_failures += 1
         self._response_ms = None
-        again = _ASK_ALIVE_AGAIN if answer.alive else _ASK_AGAIN
+        held = self.perhaps_still_held(answer)
+        again = _ASK_ALIVE_AGAIN if answer.alive or held else _ASK_AGAIN
         if answer.reason is Reason.TALKATIVE:
             again = _ASK_TALKER_AGAIN
         self.due = monotonic() + again.delay(self._ask_failures, random.random())  # noqa: S311 - jitter
@@ -149,22 +148,27 @@ class DeviceMonitor:
             self._stats.set(Cell.UNREACHED_SINCE, monotonic())
         if answer.alive:
             self._stats.set(Cell.UNREACHED_SINCE, 0.0)
-        if self._perhaps_still_held(answer):
+        if held:
             self._publish("starting", "perhaps still held by its last owner")
         else:
             self._publish(_state_of(answer.reason), answer.text)
 
-    def _perhaps_still_held(self, answer: Unable) -> bool:
-        """Just taken over from an owner that vanished: that the device refuses us does not mean that it is down."""
+    def perhaps_still_held(self, answer: Ready | Unable) -> bool:
+        """The last owner or process has vanished just now: that the device refuses us does not mean that it is down."""
+        if isinstance(answer, Ready):
+            return False
         return monotonic() < self._contested_until and answer.reason in _BUSY_SIGNS
 
     def ask_patiently(self) -> Ready | Unable:
-        """A device that we let go of may be in somebody else's hands for a moment: busy is no failed print."""
+        """A device that we let go of may be in somebody else's hands for a moment: busy is no failed print.
+
+        The same of one that a dead process may seem to hold still.
+        """
         (foretold, asked_at), self._foretold = self._foretold, (None, 0.0)
         if isinstance(foretold, Unable) and self._let_go_at is None and monotonic() - asked_at < FORETOLD_S:
             return foretold  # the ticket came while it was asked: it need not wait for the same answer twice
         answer = self.ask()
-        if self._let_go_at is None:
+        if self._let_go_at is None and not self.perhaps_still_held(answer):
             return answer
         give_up_at = monotonic() + BUSY_PATIENCE_S
         while isinstance(answer, Unable) and answer.reason in _BUSY_SIGNS and monotonic() < give_up_at:

@@ -323,6 +323,9 @@ class PrinterProcess:
         match self._monitor.ask_patiently():
             case Ready():
                 self._send(claim, began)
+            case Unable() as answer if self._monitor.perhaps_still_held(answer):
+                # No try of the ticket's: it waits until the device is free, or it is clear that it is down.
+                self._give_back(list(self._claims), "its printer is perhaps still held by its last owner")
             case Unable(reason, text):
                 self._claims.remove(claim)
                 self._conclude(Result(claim, NotPrinted(reason, text), True, _ms(began), False))

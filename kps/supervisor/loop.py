@@ -29,7 +29,7 @@ from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey, Token
 from kps.database.schema import PosSchema
 from kps.paper.fonts import undrawable
-from kps.printer.config import DeviceConfig
+from kps.printer.config import DIED_S, DeviceConfig
 from kps.process.channels import Channel, FrameTooBig, PeerGone, PeerStuck
 from kps.process.clocks import monotonic
 from kps.process.shared_stats import Cell, LeaseCell, SharedStats, Stage
@@ -427,7 +427,7 @@ class Supervisor:
         if fresh.names != known.names:  # PROOF_LEVELS may mean it now, or not any more
             taken = self._leases.get(fresh.key)
             abilities = vouched_for(fresh, self._settings) or (taken.abilities if taken is not None else abilities)
-        return replace(fresh, answers=known.answers, abilities=abilities, contested=known.contested)
+        return replace(fresh, answers=known.answers, abilities=abilities)
 
     def _disbelieve(self, child: Child) -> None:
         """A device has lost what the probe had found: its next process must not start with it again."""
@@ -445,7 +445,7 @@ class Supervisor:
         printer = self._printers.get(taken.key)
         if printer is None:
             abilities = vouched_for(config, self._settings) or taken.abilities
-            config = replace(config, answers=taken.answers, abilities=abilities, contested=taken.contested)
+            config = replace(config, answers=taken.answers, abilities=abilities)
             child = self._retired.pop(taken.key, None) or self._new_child(config)
             if child is None:
                 return
@@ -453,7 +453,7 @@ class Supervisor:
             child.state = Process.WAITING
             # Not only with the next renewal: its tickets wait.
             child.lease_cells[LeaseCell.TRUST_UNTIL] = taken.trusted_until
-            self._printers[taken.key] = Printer(config, child, taken.epoch)
+            self._printers[taken.key] = Printer(config, child, taken.epoch, contested_s=taken.contested_s)
             return
         printer.told_down = False
         if printer.lease is not Lease.RELEASING:
@@ -605,7 +605,12 @@ class Supervisor:
         stage = Stage(int(child.stats[Cell.STAGE]))
         token = Token(int(child.stats[Cell.TOKEN]))
         ours = child.doom not in (None, Cause.HUNG)
+        connected = bool(child.stats[Cell.CONNECTED]) or stage is not Stage.IDLE
         code = self._death(child)
+        if code == 0:
+            printer.contested_s = 0.0
+        elif connected:
+            printer.contested_s = DIED_S
         blamed = stage is Stage.TAKEN and code not in (0, -signal.SIGKILL) and not ours
         child.stats[Cell.STAGE] = child.stats[Cell.TICKET] = child.stats[Cell.CONNECTED] = 0.0
         printer.blamed = token if blamed else NOBODY
@@ -709,8 +714,16 @@ class Supervisor:
             elif booting < BOOT_TOGETHER:
                 booting += 1
                 epoch = printer.epoch if printer.lease is Lease.OURS else -1
-                # Its names are for us; what it is given must fit into a pipe.
-                self._start(child, self._schema, (replace(printer.config, names=()), epoch))
+                self._start(child, self._schema, (self._given(printer), epoch))
+
+    def _given(self, printer: Printer) -> DeviceConfig:
+        """What its next process is told, with what the last one has learned; the names are for us, a pipe is small."""
+        answers = next(
+            (row.answers for row in self._maintenance.devices if row.printer_key == printer.config.key), None
+        )
+        if answers is None:
+            answers = printer.config.answers
+        return replace(printer.config, names=(), answers=answers, contested_s=printer.contested_s)
 
     def _start(self, child: Child, schema: PosSchema, given: tuple[object, ...]) -> None:
         """Start it, or plan the next try: what the host refuses now it may allow in a moment."""

@@ -34,6 +34,7 @@ from kps.database.readings import printer_rows
 from kps.database.schema import PosSchema, SchemaUnusable, introspect, refuse_missing_rights
 from kps.database.statements.keeping import Device
 from kps.device.files import absence
+from kps.printer.config import DIED_S, VANISHED_S
 from kps.process.clocks import boottime, monotonic
 from kps.process.shared_stats import LeaseCell
 from kps.supervisor.lease_keeper import LEASE_TTL_S, Borrowed, LeaseKeeper, LeaseLost, Well
@@ -86,8 +87,8 @@ class LeaseTaken:
     epoch: int
     answers: bool | None
     abilities: Abilities
-    contested: bool
-    """Its last owner vanished and may still hold the device."""
+    contested_s: float
+    """For so long its last owner, which vanished, may still hold the device."""
     trusted_until: float
     """BOOTTIME until which the lease is surely ours, if it is not renewed."""
 
@@ -188,6 +189,8 @@ class Maintenance:
         self._locked: dict[PrinterKey, float] = {}
         """Printers whose rows somebody held when we wanted to take them, and when to try again."""
         self._dead_owner = ""
+        self._orphaned: set[PrinterKey] = set()
+        """Devices of the generation that was here before us and has died; each is taken once."""
         self._trouble = "not connected yet"
         self._free_asked = False
         self._keeper = LeaseKeeper(
@@ -361,7 +364,7 @@ class Maintenance:
         log.info("database schema", extra={"text": schema.describe()})
         queue = KeeperQueue(self._database, schema, self._owner, self._settings.instance_name)
         if self._dead_owner:
-            queue.expire_owner(self._dead_owner)
+            self._orphaned = queue.expire_owner(self._dead_owner)
             self._dead_owner = ""
         now = monotonic()
         self._due = dict.fromkeys(("rows", "counts", "orphans", "sweep"), now)
@@ -616,8 +619,10 @@ class Maintenance:
             well.lease_cells[LeaseCell.TRUST_UNTIL] = asked_at + LEASE_TTL_S
         level = ProofLevel(row.proof_level) if row.proof_level else None
         abilities = Abilities(level, row.pushes, row.clears, row.firmware)
+        contested_s = VANISHED_S if row.contested else DIED_S if key in self._orphaned else 0.0
+        self._orphaned.discard(key)
         self._post(
-            LeaseTaken(key, row.epoch, row.answers, abilities, row.contested, trusted_until=asked_at + LEASE_TTL_S)
+            LeaseTaken(key, row.epoch, row.answers, abilities, contested_s, trusted_until=asked_at + LEASE_TTL_S)
         )
         return True
 

@@ -36,6 +36,8 @@ class Printer:
     wish: Wish = Wish.SERVE
     row_gone: bool = False
     """It leaves because no row names it any more."""
+    contested_s: float = 0.0
+    """For so long its last owner or process may still seem to hold the device, from the next process's start."""
     blamed: Token = NOBODY
     """The work that its last process died of."""
     told_down: bool = False

@@ -175,6 +175,31 @@ def test_a_ticket_over_which_both_processes_die_comes_marked_once(
         assert pos.ticket_row(behind)["print_attempts"] == 1  # type: ignore[index]
 
 
+@pytest.mark.parametrize("policy", ["one_refuse", "one_hang", "one_reset"])
+def test_a_printer_that_seems_to_be_held_by_the_dead_process_costs_no_try_and_no_level(
+    policy: str, pos: PosWriter, pos_database: Database, tmp_path: Path
+) -> None:
+    # Longer than what is tried at once, longer than a printer gets for its first answer, and shorter than its time-out.
+    printer = {"connections": policy, "end_noticed_after": 3.5, "idle_timeout": None}
+    files = armed(tmp_path)
+    with shop(
+        pos, pos_database, tmp_path, {"kitchen-1": ("kitchen", 1)}, timeout_s=8, printer=printer, **wishes(files)
+    ) as here:
+        first_pid = here.service.wait_for_child("kitchen-1")
+        files[Point.SETTLING].touch()
+        (alone,) = together(pos, "Alone")
+        here.printed(alone)
+
+        assert here.service.wait_for_child("kitchen-1", other_than=first_pid)
+        assert tuple(pieces(here, "Alone", alone)) == (WHOLE, MARKED)
+        assert pos.ticket_row(alone)["print_attempts"] == 1  # type: ignore[index]
+        (job,) = pos.rows("SELECT * FROM kps.job WHERE ticket_id = %s", [alone])
+        assert (job["sends"], job["proof"]) == (2, "realtime")
+        (row,) = pos.rows("SELECT * FROM kitchen_stationprinter WHERE id = %s", [here.rows["kitchen-1"]])
+        assert (row["total_prints"], row["failed_prints"]) == (1, 0)
+        assert "print_failed" not in here.actions(alone)
+
+
 def test_a_ticket_over_which_its_process_dies_twice_before_the_first_byte_fails_and_the_next_one_prints(
     pos: PosWriter, pos_database: Database, tmp_path: Path
 ) -> None:

@@ -162,6 +162,21 @@ def test_a_dispatcher_killed_under_load_loses_nothing_and_marks_nothing(
         assert {name: service.wait_for_child(name) for name in STATIONS} == printers, "the printers were left alone"
 
 
+def test_a_printer_that_seems_to_be_held_by_the_last_generation_costs_no_try(
+    pos: PosWriter, pos_database: Database, tmp_path: Path
+) -> None:
+    printer = {"connections": "one_refuse", "end_noticed_after": 7.0, "idle_timeout": None}
+    with shop(pos, pos_database, tmp_path, {"bar-1": ("bar", 1)}, printer=printer) as here:
+        here.service.kill_group()
+        ticket = pos.ticket("bar", [("Dish1", 1)])
+        here.service.start()
+        here.service.wait_said("perhaps still held")
+        row = here.printed(ticket)
+        assert row["print_attempts"] == 1
+        assert "print_failed" not in here.actions(ticket)
+        here.only_copy("Dish1")
+
+
 def test_a_printer_process_that_aborts_again_and_again_comes_back_and_prints(
     pos: PosWriter, pos_database: Database, tmp_path: Path
 ) -> None:

@@ -54,6 +54,8 @@ class Connection:
     scanner: RealTimeScanner = field(default_factory=RealTimeScanner)
     open: bool = True
     """The peer may still send."""
+    ended_at: float | None = None
+    """When the peer ended it, as long as the printer has not noticed."""
     gone: bool = False
     """Nothing can be sent to the peer any more."""
     tail: bytes = b""

@@ -165,6 +165,8 @@ class Machine:
         connection = self._connections.get(number)
         if connection is None or not connection.open or self.hanging or not self._served(connection):
             return 0
+        if connection.ended_at is not None:
+            return 0
         if self.settings.overflow is Overflow.DROP:
             return self.settings.nic_buffer
         return max(0, self.settings.nic_buffer - len(connection.nic))
@@ -209,10 +211,16 @@ class Machine:
         connection = self._connections.get(number)
         if connection is None:
             return
-        if connection.open:
-            self._note(EventKind.DISCONNECT, number, "reset by the host" if reset else "closed by the host")
-        connection.open = False
         connection.gone = connection.gone or reset
+        if connection.open and connection.ended_at is None:
+            self._note(EventKind.DISCONNECT, number, "reset by the host" if reset else "closed by the host")
+            connection.ended_at = self._clock()
+        self._notice_ends(self._clock())
+
+    def _notice_ends(self, now: float) -> None:
+        for connection in self._connections.values():
+            if connection.ended_at is not None and now >= connection.ended_at + self.settings.end_noticed_after:
+                connection.open, connection.ended_at = False, None
 
     def _served(self, connection: Connection) -> bool:
         """Whether the NIC reads this connection at all."""
@@ -258,6 +266,7 @@ class Machine:
     def run(self) -> None:
         """Do everything that can be done by now."""
         now = self._clock()
+        self._notice_ends(now)
         while self.powered:
             moved = self._transfer()
             decoded = self._decode(now)
@@ -282,6 +291,11 @@ class Machine:
         if not self.hanging and not self.unreachable:
             times.extend(self._outbox.next_wake())
         times.extend(self.echoes.next_wake())
+        times.extend(
+            connection.ended_at + self.settings.end_noticed_after
+            for connection in self._connections.values()
+            if connection.ended_at is not None
+        )
         if self.settings.idle_timeout is not None:
             times.extend(
                 connection.last_in + self.settings.idle_timeout

@@ -134,6 +134,8 @@ class Settings:
     idle_timeout: float | None = None
     """Seconds without data after which the printer closes a connection; None = never."""
     connections: Connections = Connections.MANY_ONE_PRINTS
+    end_noticed_after: float = 0.0
+    """Seconds after which it notices that a host has ended its connection; until then that counts as open."""
     reply_delay: float = 0.0
     reply_chunk: int | None = None
     """How many bytes of an answer are sent at a time, CHUNK_PAUSE apart; None = all together."""
