@@ -90,6 +90,7 @@ class DeviceMonitor:
         """The lease was taken anew: what we had published may be gone."""
         self._epoch = epoch
         self._published = None
+        self._owes_news = True  # what a dead predecessor held is given back only now
 
     def reconfigure(self, config: DeviceConfig) -> None:
         """Rows, timeout or address text changed; the device itself, its key, is the same."""

@@ -622,6 +622,17 @@ def test_what_is_left_in_a_device_is_known_by_device(house: House, one: Instance
     assert not one.queue.torn(first)
 
 
+def test_what_a_dead_process_was_sending_is_left_in_its_device_before_it_is_given_back(
+    house: House, one: Instance
+) -> None:
+    first, second = house.row("kitchen-1"), house.row("kitchen-2")
+    ticket = house.pos.ticket()
+    one.claim_and_send(ticket, first)
+    assert (one.queue.torn(first.key), one.queue.torn(second.key)) == (True, False)
+    one.release_dead(first)
+    assert (one.queue.torn(first.key), one.queue.torn(second.key)) == (True, False)
+
+
 def test_making_slips_and_the_return_of_a_printer_do_not_wait_for_each_other(house: House, one: Instance) -> None:
     tickets = [house.pos.ticket() for _ in range(60)]
     for ticket in tickets:

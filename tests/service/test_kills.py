@@ -11,6 +11,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg2
+
 from kps.demo.orders import PosWriter
 from tests.conftest import Database, eventually
 from tests.service.harness import SLOW, Service, Shop, group, long_order, shop
@@ -175,6 +177,25 @@ def test_a_printer_that_seems_to_be_held_by_the_last_generation_costs_no_try(
         assert row["print_attempts"] == 1
         assert "print_failed" not in here.actions(ticket)
         here.only_copy("Dish1")
+
+
+def test_a_copy_that_a_killed_process_left_is_told_of_by_a_successor_that_was_there_before_it_was_given_back(
+    pos: PosWriter, pos_database: Database, tmp_path: Path
+) -> None:
+    with shop(pos, pos_database, tmp_path, STATIONS, each={"kitchen-1": SLOW}) as here:
+        pid = here.service.wait_for_child("kitchen-1")
+        ticket = pos.ticket("kitchen", long_order("Dish1"))
+        here.wait_sending(ticket)
+        with contextlib.closing(psycopg2.connect(pos_database.dsn)) as locker, locker, locker.cursor() as cursor:
+            cursor.execute("SELECT 1 FROM kps.printer FOR NO KEY UPDATE")
+            os.kill(pid, signal.SIGKILL)
+            successor = here.service.wait_for_child("kitchen-1", other_than=pid)
+            here.service.wait_said("printer state", "state=ready", f"pid={successor}")
+        here.printed(ticket)
+        eventually(
+            lambda: "may_have_printed" in [row["error_code"] for row in pos.log_rows(ticket)],
+            what="the log says that a copy may have come out",
+        )
 
 
 def test_a_printer_process_that_aborts_again_and_again_comes_back_and_prints(

@@ -415,6 +415,8 @@ TORN = Statement(
     """SELECT EXISTS (SELECT 1 FROM kps.job j
                 WHERE (j.maybe_keys <> '{}' OR j.moved_keys <> '{}') AND {key:text} = ANY (j.maybe_keys)
                   AND j.sending_at > clock_timestamp() - interval '1 day')
+    -- what a dead process was sending may be given back only after its successor has asked
+    OR EXISTS (SELECT 1 FROM kps.job j WHERE j.printer_key = {key:text} AND j.state = 'sending')
     OR EXISTS (SELECT 1 FROM kps.slip s
                 WHERE ({key:text} = ANY (s.maybe_keys) OR (s.printer_key = {key:text} AND s.state = 'sending'))
                   AND s.created_at > clock_timestamp() - interval '1 day') AS torn""",
