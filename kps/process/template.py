@@ -157,5 +157,6 @@ def _fork_again(writes: int) -> None:
         os.write(writes, _SAID.pack(0, error.errno or errno.EAGAIN))
         os._exit(0)
     if pid:
+        # Our own copy of the reading end is open still, so that this cannot fail if the template has died meanwhile.
         os.write(writes, _SAID.pack(pid, 0))
         os._exit(0)

@@ -19,11 +19,7 @@ from kps.process.channels import Channel
 from kps.process.child import ChildStart
 from kps.process.clocks import monotonic
 from kps.process.shared_stats import Cell, Cells, SharedStats
-from kps.supervisor.template import CannotStart, Forked, Template, exit_text
-
-
-def _words(error: BaseException) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or "no memory left"
+from kps.supervisor.template import CannotStart, Forked, Template, exit_text, words
 
 
 @dataclass(slots=True)
@@ -99,7 +95,7 @@ class Child:
                 undo.callback(ours.close)
                 control = Channel(ours)
             except (OSError, MemoryError) as error:
-                raise CannotStart(_words(error)) from error
+                raise CannotStart(words(error)) from error
             undo.callback(control.close)
             self.request = template.fork(self.kind, given, extra, theirs)
             undo.pop_all()

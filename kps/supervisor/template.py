@@ -46,6 +46,11 @@ GONE_LIMIT_S = 2.0
 log = logging.getLogger("kps.supervisor")
 
 
+def words(error: OSError | MemoryError) -> str:
+    """Why the host refuses, in a few words."""
+    return (error.strerror if isinstance(error, OSError) else None) or "no memory left"
+
+
 class CannotStart(Exception):
     """The host does not let us start a process now: no descriptor, no process or no memory is left. It may pass."""
 
@@ -192,7 +197,7 @@ class Template:
         self._asked: dict[int, float] = {}
         """Number of a request -> when it was made."""
         self._forgiven = 0.0
-        self._refused: OSError | None = None
+        self._refused: OSError | MemoryError | None = None
         """Why the host has not let us make it."""
         self._refusals = 0
         self._trouble = ""
@@ -266,8 +271,8 @@ class Template:
             raise CannotStart("its template process is gone") from error
         except FrameTooBig as error:
             raise CannotStart(f"what it is to be given is too much: {error}") from error
-        except OSError as error:
-            raise CannotStart(error.strerror or str(error)) from error
+        except (OSError, MemoryError) as error:
+            raise CannotStart(words(error)) from error
         self._asked[self._numbers] = monotonic()
         return self._numbers
 
@@ -310,15 +315,15 @@ class Template:
     def _make(self) -> None:
         try:
             self._running = launched(self.shared)
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             self._note_refused(error)
         else:
             self.generation += 1
             self._refusals = 0
 
-    def _note_refused(self, error: OSError) -> None:
+    def _note_refused(self, error: OSError | MemoryError) -> None:
         self._refused = error
-        self._plan(error.strerror or str(error), Cause.START_FAILED)
+        self._plan(words(error), Cause.START_FAILED)
         self._refusals += 1
         if self._refusals in (1, 10) or self._refusals % 100 == 0:
             log.error("template cannot be started", extra={"cause": self._trouble, "failures": self._refusals})
