@@ -29,7 +29,7 @@ demo: $(STAMPS)/demo
 	@$(BIN)/kps demo $(ARGS)
 
 test: $(STAMPS)/test
-	$(BIN)/python -m pytest -q -n $(WORKERS) $(TESTS)
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(TESTS)
 
 check: $(STAMPS)/dev
 	$(BIN)/ruff format --check .
