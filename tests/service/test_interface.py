@@ -23,7 +23,8 @@ from kps.web.metrics import METRICS
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 OPERATIONS = ROOT / "docs" / "operations.md"
-PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+PAGES = [README, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 OUTSIDE = ("demo", "cli")
@@ -227,6 +228,13 @@ def test_every_make_target_that_a_page_names_exists() -> None:
 def test_every_link_to_a_file_leads_somewhere(page: Path) -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]*)(?:#[^)]*)?\)", page.read_text("utf-8"))
     assert [link for link in links if link and not (page.parent / link).exists()] == []
+
+
+def test_every_module_and_folder_that_the_architecture_names_exists() -> None:
+    named = re.findall(r"`([\w./-]+(?:\.(?:py|toml)|/))`", ARCHITECTURE.read_text("utf-8"))
+    assert len(named) > 30
+    below = (ROOT, ROOT / "kps", ROOT / "kps" / "database")
+    assert [name for name in named if not any((folder / name).exists() for folder in below)] == []
 
 
 def test_decisions_are_numbered_without_gaps_and_short() -> None:
