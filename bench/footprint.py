@@ -206,7 +206,7 @@ def growth(looks: Sequence[Look]) -> Growth:
 
 
 def by_process(instance: Instance, read: Callable[[int], float]) -> dict[str, list[float]]:
-    """What `read` says of each process, under `dispatcher`, `printer` and `supervisor` (its tracker included)."""
+    """What `read` says of each process, under `dispatcher`, `printer` and `supervisor` (the template included)."""
     children = instance.children()
     found: dict[str, list[float]] = {"supervisor": [], "dispatcher": [], "printer": []}
     names = {pid: "dispatcher" if name == "dispatcher" else "printer" for name, pid in children.items()}

@@ -1,1 +1,1 @@
-"""What ties the processes together: pipes, lock-free shared, the start of a child."""
+"""What ties the processes together: pipes, shared memory without locks, the start of a child."""

@@ -144,9 +144,9 @@ class Channel:
         return self._unread_since
 
     @property
-    def wants_to_write(self) -> bool:
-        """Whether it is worth waiting until the pipe is writable."""
-        return bool(self._outbox) and not self._pressed
+    def awaited(self) -> int:
+        """What to poll the descriptor for: frames, and, if it is worth waiting for, that the pipe takes what waits."""
+        return select.POLLIN | (select.POLLOUT if self._outbox and not self._pressed else 0)
 
     def flush(self) -> None:
         """Hand over what the pipe takes now. Raises PeerGone."""
@@ -208,7 +208,7 @@ class Channel:
             if left <= 0:
                 return None
             poll = select.poll()
-            poll.register(self._socket, select.POLLIN | (select.POLLOUT if self.wants_to_write else 0))
+            poll.register(self._socket, self.awaited)
             poll.poll(left * 1000)
             self._flush_or_leave_it()
         message = pickle.loads(payload)  # noqa: S301 - from our own processes

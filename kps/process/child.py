@@ -39,7 +39,7 @@ class ChildStart:
     owner: str
     """The instance's owner uuid."""
     cells: int
-    """The number of its pair of shared."""
+    """The number of its cells in the shared memory."""
     names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Addresses of the database's host, by name: the name server may be silent now."""
 

@@ -216,7 +216,7 @@ def counted_in(cells: Cells, restarts: Mapping[str, int]) -> Counted:
     return Counted(counters, print_buckets(cells), cells[Cell.PRINT_SECONDS])
 
 
-def counted_by_all(slots: Iterable[Cells]) -> dict[str, int]:
+def counted_by_all(stats: Iterable[Cells]) -> dict[str, int]:
     """What all children have counted together, by its place in /status; without what the supervisor counts."""
-    slots = list(slots)
-    return {place: sum([int(cells[cell]) for cells in slots]) for place, cell in _OF_SERVICE}
+    everybody = list(stats)
+    return {place: sum([int(cells[cell]) for cells in everybody]) for place, cell in _OF_SERVICE}

@@ -73,7 +73,7 @@ def _answer_all(
     """Raises PeerGone when the supervisor has gone."""
     while True:
         poll = select.poll()
-        poll.register(control, select.POLLIN | (select.POLLOUT if control.wants_to_write else 0))
+        poll.register(control, control.awaited)
         if not poll.poll(0 if steps else None):
             _take(steps.popleft())
         while (request := control.receive()) is not None:

@@ -30,7 +30,7 @@ from kps.core.tickets import PrinterKey, Token
 from kps.database.schema import PosSchema
 from kps.paper.fonts import undrawable
 from kps.printer.config import DIED_S, DeviceConfig
-from kps.process.channels import Channel, FrameTooBig, PeerGone, PeerStuck
+from kps.process.channels import FrameTooBig, PeerGone, PeerStuck
 from kps.process.clocks import monotonic
 from kps.process.shared_stats import Cell, LeaseCell, SharedStats, Stage
 from kps.sinks import within
@@ -221,14 +221,14 @@ class Supervisor:
             due = min(due, self._snapshot_due)
         full = self._booting() >= BOOT_TOGETHER  # the first that is up wakes us
         if self._template.control is not None:
-            poll.register(self._template.control, _wanted(self._template.control))
+            poll.register(self._template.control, self._template.control.awaited)
         if self._template.sentinel is not None:
             poll.register(self._template.sentinel, select.POLLIN)
         if (look := self._template.due(self._last)) is not None:
             due = min(due, max(look, self._last + TICK_S))
         for child in self._all():
             if child.control is not None and child.request is None:
-                poll.register(child.control, _wanted(child.control))
+                poll.register(child.control, child.control.awaited)
             if child.process is not None and child.process.sentinel is not None:
                 poll.register(child.process.sentinel, select.POLLIN)
         for child in self._startable():
@@ -886,10 +886,6 @@ class Supervisor:
 def _dump_stacks(path: Path) -> None:
     with path.open("ab", buffering=0) as file:
         faulthandler.dump_traceback(file, all_threads=True)
-
-
-def _wanted(control: Channel) -> int:
-    return select.POLLIN | (select.POLLOUT if control.wants_to_write else 0)
 
 
 def _polled(poll: select.poll, limit_s: float) -> set[int]:

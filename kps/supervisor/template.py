@@ -118,7 +118,7 @@ def first() -> Template:
     """The first template, a copy of this process: it must have one thread, and no lock or pipe yet.
 
     What has been imported so far is in memory once, for the template, its children and us. Where the host
-    has no room for a process now, one is launched later. Raises OSError where there is not even memory for the shared.
+    has no room for a process now, one is launched later. Raises OSError where shared memory has none either.
     """
     from kps.supervisor.child_main import ENTRIES, STEPS
 
@@ -144,15 +144,16 @@ def launched(shared: SharedStats) -> Running:
     Raises OSError.
     """
     ours, theirs = socket.socketpair()
+    given = (theirs.fileno(), shared.descriptor)
+    command = [sys.executable, *_flags(), "-c", _LAUNCH, *map(str, given), json.dumps(sys.path)]
     with theirs, contextlib.ExitStack() as undo:
         undo.enter_context(ours)
-        given = (theirs.fileno(), shared.descriptor)
-        command = [sys.executable, *_flags(), "-c", _LAUNCH, *map(str, given), json.dumps(sys.path)]
-        for descriptor in given:  # nothing else in this process starts programs
-            undo.callback(os.set_inheritable, descriptor, False)
-            os.set_inheritable(descriptor, True)
-        pid = os.posix_spawn(sys.executable, command, os.environ, setsigmask=())
-        os.set_inheritable(shared.descriptor, False)
+        try:
+            for descriptor in given:  # nothing else in this process starts programs
+                os.set_inheritable(descriptor, True)
+            pid = os.posix_spawn(sys.executable, command, os.environ, setsigmask=())
+        finally:
+            os.set_inheritable(shared.descriptor, False)
         undo.pop_all()
     return _running(pid, ours)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import random
 import signal
@@ -15,7 +14,6 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from multiprocessing.heap import Heap
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +26,6 @@ from kps.database.migrations import migrate
 from kps.demo.orders import PosWriter
 from kps.demo.postgres import EmbeddedPostgres
 from kps.demo.virtual_printer import VirtualPrinter
-from kps.process.shared_stats import CELLS
 from tests.chaos.devices import DEVICES, ROUTES, SHARES
 from tests.chaos.guests import Guests, Placed
 from tests.chaos.proxy import Proxy
@@ -54,8 +51,6 @@ HALF_SENT: Final = "half-sent"
 """While this file is there, the printer process that sends next dies in the middle of it."""
 DATABASE_NAME: Final = "database"
 """How the instances call its host, where they have a name server."""
-ARENA: Final = "/dev/shm/pym-"
-"""How the standard library names the files of its shared memory."""
 
 
 class Design(Enum):
@@ -295,10 +290,6 @@ class Belongings:
     """Kind of role -> sockets to the database. An idle process notices only when it needs it that its own is gone."""
     at_database: Counter[str]
     """Application name -> backends."""
-    arenas: Counter[str]
-    """Descriptors of shared memory of the supervisor that has most."""
-    arenas_at_most: Counter[str]
-    """What one has that had all printers once: Python keeps for reuse what it has mapped."""
 
     def beyond(self, before: Belongings) -> list[str]:
         """What differs, in words; of what leads to the database only what is more than before."""
@@ -310,7 +301,6 @@ class Belongings:
         at_most = (
             ("sockets to the database of", self.to_database, before.to_database),
             ("backends of", self.at_database, before.at_database),
-            ("shared memory of", self.arenas, before.arenas | before.arenas_at_most),
         )
         found = [
             (what, name, then[name], now[name])
@@ -324,7 +314,6 @@ class Belongings:
 
 def belongings(house: House) -> Belongings:
     """Look at all processes, printers and backends now."""
-    arenas: Counter[str] = Counter()
     processes: Counter[str] = Counter()
     descriptors: Counter[str] = Counter()
     to_database: Counter[str] = Counter()
@@ -333,10 +322,6 @@ def belongings(house: House) -> Belongings:
         for pid, role in instance.processes().items():
             kind = role if role in ("supervisor", "dispatcher", "template") else "printer processes"
             opened = _descriptors(pid)
-            shared = {what for what in opened if ARENA in what}
-            if kind == "supervisor":
-                arenas["a supervisor"] = max(arenas["a supervisor"], len(shared))
-                opened -= shared
             processes[role] += 1
             to_database[kind] += len(opened & leading_there)
             descriptors[kind] += len(opened - leading_there)
@@ -345,16 +330,7 @@ def belongings(house: House) -> Belongings:
         "SELECT application_name AS name FROM pg_stat_activity"
         " WHERE datname = current_database() AND (application_name LIKE 'kps:%%' OR application_name = 'naive')"
     )
-    at_database = Counter(row["name"] for row in rows)
-    at_most = Counter({"a supervisor": _arenas_for(len(house.printers))})
-    return Belongings(processes, descriptors, at_printers, to_database, at_database, arenas, at_most)
-
-
-def _arenas_for(printers: int) -> int:
-    """Descriptors of the shared memory for the two slots of each printer and of a dispatcher; an arena has two."""
-    heap = Heap()
-    blocks = [heap.malloc(CELLS * ctypes.sizeof(ctypes.c_double)) for _ in range(2 * (printers + 1))]
-    return 2 * len({id(arena) for arena, _, _ in blocks})
+    return Belongings(processes, descriptors, at_printers, to_database, Counter(row["name"] for row in rows))
 
 
 def _descriptors(pid: int) -> set[str]:
