@@ -357,7 +357,8 @@ def the_template_has_one_thread_and_no_connection_when_all_is_loaded(folder: Pat
     family = Family(folder, (*steps, loaded.touch))
     eventually(loaded.exists, timeout=AT_LAST_S, what="all is loaded")
     assert os.listdir(f"/proc/{family.pid}/task") == [str(family.pid)]
-    assert descriptors(family.pid) == family.own
+    # The file of the last step is there a moment before it is closed.
+    eventually(lambda: descriptors(family.pid) == family.own, timeout=AT_LAST_S, what="nothing but its own is open")
     family.end()
 
 
