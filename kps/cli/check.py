@@ -23,10 +23,10 @@ from kps.core.tickets import PrinterKey
 from kps.database import Database, DatabaseTrouble
 from kps.database.migrations import applied, available
 from kps.database.names import addresses_of
-from kps.database.readings import printer_rows
+from kps.database.row_mappers import printer_rows
 from kps.database.schema import TICKET, PosSchema, SchemaUnusable, introspect, refuse_missing_rights
 from kps.database.statements import Statements
-from kps.database.statements.keeping import Device as KnownDevice
+from kps.database.statements.leases import Device as KnownDevice
 from kps.device import Device
 from kps.device.address import Unresolvable, resolved
 from kps.device.connection import Ready, Unable

@@ -23,10 +23,10 @@ from kps.core.routing import Lookup, PrinterRow
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey, ProofLevel
 from kps.database import Database, DatabaseTrouble
+from kps.database.loans import LOAN_S, AlreadyBorrowed, LoanOwner, Loans, ShownDevice, shown
 from kps.database.migrations import applied, available, migrate
 from kps.database.names import addresses_of
-from kps.database.probes import LOAN_S, AlreadyBorrowed, LoanOwner, Probes, ShownDevice, shown
-from kps.database.readings import printer_rows
+from kps.database.row_mappers import printer_rows
 from kps.database.schema import SchemaUnusable, introspect
 from kps.database.statements import Statements
 from kps.device.address import Unresolvable, resolved
@@ -232,20 +232,20 @@ def _store(
         raise NotStored(f"{row.name}: {absent}; probe it at the host that has it")
     _need_tables(settings, database)
     key = _key(settings, row)
-    probes = Probes(database, by)
-    with Loan(settings, probes, key, row.name) as loan:
+    loans = Loans(database, by)
+    with Loan(settings, loans, key, row.name) as loan:
         say(f"{row.name} at {row.address} is borrowed for a probe")
         loan.wait_until_free(say)
         findings = probe(
             _resolved(row), person,
             card=Card(row.name, str(row.address), f"{datetime.now(UTC).astimezone():%Y-%m-%d %H:%M}"),
-            next_id=lambda: process_id_text(probes.process_id()),
+            next_id=lambda: process_id_text(loans.process_id()),
             may_go_on=loan.holds,
             has_answered=bool(shown(database, [key])[key].answers),
             overflow=overflow,
         )  # fmt: skip
         model = " ".join(word for word in (findings.maker, findings.model) if word)
-        if not probes.store(key, findings.abilities, answers=findings.answers, model=model, serial=findings.serial):
+        if not loans.store(key, findings.abilities, answers=findings.answers, model=model, serial=findings.serial):
             raise NotStored("the loan ran out before the end of the probe")
     _tell(findings, row, model, say)
 
@@ -276,10 +276,10 @@ class Loan:
     """A printer that is ours while this is entered: a thread renews it, also while a person thinks."""
 
     def __init__(
-        self, settings: Settings, probes: Probes, key: PrinterKey, name: str, renew_every_s: float = RENEW_EVERY_S
+        self, settings: Settings, loans: Loans, key: PrinterKey, name: str, renew_every_s: float = RENEW_EVERY_S
     ) -> None:
         self._settings = settings
-        self._probes = probes
+        self._loans = loans
         self._key = key
         self._name = name
         self._renew_every_s = renew_every_s
@@ -289,7 +289,7 @@ class Loan:
 
     def __enter__(self) -> Loan:
         asked_at = boottime()
-        self._probes.borrow(self._key, self._name)
+        self._loans.borrow(self._key, self._name)
         self._until = asked_at + LOAN_S
         self._keeper.start()
         return self
@@ -308,7 +308,7 @@ class Loan:
         """Until its owner has let it go. Raises NotStored if that takes too long."""
         until = monotonic() + LET_GO_LIMIT_S
         told = ""
-        while (owner := self._probes.owner(self._key)) is not None:
+        while (owner := self._loans.owner(self._key)) is not None:
             doing = "finishes the ticket in it" if owner.sending else "lets it go"
             if monotonic() >= until or not self.holds():
                 raise NotStored(f"instance {owner.owner_name} does not let go of {self._name}: {_stuck(owner)}")
@@ -320,22 +320,22 @@ class Loan:
     def _keep(self) -> None:
         """The thread: a connection of its own, so that an interrupted call of the other one costs nothing."""
         database = Database(self._settings.database, "loan")
-        probes = Probes(database, self._probes.by)
+        loans = Loans(database, self._loans.by)
         pause = self._renew_every_s
         try:
             while not self._over.wait(pause):
-                pause = self._renew(probes)
-            probes.give_back(self._key)
+                pause = self._renew(loans)
+            loans.give_back(self._key)
         except DatabaseTrouble:
             return  # it ends by itself
         finally:
             database.close()
 
-    def _renew(self, probes: Probes) -> float:
+    def _renew(self, loans: Loans) -> float:
         """Returns when to do it again."""
         asked_at = boottime()
         try:
-            kept = probes.renew(self._key)
+            kept = loans.renew(self._key)
         except DatabaseTrouble:
             return RENEW_AGAIN_S
         if not self._over.is_set():

@@ -7,7 +7,11 @@ from collections.abc import Sequence
 from kps.core.tickets import PrinterKey, TicketId, Token
 from kps.database.connection import CALL_LIMIT_S
 from kps.database.role import Role
-from kps.database.statements.keeping import Acquired, Counts, DeadReleased, LeftRequeued, Orphan, PosRow, Swept
+from kps.database.statements.counts import Counts
+from kps.database.statements.leases import Acquired
+from kps.database.statements.printer_rows import PosRow
+from kps.database.statements.reclaiming import DeadReleased, LeftRequeued, Orphan
+from kps.database.statements.retention import Swept
 
 
 class KeeperQueue(Role):

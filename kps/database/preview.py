@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from kps.core.address import device_address, printer_key
 from kps.core.tickets import PaperFormat, Ticket, TicketId
 from kps.database.connection import Database
-from kps.database.readings import sending
+from kps.database.row_mappers import sending
 from kps.database.schema import PosSchema
 from kps.database.statements import Statements
-from kps.database.statements.keeping import PosRow
+from kps.database.statements.printer_rows import PosRow
 
 
 @dataclass(frozen=True, slots=True)

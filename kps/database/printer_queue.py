@@ -12,8 +12,8 @@ from kps.core.proof import IDS
 from kps.core.slips import SlipId
 from kps.core.tickets import NotPrinted, Outcome, Printed, PrinterKey, TicketId, Token, Uncertain, Unprintable
 from kps.database.connection import Database
-from kps.database.readings import Sending, SlipSending, sending, slip_sending
 from kps.database.role import Role
+from kps.database.row_mappers import Sending, SlipSending, sending, slip_sending
 from kps.database.schema import PosSchema
 from kps.database.statements.paper import Paper
 

@@ -29,7 +29,7 @@ from kps.core.status import (
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain
 from kps.device.link import ECHOES_KEPT, Link, LinkLost, Talkative
 from kps.device.opening import open_link
-from kps.device.preparing import Debt, Disbelieved, Unanswered, prepare
+from kps.device.preparing import Disbelieved, Recovery, Unanswered, prepare
 from kps.device.sending import Consent, Sending
 from kps.device.transport import Limit, Unreachable
 
@@ -120,7 +120,7 @@ class Device:
         self._owed = 0
         self._owed_at = 0.0
         self._overdue = 0
-        self._debt = Debt.unknown(self.abilities.level)
+        self._recovery = Recovery.after_unknown(self.abilities.level)
         self._echoes: deque[bytes] = deque(maxlen=ECHOES_KEPT)
         self._talked = False
         """Whether the last connection ended because it said more than any printer."""
@@ -141,7 +141,7 @@ class Device:
 
     def inherit(self, *, torn: bool) -> None:
         """Before the first connection: whether a predecessor left something there without an end."""
-        self._debt = Debt.unknown(self.abilities.level, torn=torn)
+        self._recovery = Recovery.after_unknown(self.abilities.level, torn=torn)
 
     def ask(self, *, whole: bool = False) -> Ready | Unable:
         """Whether it can print now. Connects if need be; callers ask before each ticket and each 20 s when idle.
@@ -201,7 +201,7 @@ class Device:
             self.bytes_sent += sending.accepted
             self._judge(proof, outcome)
             if sending.accepted and not isinstance(outcome, Printed):
-                self._debt = Debt.of(data + proof.trailer, sending.accepted, level, ids)
+                self._recovery = Recovery.after(data + proof.trailer, sending.accepted, level, ids)
             self._leave(outcome, sending.accepted)
         return outcome
 
@@ -307,7 +307,7 @@ class Device:
         if self._unanswered_since is not None:
             return self._greet_mute(link, began, late_answer=late_answer)
         if self.abilities.level is ProofLevel.NONE:
-            return self._settle_debt(link, began)
+            return self._prepare_mute(link, began)
         if self._prepared and not whole and not (self._shared or self._owed) and trouble(link.pushed) is None:
             if began - self._answered_at < self._fresh_s:
                 return self._verdict(link.pushed if self.abilities.pushes else self._known, began)
@@ -344,7 +344,7 @@ class Device:
         """Once per connection, before its first ticket: modes, identity, and what an earlier ticket left behind."""
         self._prepared = True
         try:
-            prepare(link, self.abilities, self._debt, pulse=self._pulse, limit_s=self._timeout_s)
+            prepare(link, self.abilities, self._recovery, pulse=self._pulse, limit_s=self._timeout_s)
         except Unanswered as why:
             self._note_owed(str(why))
         except Disbelieved as why:
@@ -352,7 +352,7 @@ class Device:
             raise LinkLost(str(why)) from why
         else:
             self._owed = 0
-            self._debt = Debt()
+            self._recovery = Recovery()
         reason = trouble(link.pushed)
         return self._verdict(link.pushed if reason is not None else questions.status, began)
 
@@ -396,17 +396,17 @@ class Device:
             self._drop()
             return _unable(Reason.SILENT, questions.status)
         self._unanswered_since = time.monotonic()
-        return self._settle_debt(link, began)
+        return self._prepare_mute(link, began)
 
-    def _settle_debt(self, link: Link, began: float) -> Ready | Unable:
+    def _prepare_mute(self, link: Link, began: float) -> Ready | Unable:
         """A device that cannot be asked anything gets at least what completes a torn picture, once per connection."""
         if not self._prepared:
             self._prepared = True
             try:
-                prepare(link, Abilities(ProofLevel.NONE), self._debt, pulse=self._pulse, limit_s=self._timeout_s)
+                prepare(link, Abilities(ProofLevel.NONE), self._recovery, pulse=self._pulse, limit_s=self._timeout_s)
             except Unanswered:
                 return self._not_reading(link)
-            self._debt = Debt()
+            self._recovery = Recovery()
         return self._verdict(link.status(), began)
 
     def _greet_mute(self, link: Link, began: float, *, late_answer: bool) -> Ready | Unable:

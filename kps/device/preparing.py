@@ -36,8 +36,8 @@ class Disbelieved(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Debt:
-    """What a ticket without proof left behind in the printer, to be settled before the next one."""
+class Recovery:
+    """What a printer must get before the next ticket, because one before it ended without proof."""
 
     fill: int = 0
     """NULs that complete a torn picture or command, which would eat the next ticket's first bytes."""
@@ -47,23 +47,23 @@ class Debt:
     """The same by a fence."""
 
     @staticmethod
-    def unknown(level: ProofLevel | None, *, torn: bool = False) -> Debt:
+    def after_unknown(level: ProofLevel | None, *, torn: bool = False) -> Recovery:
         """At a process's first connection: its predecessor may have died in the middle of anything.
 
         `torn`: it is on record that something was left there without an end. A device that nobody has looked at gets
         its NULs only then.
         """
         proven = level is not None and level.proves_paper
-        return Debt(_LARGEST_PICTURE if proven or torn else 0)
+        return Recovery(_LARGEST_PICTURE if proven or torn else 0)
 
     @staticmethod
-    def of(data: bytes, accepted: int, level: ProofLevel, ids: ProcessIds | None) -> Debt:
+    def after(data: bytes, accepted: int, level: ProofLevel, ids: ProcessIds | None) -> Recovery:
         """After `accepted` bytes of a ticket's `data`; how many of them arrived is not known."""
         picture = _longest_picture(data[:accepted])
         # A device that nobody has looked at may print what it does not know; then NULs only for what needs them.
         fill = max(picture, _LONGEST_COMMAND) if level.proves_paper else picture
         asks = level is ProofLevel.PROCESS_ID and ids is not None
-        return Debt(fill, ids.after if ids is not None and asks else b"", level is ProofLevel.FENCE)
+        return Recovery(fill, ids.after if ids is not None and asks else b"", level is ProofLevel.FENCE)
 
 
 def _longest_picture(data: bytes) -> int:
@@ -77,10 +77,10 @@ def _longest_picture(data: bytes) -> int:
     return largest
 
 
-def prepare(link: Link, abilities: Abilities, debt: Debt, *, pulse: Callable[[], None], limit_s: float) -> None:
+def prepare(link: Link, abilities: Abilities, recovery: Recovery, *, pulse: Callable[[], None], limit_s: float) -> None:
     """Make a connection fit for tickets. Raises LinkLost, Unanswered, Disbelieved."""
     asker = _Asker(link, pulse, limit_s)
-    asker.write(bytes(debt.fill))
+    asker.write(bytes(recovery.fill))
     if abilities.pushes:
         asker.ask(RESET + PUSH_ALL, lambda reply: isinstance(reply, AsbUnit), "the pushed status")
     level = abilities.level
@@ -89,10 +89,10 @@ def prepare(link: Link, abilities: Abilities, debt: Debt, *, pulse: Callable[[],
     if abilities.firmware:
         _compare(abilities.firmware, asker.ask(ASK_FIRMWARE, _is_text, "its name"))
     # Nothing older waits inside. It may still be busy with what it holds; but it has to answer some time.
-    if level is ProofLevel.PROCESS_ID and debt.process_id:
-        wanted = ProcessIdEcho(debt.process_id)
-        asker.ask(process_id_command(debt.process_id), lambda reply: reply == wanted, "the process ID")
-    elif level is ProofLevel.FENCE and debt.fence:
+    if level is ProofLevel.PROCESS_ID and recovery.process_id:
+        wanted = ProcessIdEcho(recovery.process_id)
+        asker.ask(process_id_command(recovery.process_id), lambda reply: reply == wanted, "the process ID")
+    elif level is ProofLevel.FENCE and recovery.fence:
         asker.ask(FENCE, lambda reply: isinstance(reply, ByteAnswer), "the fence")
 
 

@@ -16,7 +16,7 @@ from kps.core.retry import Backoff
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey
 from kps.database import Database, DatabaseTrouble
-from kps.database.statements.keeping import RENEW, Device
+from kps.database.statements.leases import RENEW, Device
 from kps.process.clocks import boottime, monotonic
 from kps.process.shared_stats import Cells, LeaseCell
 

@@ -30,9 +30,9 @@ from kps.database import Database, DatabaseTrouble
 from kps.database.keeper_queue import KeeperQueue
 from kps.database.migrations import MigrationNeeded, SchemaTooNew, install_trigger, migrate
 from kps.database.names import addresses_of
-from kps.database.readings import printer_rows
+from kps.database.row_mappers import printer_rows
 from kps.database.schema import PosSchema, SchemaUnusable, introspect, refuse_missing_rights
-from kps.database.statements.keeping import Device
+from kps.database.statements.leases import Device
 from kps.device.files import absence
 from kps.printer.config import DIED_S, VANISHED_S
 from kps.process.clocks import boottime, monotonic

@@ -13,7 +13,7 @@ from kps.core.restart import Cause
 from kps.core.routing import Ability, DeviceState, Lookup, PrinterRow, Routes, queued, sentence_of
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey, ProofLevel
-from kps.database.statements.keeping import Device
+from kps.database.statements.leases import Device
 from kps.printer.config import DeviceConfig
 from kps.process.counters import counted_by_all
 from kps.process.shared_stats import PRINTED_CELL, Cell

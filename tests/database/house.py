@@ -18,13 +18,14 @@ from kps.core.tickets import PrinterKey
 from kps.database.connection import Database, Statement
 from kps.database.dispatcher_queue import Claimed, DispatcherQueue
 from kps.database.keeper_queue import KeeperQueue
+from kps.database.loans import LOAN_STATEMENTS
 from kps.database.migrations import install_trigger, migrate
 from kps.database.printer_queue import PrinterQueue
-from kps.database.probes import PROBE_STATEMENTS
-from kps.database.readings import Sending, printer_rows
+from kps.database.row_mappers import Sending, printer_rows
 from kps.database.schema import PosSchema, introspect
 from kps.database.statements import Statements
-from kps.database.statements.keeping import Acquired, DeadReleased, LeftRequeued
+from kps.database.statements.leases import Acquired
+from kps.database.statements.reclaiming import DeadReleased, LeftRequeued
 from kps.demo.orders import PosWriter
 from tests.conftest import Database as Target
 from tests.conftest import eventually
@@ -41,7 +42,7 @@ def settings_of(target: Target, **changes: Any) -> DatabaseSettings:
 def all_statements(of: Statements) -> list[Statement[Any]]:
     """Every statement that KPS knows for a schema."""
     queue = [getattr(of, name) for name in of.names()]
-    both = [*queue, *(getattr(PROBE_STATEMENTS, field.name) for field in fields(PROBE_STATEMENTS))]
+    both = [*queue, *(getattr(LOAN_STATEMENTS, field.name) for field in fields(LOAN_STATEMENTS))]
     return list(dict.fromkeys(both))
 
 

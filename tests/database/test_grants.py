@@ -23,7 +23,7 @@ from kps.core.tickets import Printed, ProofLevel, TicketId, Token
 from kps.database import Database as Access
 from kps.database.connection import Statement
 from kps.database.migrations import available, install_trigger, migrate, step_sql
-from kps.database.readings import Sending, printer_rows
+from kps.database.row_mappers import Sending, printer_rows
 from kps.database.schema import SchemaUnusable, introspect, refuse_missing_rights
 from kps.database.statements import Statements
 from kps.demo.orders import PosWriter

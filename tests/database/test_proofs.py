@@ -7,7 +7,7 @@ import pytest
 from kps.core.proof import IDS, process_id_value
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain
 from kps.database.printer_queue import LateProof, Withdrawn
-from kps.database.readings import Sending
+from kps.database.row_mappers import Sending
 from tests.database.house import House, Instance
 
 GIVEN_UP = Uncertain(Reason.UNPROVEN, "no proof", 500, sent_whole=True)

@@ -12,7 +12,7 @@ from kps.core.slips import CatchUpSlip, ChangeKind, ChangeSlip, OutageSlip
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Token, Uncertain
 from kps.database.dispatcher_queue import WaitingSlip
 from kps.database.printer_queue import ClaimLost, LeaseEnded
-from kps.database.readings import SlipSending
+from kps.database.row_mappers import SlipSending
 from kps.demo.order_book import Line, Order
 from tests.database.house import House, Instance
 

@@ -21,8 +21,8 @@ from kps.config import load
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey
 from kps.database import Database as Access
+from kps.database.loans import Loans
 from kps.database.migrations import migrate
-from kps.database.probes import Probes
 from kps.demo.orders import PosWriter
 from kps.demo.virtual_printer import VirtualPrinter
 from kps.device import probe as steps
@@ -323,10 +323,10 @@ def test_of_two_instances_neither_takes_a_borrowed_printer(
 
 
 def test_a_loan_is_renewed_while_a_person_thinks_and_given_back_in_the_end(
-    pos: PosWriter, lender: tuple[Settings, Probes]
+    pos: PosWriter, lender: tuple[Settings, Loans]
 ) -> None:
-    settings, probes = lender
-    with Loan(settings, probes, KEY, "kitchen-1", renew_every_s=0.3) as loan:
+    settings, loans = lender
+    with Loan(settings, loans, KEY, "kitchen-1", renew_every_s=0.3) as loan:
         first = until(pos)
         eventually(lambda: until(pos) > first, what="a renewal")
         assert loan.holds()
@@ -334,11 +334,9 @@ def test_a_loan_is_renewed_while_a_person_thinks_and_given_back_in_the_end(
     assert pos.rows("SELECT 1 FROM kps.printer WHERE borrowed_until <= clock_timestamp()")
 
 
-def test_a_loan_that_somebody_else_has_is_not_believed_any_more(
-    pos: PosWriter, lender: tuple[Settings, Probes]
-) -> None:
-    settings, probes = lender
-    with Loan(settings, probes, KEY, "kitchen-1", renew_every_s=0.3) as loan:
+def test_a_loan_that_somebody_else_has_is_not_believed_any_more(pos: PosWriter, lender: tuple[Settings, Loans]) -> None:
+    settings, loans = lender
+    with Loan(settings, loans, KEY, "kitchen-1", renew_every_s=0.3) as loan:
         pos.execute("UPDATE kps.printer SET borrowed_by = 'somebody else'")
         theirs = until(pos)
         eventually(lambda: not loan.holds(), timeout=20, what="the loss is noticed")
@@ -358,14 +356,14 @@ def until(pos: PosWriter) -> datetime:
 @pytest.fixture
 def lender(
     pos: PosWriter, pos_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[Settings, Probes]]:
+) -> Iterator[tuple[Settings, Loans]]:
     """The settings of an instance, and a person who has not borrowed anything yet."""
     for name, value in environment(pos_database, tmp_path).items():
         monkeypatch.setenv(name, value)
     settings = load()
     database = Access(settings.database, "test")
     migrate(database, automatic=True)
-    yield settings, Probes(database, "anna@till (process 4)")
+    yield settings, Loans(database, "anna@till (process 4)")
     database.close()
 
 

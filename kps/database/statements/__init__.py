@@ -10,8 +10,18 @@ from __future__ import annotations
 from functools import cached_property
 
 from kps.database.schema import PosSchema
-from kps.database.statements import dispatching, keeping, paper, printing, slips
-from kps.database.statements.parts import CHANNEL_PRINTER, CHANNEL_TICKET
+from kps.database.statements import (
+    counts,
+    dispatching,
+    leases,
+    paper,
+    printer_rows,
+    printing,
+    reclaiming,
+    retention,
+    slips,
+)
+from kps.database.statements.fragments import CHANNEL_PRINTER, CHANNEL_TICKET
 
 __all__ = ["CHANNEL_PRINTER", "CHANNEL_TICKET", "Statements"]
 
@@ -51,23 +61,23 @@ class Statements:
     stale = cached_property(lambda self: dispatching.stale(self._schema))
     rescuable = cached_property(lambda self: dispatching.rescuable(self._schema))
     rescue = cached_property(lambda self: dispatching.rescue(self._schema))
-    acquire = cached_property(lambda self: keeping.acquire(self._schema))
-    renew = cached_property(lambda self: keeping.RENEW)
-    cut_loans = cached_property(lambda self: keeping.CUT_LOANS)
-    yield_lease = cached_property(lambda self: keeping.YIELD)
-    lapse = cached_property(lambda self: keeping.LAPSE)
-    expire_owner = cached_property(lambda self: keeping.EXPIRE_OWNER)
-    release_dead = cached_property(lambda self: keeping.release_dead(self._schema))
-    requeue_left = cached_property(lambda self: keeping.requeue_left(self._schema))
-    orphans = cached_property(lambda self: keeping.orphans(self._schema))
-    adopt = cached_property(lambda self: keeping.adopt(self._schema))
-    sweep = cached_property(lambda self: keeping.sweep())
+    acquire = cached_property(lambda self: leases.acquire(self._schema))
+    renew = cached_property(lambda self: leases.RENEW)
+    cut_loans = cached_property(lambda self: leases.CUT_LOANS)
+    yield_lease = cached_property(lambda self: leases.YIELD)
+    lapse = cached_property(lambda self: leases.LAPSE)
+    expire_owner = cached_property(lambda self: leases.EXPIRE_OWNER)
+    release_dead = cached_property(lambda self: reclaiming.release_dead(self._schema))
+    requeue_left = cached_property(lambda self: reclaiming.requeue_left(self._schema))
+    orphans = cached_property(lambda self: reclaiming.orphans(self._schema))
+    adopt = cached_property(lambda self: reclaiming.adopt(self._schema))
+    sweep = cached_property(lambda self: retention.sweep())
     next_due = cached_property(lambda self: dispatching.next_due())
     pos_clock = cached_property(lambda self: dispatching.POS_CLOCK)
     learn_pos_clock = cached_property(lambda self: dispatching.LEARN_POS_CLOCK)
     speak = cached_property(lambda self: dispatching.SPEAK)
-    rows = cached_property(lambda self: keeping.rows(self._schema))
-    printers = cached_property(lambda self: keeping.PRINTERS)
+    rows = cached_property(lambda self: printer_rows.rows(self._schema))
+    printers = cached_property(lambda self: leases.PRINTERS)
     set_state = cached_property(lambda self: printing.SET_STATE)
     say_why = cached_property(lambda self: printing.SAY_WHY)
     demote = cached_property(lambda self: printing.DEMOTE)
@@ -77,7 +87,7 @@ class Statements:
     torn = cached_property(lambda self: printing.TORN)
     health = cached_property(lambda self: printing.health(self._schema))
     prune_health = cached_property(lambda self: printing.prune_health(self._schema))
-    counts = cached_property(lambda self: keeping.counts(self._schema))
+    counts = cached_property(lambda self: counts.counts(self._schema))
     make_slips = cached_property(lambda self: slips.make(self._schema))
     look_slips = cached_property(lambda self: slips.LOOK)
     claim_slip = cached_property(lambda self: slips.CLAIM)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from kps.core.tickets import PrinterKey, TicketId, Token
 from kps.database.connection import Statement
 from kps.database.schema import ITEM, PRINTER, TICKET, WAKES, PosSchema
-from kps.database.statements.parts import (
+from kps.database.statements.fragments import (
     AS_SEEN,
     CHANNEL_TICKET,
     LEFT_BEHIND,

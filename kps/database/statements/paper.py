@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from kps.core.tickets import PrinterKey
 from kps.database.connection import Statement
 from kps.database.schema import CHECKER_TEMPLATE, ITEM, KITCHEN_TEMPLATE, ORDER, PRINTER, STATION, TICKET, PosSchema
-from kps.database.statements.parts import FAMILY_LOCK, POS_BEHIND_S, brand_of, ip_text
+from kps.database.statements.fragments import FAMILY_LOCK, POS_BEHIND_S, brand_of, ip_text
 
 CANCELLED = "('cancelled', 'canceled', 'void', 'voided')"
 """What `pos_bill.status` may be of a bill that nobody wants any more."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from kps.core.tickets import TicketId
 from kps.database.connection import Statement
 from kps.database.schema import HEALTH, PRINTER, TICKET, PosSchema
-from kps.database.statements.parts import (
+from kps.database.statements.fragments import (
     CHANNEL_PRINTER,
     CHANNEL_TICKET,
     LIVE,

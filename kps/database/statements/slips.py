@@ -10,8 +10,8 @@ from kps.core.slips import SlipId
 from kps.core.tickets import PrinterKey, Token
 from kps.database.connection import Statement
 from kps.database.schema import PRINTER, TICKET, PosSchema
+from kps.database.statements.fragments import CHANNEL_TICKET, OneSlip, brand_of, ip_text
 from kps.database.statements.paper import CANCELLED, PAID, place
-from kps.database.statements.parts import CHANNEL_TICKET, OneSlip, brand_of, ip_text
 
 MOST_TRIES = 20
 """A slip that was given to printers so often is not tried any more."""

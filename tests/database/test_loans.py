@@ -11,7 +11,7 @@ from kps.core.routing import UNOWNED_GRACE_S, Ability, DeviceState, PrinterRow, 
 from kps.core.settings import PrinterDownPolicy
 from kps.core.tickets import ProofLevel
 from kps.database.connection import Database
-from kps.database.probes import LOAN_S, AlreadyBorrowed, Probes, shown
+from kps.database.loans import LOAN_S, AlreadyBorrowed, Loans, shown
 from tests.database.house import House, Instance, settings_of
 
 ANNA, BUDI = "anna@till (process 4)", "budi@office (process 7)"
@@ -19,16 +19,16 @@ PROVEN = Abilities(ProofLevel.PROCESS_ID, pushes=True, clears=True, firmware="1.
 
 
 @pytest.fixture
-def probes(house: House) -> Iterator[Probes]:
+def loans(house: House) -> Iterator[Loans]:
     """Anna's."""
     database = Database(settings_of(house.target), "probe")
-    yield Probes(database, ANNA)
+    yield Loans(database, ANNA)
     database.close()
 
 
-def rival(probes: Probes) -> Probes:
+def rival(loans: Loans) -> Loans:
     """Budi's, on the same connection."""
-    return Probes(probes._database, BUDI)
+    return Loans(loans._database, BUDI)
 
 
 def let_loan_end(house: House, row: PrinterRow, seconds_ago: float = 0.0) -> None:
@@ -49,75 +49,75 @@ def seen(one: Instance, row: PrinterRow) -> DeviceState:
     return state
 
 
-def store(probes: Probes, row: PrinterRow, abilities: Abilities = PROVEN) -> bool:
-    return probes.store(row.key, abilities, answers=True, model="EPSON TM-T20III", serial="X5")
+def store(loans: Loans, row: PrinterRow, abilities: Abilities = PROVEN) -> bool:
+    return loans.store(row.key, abilities, answers=True, model="EPSON TM-T20III", serial="X5")
 
 
 def test_a_borrowed_printer_is_acquired_by_nobody_until_it_is_given_back(
-    house: House, one: Instance, two: Instance, probes: Probes
+    house: House, one: Instance, two: Instance, loans: Loans
 ) -> None:
     kitchen = house.row("kitchen-1")
-    probes.borrow(kitchen.key, kitchen.name)
+    loans.borrow(kitchen.key, kitchen.name)
     lapse(one, kitchen)
     assert one.acquire(kitchen) == two.acquire(kitchen) == []
-    assert probes.give_back(kitchen.key)
+    assert loans.give_back(kitchen.key)
     assert [row.printer_key for row in two.acquire(kitchen)] == [kitchen.key]
 
 
-def test_borrowing_ends_no_lease_and_tells_whose_it_is(house: House, one: Instance, probes: Probes) -> None:
+def test_borrowing_ends_no_lease_and_tells_whose_it_is(house: House, one: Instance, loans: Loans) -> None:
     kitchen = house.row("kitchen-1")
-    probes.borrow(kitchen.key, kitchen.name)
+    loans.borrow(kitchen.key, kitchen.name)
     assert kitchen.key in one.renew()
-    owner = probes.owner(kitchen.key)
+    owner = loans.owner(kitchen.key)
     assert owner is not None
     assert (owner.owner_name, owner.sending) == ("one", False)
     claimed = one.claim(house.pos.ticket(), kitchen)
     one.send(claimed)
-    owner = probes.owner(kitchen.key)
+    owner = loans.owner(kitchen.key)
     assert owner is not None
     assert owner.sending
     one.release_dead(kitchen)
     lapse(one, kitchen)
-    assert probes.owner(kitchen.key) is None
+    assert loans.owner(kitchen.key) is None
 
 
-def test_a_device_that_was_never_owned_can_be_borrowed(house: House, two: Instance, probes: Probes) -> None:
+def test_a_device_that_was_never_owned_can_be_borrowed(house: House, two: Instance, loans: Loans) -> None:
     kitchen = house.row("kitchen-1")
-    probes.borrow(kitchen.key, kitchen.name)
-    assert probes.owner(kitchen.key) is None
+    loans.borrow(kitchen.key, kitchen.name)
+    assert loans.owner(kitchen.key) is None
     assert two.acquire(kitchen) == []
-    assert store(probes, kitchen)
+    assert store(loans, kitchen)
     (taken,) = two.acquire(kitchen)
     assert (taken.state, taken.proof_level, taken.contested) == ("starting", "process_id", False)
 
 
-def test_a_second_probe_is_refused_and_told_who_has_the_printer(house: House, probes: Probes) -> None:
+def test_a_second_probe_is_refused_and_told_who_has_the_printer(house: House, loans: Loans) -> None:
     kitchen = house.row("kitchen-1")
-    probes.borrow(kitchen.key, kitchen.name)
+    loans.borrow(kitchen.key, kitchen.name)
     with pytest.raises(AlreadyBorrowed, match="anna@till"):
-        rival(probes).borrow(kitchen.key, kitchen.name)
-    rival(probes).borrow(house.row("kitchen-2").key, "kitchen-2")
-    assert not rival(probes).give_back(kitchen.key)
-    assert not store(rival(probes), kitchen)
+        rival(loans).borrow(kitchen.key, kitchen.name)
+    rival(loans).borrow(house.row("kitchen-2").key, "kitchen-2")
+    assert not rival(loans).give_back(kitchen.key)
+    assert not store(rival(loans), kitchen)
 
 
-def test_a_loan_that_is_not_renewed_ends_and_is_not_revived(house: House, two: Instance, probes: Probes) -> None:
+def test_a_loan_that_is_not_renewed_ends_and_is_not_revived(house: House, two: Instance, loans: Loans) -> None:
     kitchen = house.row("kitchen-1")
-    probes.borrow(kitchen.key, kitchen.name)
-    assert probes.renew(kitchen.key)
+    loans.borrow(kitchen.key, kitchen.name)
+    assert loans.renew(kitchen.key)
     let_loan_end(house, kitchen)
-    assert not probes.renew(kitchen.key)
-    assert not store(probes, kitchen)
+    assert not loans.renew(kitchen.key)
+    assert not store(loans, kitchen)
     assert house.lease(kitchen)["proof_level"] is None
-    rival(probes).borrow(kitchen.key, kitchen.name)
-    assert not probes.renew(kitchen.key)
-    assert not probes.give_back(kitchen.key)
+    rival(loans).borrow(kitchen.key, kitchen.name)
+    assert not loans.renew(kitchen.key)
+    assert not loans.give_back(kitchen.key)
     assert two.acquire(kitchen) == []
 
 
-def test_a_loan_lasts_as_long_as_it_says(house: House, probes: Probes) -> None:
+def test_a_loan_lasts_as_long_as_it_says(house: House, loans: Loans) -> None:
     kitchen = house.row("kitchen-1")
-    probes.borrow(kitchen.key, kitchen.name)
+    loans.borrow(kitchen.key, kitchen.name)
     (row,) = house.pos.rows(
         "SELECT extract(epoch FROM borrowed_until - clock_timestamp())::float8 AS left_s FROM kps.printer"
     )
@@ -125,28 +125,28 @@ def test_a_loan_lasts_as_long_as_it_says(house: House, probes: Probes) -> None:
 
 
 def test_everybody_sees_that_a_printer_is_held_for_a_probe_and_by_whom(
-    house: House, one: Instance, probes: Probes
+    house: House, one: Instance, loans: Loans
 ) -> None:
     kitchen = house.row("kitchen-1")
     one.queue.set_state(
         kitchen.key, one.epochs[kitchen.key], state="down", text="refused", paper="unknown", response_ms=None,
         answers=None,
     )  # fmt: skip
-    probes.borrow(kitchen.key, kitchen.name)
+    loans.borrow(kitchen.key, kitchen.name)
     state = seen(one, kitchen)
     assert (state.state, state.sentence, state.held) == ("held", f"borrowed for a probe by {ANNA}", True)
     assert state.ability is Ability.UNABLE
-    probes.give_back(kitchen.key)
+    loans.give_back(kitchen.key)
     assert seen(one, kitchen).state == "down"
 
 
 def test_a_ticket_waits_for_a_borrowed_printer_unless_it_has_a_backup(
-    house: House, one: Instance, probes: Probes
+    house: House, one: Instance, loans: Loans
 ) -> None:
     kitchen, backup = house.row("kitchen-1"), house.row("kitchen-2")
     ready(one, kitchen, backup)
     ticket = one.seen(house.pos.ticket())
-    probes.borrow(kitchen.key, kitchen.name)
+    loans.borrow(kitchen.key, kitchen.name)
     rooms = {kitchen.key: 2, backup.key: 2}
 
     def decision(*rows: PrinterRow) -> object:
@@ -170,25 +170,25 @@ def ready(one: Instance, *rows: PrinterRow) -> None:
 
 @pytest.mark.parametrize("before", ["ready", "cover_open"])
 def test_a_printer_that_was_just_given_back_is_about_to_be_taken_whatever_was_wrong_with_it(
-    house: House, one: Instance, probes: Probes, before: str
+    house: House, one: Instance, loans: Loans, before: str
 ) -> None:
     kitchen = house.row("kitchen-1")
     ready(one, kitchen)
     house.pos.execute("UPDATE kps.printer SET state = %s", [before])
-    probes.borrow(kitchen.key, kitchen.name)
+    loans.borrow(kitchen.key, kitchen.name)
     lapse(one, kitchen)
     # A probe takes minutes: by then the lease has been over for longer than an owner may be missing.
     house.pos.execute("UPDATE kps.printer SET expires_at = expires_at - interval '5 minutes'")
-    probes.give_back(kitchen.key)
+    loans.give_back(kitchen.key)
     assert seen(one, kitchen).ability is Ability.UNKNOWN
     (taken,) = one.acquire(kitchen)
     assert taken.state == "starting"
     assert seen(one, kitchen).ability is Ability.UNKNOWN
 
 
-def test_a_printer_that_nobody_takes_back_is_not_waited_for(house: House, one: Instance, probes: Probes) -> None:
+def test_a_printer_that_nobody_takes_back_is_not_waited_for(house: House, one: Instance, loans: Loans) -> None:
     kitchen = house.row("kitchen-1")
-    probes.borrow(kitchen.key, kitchen.name)
+    loans.borrow(kitchen.key, kitchen.name)
     lapse(one, kitchen)
     house.pos.execute("UPDATE kps.printer SET expires_at = expires_at - interval '5 minutes'")
     let_loan_end(house, kitchen, UNOWNED_GRACE_S + 1)
@@ -197,32 +197,32 @@ def test_a_printer_that_nobody_takes_back_is_not_waited_for(house: House, one: I
 
 
 def test_storing_writes_what_was_shown_ends_the_loan_and_forgives_what_was_held_against_it(
-    house: House, one: Instance, probes: Probes
+    house: House, one: Instance, loans: Loans
 ) -> None:
     kitchen, backup = house.row("kitchen-1"), house.row("kitchen-2")
     house.pos.execute("UPDATE kps.printer SET demoted_at = clock_timestamp(), demoted_text = 'no echo'")
-    probes.borrow(kitchen.key, kitchen.name)
+    loans.borrow(kitchen.key, kitchen.name)
     lapse(one, kitchen)
-    assert store(probes, kitchen)
-    row = shown(probes._database, [kitchen.key])[kitchen.key]
+    assert store(loans, kitchen)
+    row = shown(loans._database, [kitchen.key])[kitchen.key]
     assert (row.proof_level, row.pushes, row.clears, row.firmware, row.model, row.serial, row.answers) == (
         "process_id", True, True, "1.05", "EPSON TM-T20III", "X5", True,
     )  # fmt: skip
     assert (row.borrowed, row.borrowed_by, row.demoted_at, row.demoted_text) == (False, ANNA, None, "")
     assert row.probed_at is not None
     assert house.lease(backup)["demoted_text"] == "no echo"
-    assert not store(probes, kitchen)
+    assert not store(loans, kitchen)
     assert len(one.acquire(kitchen)) == 1
 
 
-def test_a_probe_that_stored_nothing_is_not_named_as_the_one_that_did(house: House, probes: Probes) -> None:
+def test_a_probe_that_stored_nothing_is_not_named_as_the_one_that_did(house: House, loans: Loans) -> None:
     kitchen = house.row("kitchen-1")
-    probes.borrow(kitchen.key, kitchen.name)
-    assert store(probes, kitchen)
-    rival(probes).borrow(kitchen.key, kitchen.name)
-    assert shown(probes._database, [kitchen.key])[kitchen.key].borrowed_by == BUDI
-    rival(probes).give_back(kitchen.key)
-    row = shown(probes._database, [kitchen.key])[kitchen.key]
+    loans.borrow(kitchen.key, kitchen.name)
+    assert store(loans, kitchen)
+    rival(loans).borrow(kitchen.key, kitchen.name)
+    assert shown(loans._database, [kitchen.key])[kitchen.key].borrowed_by == BUDI
+    rival(loans).give_back(kitchen.key)
+    row = shown(loans._database, [kitchen.key])[kitchen.key]
     assert (row.borrowed_by, row.proof_level) == ("", "process_id")
 
 
@@ -236,27 +236,27 @@ def clock_goes_back(house: House) -> None:
 
 @pytest.mark.parametrize("stored", [True, False])
 def test_a_clock_that_goes_back_does_not_revive_a_loan_that_was_given_back(
-    house: House, one: Instance, probes: Probes, stored: bool
+    house: House, one: Instance, loans: Loans, stored: bool
 ) -> None:
     kitchen = house.row("kitchen-1")
-    probes.borrow(kitchen.key, kitchen.name)
+    loans.borrow(kitchen.key, kitchen.name)
     lapse(one, kitchen)
-    assert store(probes, kitchen) if stored else probes.give_back(kitchen.key)
+    assert store(loans, kitchen) if stored else loans.give_back(kitchen.key)
     clock_goes_back(house)
     assert not seen(one, kitchen).held
     one.renew()
     assert len(one.acquire(kitchen)) == 1
-    row = shown(probes._database, [kitchen.key])[kitchen.key]
+    row = shown(loans._database, [kitchen.key])[kitchen.key]
     assert (row.borrowed, row.borrowed_by) == (False, ANNA if stored else "")
 
 
 def test_a_loan_that_seems_to_last_for_an_hour_is_cut_to_its_length_and_no_other_is(
-    house: House, one: Instance, probes: Probes
+    house: House, one: Instance, loans: Loans
 ) -> None:
     kitchen, other = house.row("kitchen-1"), house.row("kitchen-2")
-    probes.borrow(kitchen.key, kitchen.name)
+    loans.borrow(kitchen.key, kitchen.name)
     clock_goes_back(house)
-    rival(probes).borrow(other.key, other.name)
+    rival(loans).borrow(other.key, other.name)
     house.pos.execute(
         "UPDATE kps.printer SET borrowed_until = clock_timestamp() + interval '100 seconds' WHERE printer_key = %s",
         [other.key],
@@ -266,14 +266,14 @@ def test_a_loan_that_seems_to_last_for_an_hour_is_cut_to_its_length_and_no_other
     lasts = sorted(row["left_s"] for row in house.pos.rows(f"{clocks} WHERE isfinite(borrowed_until)"))
     assert LOAN_S - 5 < lasts[0] <= LOAN_S
     assert 90 < lasts[1] <= 100
-    assert probes.renew(kitchen.key)
+    assert loans.renew(kitchen.key)
 
 
 def test_a_loan_that_seems_to_last_for_an_hour_is_shown_as_one_to_be_cut(
-    house: House, one: Instance, probes: Probes
+    house: House, one: Instance, loans: Loans
 ) -> None:
     kitchen = house.row("kitchen-1")
-    probes.borrow(kitchen.key, kitchen.name)
+    loans.borrow(kitchen.key, kitchen.name)
 
     def overlong() -> bool:
         (row,) = one.database.run(one.queue.sql.printers, keys=[kitchen.key])
@@ -285,13 +285,13 @@ def test_a_loan_that_seems_to_last_for_an_hour_is_shown_as_one_to_be_cut(
 
 
 def test_who_borrows_a_printer_whose_loan_seems_to_last_for_an_hour_need_not_wait_so_long(
-    house: House, probes: Probes
+    house: House, loans: Loans
 ) -> None:
     kitchen = house.row("kitchen-1")
-    probes.borrow(kitchen.key, kitchen.name)
+    loans.borrow(kitchen.key, kitchen.name)
     clock_goes_back(house)
     with pytest.raises(AlreadyBorrowed, match="anna@till"):
-        rival(probes).borrow(kitchen.key, kitchen.name)
+        rival(loans).borrow(kitchen.key, kitchen.name)
     (row,) = house.pos.rows(
         "SELECT borrowed_until < clock_timestamp() + interval '31 seconds' AS cut FROM kps.printer "
         "WHERE isfinite(borrowed_until)"
@@ -299,16 +299,14 @@ def test_who_borrows_a_printer_whose_loan_seems_to_last_for_an_hour_need_not_wai
     assert row["cut"]
 
 
-def test_process_ids_come_from_the_tickets_sequence(house: House, probes: Probes) -> None:
-    first, second = probes.process_id(), probes.process_id()
+def test_process_ids_come_from_the_tickets_sequence(house: House, loans: Loans) -> None:
+    first, second = loans.process_id(), loans.process_id()
     assert second > first
     (row,) = house.pos.rows("SELECT last_value FROM kps.process_id_seq")
     assert row["last_value"] == second
 
 
-def test_the_dispatchers_are_told_when_a_printer_is_borrowed_stored_and_given_back(
-    house: House, probes: Probes
-) -> None:
+def test_the_dispatchers_are_told_when_a_printer_is_borrowed_stored_and_given_back(house: House, loans: Loans) -> None:
     kitchen = house.row("kitchen-1")
     listener = house.target.connect()
     with listener.cursor() as cursor:
@@ -320,13 +318,13 @@ def test_the_dispatchers_are_told_when_a_printer_is_borrowed_stored_and_given_ba
             listener.notifies.clear()
             return heard
 
-        probes.borrow(kitchen.key, kitchen.name)
+        loans.borrow(kitchen.key, kitchen.name)
         assert told()
-        probes.renew(kitchen.key)
+        loans.renew(kitchen.key)
         assert not told()
-        probes.give_back(kitchen.key)
+        loans.give_back(kitchen.key)
         assert told()
-        probes.borrow(kitchen.key, kitchen.name)
+        loans.borrow(kitchen.key, kitchen.name)
         assert told()
-        store(probes, kitchen)
+        store(loans, kitchen)
         assert told()

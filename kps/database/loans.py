@@ -1,4 +1,4 @@
-"""Every statement about a printer that a person has for a probe: borrow it, keep it, store what it has shown.
+"""Loans: a printer that a person has for a probe is borrowed, kept, given back with what it has shown.
 
 A loan is two columns of `kps.printer`: who, and until when by the database's clock. It needs no owner and no epoch;
 while it is live nobody acquires the device, and its owner lets it go. Who does not renew it has lost it. One that was
@@ -16,16 +16,16 @@ from kps.core.proof import Abilities
 from kps.core.tickets import PrinterKey
 from kps.database.connection import Database, Statement
 from kps.database.statements import CHANNEL_PRINTER
-from kps.database.statements.keeping import CUT_LOANS, LOAN_S
-from kps.database.statements.parts import OneDevice, ToldDevice
+from kps.database.statements.fragments import OneDevice, ToldDevice
+from kps.database.statements.leases import CUT_LOANS, LOAN_S
 
 __all__ = [
     "LOAN_S",
-    "PROBE_STATEMENTS",
+    "LOAN_STATEMENTS",
     "AlreadyBorrowed",
     "LoanOwner",
-    "ProbeStatements",
-    "Probes",
+    "LoanStatements",
+    "Loans",
     "ShownDevice",
     "shown",
 ]
@@ -45,7 +45,7 @@ class AlreadyBorrowed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class ProbeStatements:
+class LoanStatements:
     """Every statement of a probe, by verb."""
 
     borrow: Statement[ToldDevice]
@@ -99,7 +99,7 @@ class ShownDevice(NamedTuple):
     borrowed_by: str
 
 
-PROBE_STATEMENTS = ProbeStatements(
+LOAN_STATEMENTS = LoanStatements(
     borrow=Statement(
         "borrow",
         ToldDevice,
@@ -168,12 +168,12 @@ SELECT printer_key, {_TOLD} FROM p""",
 )
 
 
-class Probes:
-    """The statements of one person's probe. Every verb may raise DatabaseTrouble."""
+class Loans:
+    """Printers that one person borrows for a probe. Every verb may raise DatabaseTrouble."""
 
     def __init__(self, database: Database, by: str) -> None:
         self._database = database
-        self._sql = PROBE_STATEMENTS
+        self._sql = LOAN_STATEMENTS
         self.by = by
         """Who probes; no two living processes say the same."""
 
@@ -217,5 +217,5 @@ class Probes:
 
 def shown(database: Database, keys: Iterable[PrinterKey]) -> dict[PrinterKey, ShownDevice]:
     """What is known about devices, for people; devices that nobody has ever owned are missing."""
-    rows = database.run(PROBE_STATEMENTS.shown, keys=sorted(set(keys)))
+    rows = database.run(LOAN_STATEMENTS.shown, keys=sorted(set(keys)))
     return {row.printer_key: row for row in rows}

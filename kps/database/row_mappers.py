@@ -36,8 +36,8 @@ from kps.core.tickets import (
     Ticket,
     TicketId,
 )
-from kps.database.statements.keeping import PosRow
 from kps.database.statements.paper import Paper
+from kps.database.statements.printer_rows import PosRow
 from kps.database.statements.slips import SlipPaper
 
 

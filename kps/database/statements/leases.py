@@ -1,31 +1,14 @@
-"""What the supervisor keeps in order: leases, the dead, orphans, and what is shown of it all."""
+"""Leases of devices: taken, renewed, given up, ended; and what is known about a device, whoever has it."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from kps.core.tickets import PrinterKey, TicketId, Token
+from kps.core.tickets import PrinterKey
 from kps.database.connection import Statement
-from kps.database.schema import PRINTER, TICKET, PosSchema
-from kps.database.statements.parts import (
-    AS_SEEN,
-    CHANNEL_PRINTER,
-    CHANNEL_TICKET,
-    LEFT,
-    LEFT_BEHIND,
-    LIVE,
-    POS_BEHIND_S,
-    WOKEN,
-    OneDevice,
-    ToldDevice,
-    WokenTicket,
-    brand_of,
-    covered,
-    ip_text,
-    log_rows,
-    requeue,
-)
+from kps.database.schema import PosSchema
+from kps.database.statements.fragments import CHANNEL_PRINTER, LEFT, WOKEN, OneDevice, ToldDevice, requeue
 
 _KNOWN = "(p.owner = excluded.owner OR (p.owner IS NULL AND p.yielded_until > clock_timestamp()))"
 
@@ -105,7 +88,7 @@ def acquire(schema: PosSchema) -> Statement[Acquired]:
         f"(SELECT count(*) FROM job JOIN held ON held.ticket_id = job.ticket_id "
         f"WHERE held.printer_key = a.printer_key) AS released, {LEFT} AS left, "
         f"(SELECT count(pg_notify('{CHANNEL_PRINTER}', ''))) AS told, {WOKEN} FROM a",
-        prelude=_LOCK_LEASES,
+        prelude=LOCK_LEASES,
     )
 
 
@@ -216,12 +199,10 @@ RETURNING p.printer_key""",
 """Loans that seem to last for minutes are cut to their length: who still probes renews in time."""
 
 
-_LOCK_LEASES = (
-    "SELECT 1 FROM kps.printer WHERE printer_key = ANY ({keys:text[]}) ORDER BY printer_key FOR NO KEY UPDATE"
-)
+LOCK_LEASES = "SELECT 1 FROM kps.printer WHERE printer_key = ANY ({keys:text[]}) ORDER BY printer_key FOR NO KEY UPDATE"
 
 
-_LOCK_LEASE = "SELECT 1 FROM kps.printer WHERE printer_key = {key:text} FOR NO KEY UPDATE"
+LOCK_LEASE = "SELECT 1 FROM kps.printer WHERE printer_key = {key:text} FOR NO KEY UPDATE"
 """Preludes of what ends a lease or an epoch: a claim holds the lease until it is committed, and only a snapshot
 taken after that sees the job which it has made."""
 
@@ -243,7 +224,7 @@ YIELD = Statement(
   RETURNING p.printer_key
 )
 SELECT printer_key, (SELECT count(pg_notify('{CHANNEL_PRINTER}', ''))) AS told FROM p""",
-    prelude=_LOCK_LEASE,
+    prelude=LOCK_LEASE,
 )
 """Give up a printer that this instance cannot reach, if another instance lives."""
 
@@ -276,225 +257,9 @@ LAPSE = Statement(
   RETURNING p.printer_key
 )
 SELECT printer_key, (SELECT count(pg_notify('{CHANNEL_PRINTER}', ''))) AS told FROM p""",
-    prelude=_LOCK_LEASES,
+    prelude=LOCK_LEASES,
 )
 """End leases at once, so that another instance may take over; never while something is held under them."""
-
-
-class DeadReleased(NamedTuple):
-    """What came of the death of a printer's process."""
-
-    epoch: int
-    released: int
-    left: int
-    woken: int
-
-
-def release_dead(schema: PosSchema) -> Statement[DeadReleased]:
-    """A printer process has been reaped: a new epoch, and all it held is given back.
-
-    `blamed` is the token of a ticket that the process was preparing when it died of its own (0 = none).
-    """
-    before = """a AS (
-  UPDATE kps.printer p SET epoch = p.epoch + 1
-   WHERE p.printer_key = {key:text} AND p.owner = {me:uuid} AND p.epoch = {epoch:bigint}
-  RETURNING p.printer_key, p.epoch
-),"""
-    held = """SELECT j.ticket_id, j.printer_key, j.token FROM kps.job j JOIN a ON a.printer_key = j.printer_key
-   WHERE j.state IN ('claimed', 'sending') AND j.epoch < a.epoch"""
-    body = requeue(
-        schema,
-        held,
-        "'reclaimed'",
-        text="'the printer process died'",
-        before=before,
-        death="j.token = {blamed:bigint}",
-    )
-    return Statement(
-        "release_dead",
-        DeadReleased,
-        f"WITH {body} SELECT a.epoch, (SELECT count(*) FROM job) AS released, {LEFT} AS left, {WOKEN} FROM a",
-        prelude=_LOCK_LEASE,
-    )
-
-
-class LeftRequeued(NamedTuple):
-    """What is given back of a device's earlier epochs, and what is still left."""
-
-    printer_key: PrinterKey
-    released: int
-    left: int
-    woken: int
-
-
-def requeue_left(schema: PosSchema) -> Statement[LeftRequeued]:
-    """What earlier epochs of printers of mine have left open, because somebody had locked the tickets' rows."""
-    before = """a AS MATERIALIZED (
-  SELECT p.printer_key, p.epoch FROM kps.printer p
-   WHERE p.printer_key = ANY ({keys:text[]}) AND p.owner = {me:uuid} AND p.expires_at > clock_timestamp()
-),"""
-    held = """SELECT j.ticket_id, j.printer_key, j.token FROM kps.job j JOIN a ON a.printer_key = j.printer_key
-   WHERE j.state IN ('claimed', 'sending') AND j.epoch < a.epoch"""
-    body = requeue(schema, held, "'reclaimed'", text="'its printer has a new owner or process'", before=before)
-    return Statement(
-        "requeue_left",
-        LeftRequeued,
-        f"WITH {body} SELECT a.printer_key, (SELECT count(*) FROM job JOIN held ON held.ticket_id = job.ticket_id "
-        f"WHERE held.printer_key = a.printer_key) AS released, {LEFT} AS left, {WOKEN} FROM a",
-    )
-
-
-class Orphan(NamedTuple):
-    """A `printing` ticket that nobody accounts for."""
-
-    id: TicketId
-    token: Token
-
-
-def orphans(schema: PosSchema) -> Statement[Orphan]:
-    """`printing` tickets that no job under a live lease accounts for: mine, and those that this instance decides on.
-
-    The others are another shop's: whoever prints them need not be KPS.
-    """
-    return Statement(
-        "orphans",
-        Orphan,
-        f"""SELECT t.id, coalesce(j.token, 0) AS token FROM {TICKET} t LEFT JOIN kps.job j ON j.ticket_id = t.id
-  LEFT JOIN pos_bill b ON b.id = t.bill_id
- WHERE t.status = 'printing' AND NOT (coalesce(j.state, '') IN ('claimed', 'sending') AND {LIVE})
-   AND (j.owner = {{me:uuid}} OR {covered(schema)})
- ORDER BY t.id LIMIT {MOST_ORPHANS}""",
-    )
-
-
-MOST_ORPHANS = 10_000
-"""So many are watched at once."""
-
-
-def adopt(schema: PosSchema) -> Statement[WokenTicket]:
-    """Take over `printing` tickets that nobody accounts for; all but the only claimed ones are marked."""
-    log = log_rows(
-        schema,
-        "k JOIN pick ON pick.id = k.id",
-        ticket_id="k.id",
-        old_status="'printing'",
-        new_status="'new'",
-        action="'retry'",
-        printer_ip=ip_text(schema.ticket_ip_type, "k.printer_ip"),
-        error_code="'reclaimed'",
-        error_message="'printing for too long without a live owner'",
-        metadata="""jsonb_build_object('instance', {instance:text},
-          'possible_duplicate', pick.job_state IS DISTINCT FROM 'claimed')""",
-    )
-    return Statement(
-        "adopt",
-        WokenTicket,
-        f"""WITH want AS MATERIALIZED (
-  SELECT * FROM unnest({{ids:bigint[]}}, {{tokens:bigint[]}}) AS w(id, token)
-), pick AS MATERIALIZED (
-  SELECT t.id, j.state AS job_state FROM want w JOIN {TICKET} t ON t.id = w.id LEFT JOIN kps.job j ON j.ticket_id = t.id
-   WHERE t.status = 'printing' AND coalesce(j.token, 0) = w.token
-     AND NOT (coalesce(j.state, '') IN ('claimed', 'sending') AND {LIVE})
-   ORDER BY t.id FOR UPDATE OF t SKIP LOCKED
-), job AS (
-  INSERT INTO kps.job AS j (ticket_id, state, sends, round_open) SELECT pick.id, 'requeued', 1, true FROM pick
-  ON CONFLICT (ticket_id) DO UPDATE
-     SET state = 'requeued', token = nextval('kps.token_seq'), round_open = true,
-         tried = CASE WHEN j.state IN ('printed', 'failed') THEN '{{}}' ELSE j.tried END,
-         sends = CASE WHEN j.state = 'claimed' THEN j.sends ELSE greatest(j.sends, 1) END,
-         {LEFT_BEHIND}
-   WHERE {AS_SEEN}
-  RETURNING j.ticket_id
-), k AS (
-  UPDATE {TICKET} k SET status = 'new' FROM job WHERE k.id = job.ticket_id AND k.status = 'printing'
-  RETURNING k.id, k.printer_ip
-), log AS ({log})
-SELECT id, (SELECT count(pg_notify('{CHANNEL_TICKET}', ''))) AS woken FROM k ORDER BY id""",
-    )
-
-
-SWEEP_AT_ONCE = 5000
-
-
-class Swept(NamedTuple):
-    """What a sweep has come to."""
-
-    jobs: int
-    instances: int
-    last: int | None
-    more: bool
-
-
-def sweep() -> Statement[Swept]:
-    """Forget jobs of tickets that the POS has deleted, among the next ones after `after`, and what is long over.
-
-    `last`: the last job that was looked at; NULL = there were no more. Years of jobs are looked through in pieces.
-    """
-    return Statement(
-        "sweep",
-        Swept,
-        f"""WITH page AS MATERIALIZED (
-  SELECT o.ticket_id, o.state FROM kps.job o WHERE o.ticket_id > {{after:bigint}}
-   ORDER BY o.ticket_id LIMIT {SWEEP_AT_ONCE}
-), gone AS (
-  DELETE FROM kps.job j WHERE j.ticket_id IN (
-    SELECT o.ticket_id FROM page o WHERE o.state NOT IN ('claimed', 'sending')
-       AND NOT EXISTS (SELECT 1 FROM {TICKET} t WHERE t.id = o.ticket_id OFFSET 0))
-  RETURNING 1
-), old AS (
-  DELETE FROM kps.instance i WHERE i.seen_at < statement_timestamp() - interval '1 day'
-    AND i.owner <> {{me:uuid}} RETURNING 1
-), chain AS (
-  DELETE FROM kps.chain c WHERE c.day < statement_timestamp() - interval '7 days' RETURNING 1
-), items AS (
-  DELETE FROM kps.printed_item pi WHERE (pi.ticket_id, pi.bill_item_id) IN (
-    SELECT o.ticket_id, o.bill_item_id FROM kps.printed_item o
-     WHERE o.printed_at < statement_timestamp() - interval '7 days' LIMIT 500)
-  RETURNING 1
-), slips AS (
-  DELETE FROM kps.slip s WHERE s.id IN (
-    SELECT o.id FROM kps.slip o WHERE o.state IN ('printed', 'failed')
-       AND o.created_at < statement_timestamp() - interval '14 days' LIMIT 500)
-  RETURNING 1
-)
-SELECT (SELECT count(*) FROM gone) AS jobs, (SELECT count(*) FROM old) AS instances,
-       (SELECT max(ticket_id) FROM page HAVING count(*) = {SWEEP_AT_ONCE}) AS last,
-       (SELECT count(*) FROM items) = 500 OR (SELECT count(*) FROM slips) = 500 AS more""",
-    )
-
-
-class PosRow(NamedTuple):
-    """A printer row of the POS."""
-
-    id: int
-    station: str
-    name: str
-    host: str | None
-    port: int
-    kind: str
-    timeout_s: int
-    priority: int
-    active: bool
-    brand: str
-    brand_code: str
-    brand_name: str
-    total_prints: int
-    failed_prints: int
-
-
-def rows(schema: PosSchema) -> Statement[PosRow]:
-    """All printer rows of the POS, in routing order."""
-    return Statement(
-        "rows",
-        PosRow,
-        f"""SELECT sp.id, lower(btrim(sp.station_code)) AS station, btrim(sp.printer_name) AS name,
-       btrim({ip_text(schema.printer_ip_type, "sp.printer_ip")}) AS host, sp.printer_port AS port,
-       lower(btrim(sp.printer_type)) AS kind, sp.timeout_seconds AS timeout_s, sp.priority, sp.is_active AS active,
-       sp.brand_id::text AS brand, lower(coalesce(br.code, '')) AS brand_code, coalesce(br.name, '') AS brand_name,
-       sp.total_prints, sp.failed_prints
-  FROM {PRINTER} sp LEFT JOIN core_brand br ON br.id = sp.brand_id
- ORDER BY sp.priority, sp.id""",
-    )
 
 
 PRINTERS = Statement(
@@ -503,62 +268,3 @@ PRINTERS = Statement(
     f"SELECT {_DEVICE}, NULL::bigint AS kept FROM kps.printer p WHERE p.printer_key = ANY ({{keys:text[]}})",
 )
 """What is known about devices, whoever owns them."""
-
-
-WAITING_MOST = 5000
-"""So many waiting tickets are counted by station."""
-
-
-class Counts(NamedTuple):
-    """The queue in numbers."""
-
-    new: int
-    printing: int
-    failed_today: int
-    printed_today: int
-    oldest_new_age_s: float
-    pos_behind_s: float
-    clock: float
-    """Seconds since 1970."""
-    unproven: list[Any]
-    """[ticket, [keys of the printers where a copy may lie]] each."""
-    waiting: list[Any]
-    """[station, brand or None, key, count] each."""
-
-
-def counts(schema: PosSchema) -> Statement[Counts]:
-    """The queue in numbers, for /health and /metrics; `today` is the database's day.
-
-    `unproven`: tickets of the last day of which a copy may lie at a printer, with the keys of those, newest first.
-    `waiting`: tickets by station, brand and the key of the device that they are claimed for ('' = none yet), without
-    those that are being sent; of a great backlog only a part, for it is looked at every few seconds.
-    """
-    return Statement(
-        "counts",
-        Counts,
-        f"""SELECT count(*) FILTER (WHERE t.status = 'new') AS new, count(*) FILTER (WHERE t.status = 'printing')
-       AS printing,
-       (SELECT count(*) FROM {TICKET} f WHERE f.status = 'failed'
-           AND f.created_at >= (SELECT date_trunc('day', clock_timestamp()) - {POS_BEHIND_S} * interval '1 second'))
-       AS failed_today,
-       (SELECT count(*) FROM kps.job j WHERE j.state = 'printed'
-           AND j.finished_at >= (SELECT date_trunc('day', clock_timestamp()))) AS printed_today,
-       greatest(0, coalesce(extract(epoch FROM clock_timestamp() - min(t.created_at) FILTER (WHERE t.status = 'new'))
-         - {POS_BEHIND_S}, 0))::float8 AS oldest_new_age_s,
-       {POS_BEHIND_S} AS pos_behind_s, extract(epoch FROM clock_timestamp())::float8 AS clock,
-       (SELECT coalesce(json_agg(json_build_array(u.ticket_id, u.maybe_keys) ORDER BY u.ticket_id DESC), '[]')
-          FROM (SELECT j.ticket_id, j.maybe_keys FROM kps.job j
-           WHERE (j.maybe_keys <> '{{}}' OR j.moved_keys <> '{{}}') AND j.maybe_keys <> '{{}}'
-             AND greatest(j.claimed_at, j.finished_at) > clock_timestamp() - interval '1 day'
-           ORDER BY j.ticket_id DESC LIMIT 200) u) AS unproven,
-       (SELECT coalesce(json_agg(json_build_array(g.station, g.brand, g.key, g.tickets)), '[]')
-          FROM (SELECT lower(btrim(w.printer_target)) AS station, w.brand, w.key, count(*) AS tickets
-                  FROM (SELECT t.printer_target, {brand_of(schema)}::text AS brand, t.key
-                          FROM (SELECT t.*, coalesce(j.printer_key, '') AS key FROM {TICKET} t
-                                  LEFT JOIN kps.job j ON j.ticket_id = t.id AND j.state = 'claimed'
-                                 WHERE t.status IN ('new', 'printing') AND (t.status = 'new' OR j.state = 'claimed')
-                                 LIMIT {WAITING_MOST}) t
-                          LEFT JOIN pos_bill b ON b.id = t.bill_id) w
-                 GROUP BY 1, 2, 3) g) AS waiting
-  FROM {TICKET} t WHERE t.status IN ('new', 'printing')""",
-    )

@@ -1,0 +1,57 @@
+"""What is long over is forgotten."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from kps.database.connection import Statement
+from kps.database.schema import TICKET
+
+SWEEP_AT_ONCE = 5000
+
+
+class Swept(NamedTuple):
+    """What a sweep has come to."""
+
+    jobs: int
+    instances: int
+    last: int | None
+    more: bool
+
+
+def sweep() -> Statement[Swept]:
+    """Forget jobs of tickets that the POS has deleted, among the next ones after `after`, and what is long over.
+
+    `last`: the last job that was looked at; NULL = there were no more. Years of jobs are looked through in pieces.
+    """
+    return Statement(
+        "sweep",
+        Swept,
+        f"""WITH page AS MATERIALIZED (
+  SELECT o.ticket_id, o.state FROM kps.job o WHERE o.ticket_id > {{after:bigint}}
+   ORDER BY o.ticket_id LIMIT {SWEEP_AT_ONCE}
+), gone AS (
+  DELETE FROM kps.job j WHERE j.ticket_id IN (
+    SELECT o.ticket_id FROM page o WHERE o.state NOT IN ('claimed', 'sending')
+       AND NOT EXISTS (SELECT 1 FROM {TICKET} t WHERE t.id = o.ticket_id OFFSET 0))
+  RETURNING 1
+), old AS (
+  DELETE FROM kps.instance i WHERE i.seen_at < statement_timestamp() - interval '1 day'
+    AND i.owner <> {{me:uuid}} RETURNING 1
+), chain AS (
+  DELETE FROM kps.chain c WHERE c.day < statement_timestamp() - interval '7 days' RETURNING 1
+), items AS (
+  DELETE FROM kps.printed_item pi WHERE (pi.ticket_id, pi.bill_item_id) IN (
+    SELECT o.ticket_id, o.bill_item_id FROM kps.printed_item o
+     WHERE o.printed_at < statement_timestamp() - interval '7 days' LIMIT 500)
+  RETURNING 1
+), slips AS (
+  DELETE FROM kps.slip s WHERE s.id IN (
+    SELECT o.id FROM kps.slip o WHERE o.state IN ('printed', 'failed')
+       AND o.created_at < statement_timestamp() - interval '14 days' LIMIT 500)
+  RETURNING 1
+)
+SELECT (SELECT count(*) FROM gone) AS jobs, (SELECT count(*) FROM old) AS instances,
+       (SELECT max(ticket_id) FROM page HAVING count(*) = {SWEEP_AT_ONCE}) AS last,
+       (SELECT count(*) FROM items) = 500 OR (SELECT count(*) FROM slips) = 500 AS more""",
+    )
