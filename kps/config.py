@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from kps.core.abilities import Abilities
 from kps.core.device_files import parse_devices
 from kps.core.networks import parse_networks
-from kps.core.proof import Abilities
 from kps.core.settings import DatabaseSettings, PrinterDownPolicy, Settings
 
 EXIT_BAD_CONFIGURATION = 78

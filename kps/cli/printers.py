@@ -16,9 +16,10 @@ from datetime import UTC, datetime
 from types import FrameType
 
 from kps.cli.terminal import say
+from kps.core.abilities import Abilities
 from kps.core.address import DeviceAddress, FileAddress, printer_key
 from kps.core.networks import Reach
-from kps.core.proof import Abilities, process_id_text
+from kps.core.process_ids import process_id_text
 from kps.core.routing import Lookup, PrinterRow
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey, ProofLevel

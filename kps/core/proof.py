@@ -16,180 +16,27 @@ The law of this file:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from enum import Enum, auto
 
+from kps.core.process_ids import ProcessIds, process_id_command
 from kps.core.status import (
-    REALTIME_QUERIES,
-    AsbUnit,
     ByteAnswer,
     Cleared,
     PrinterStatus,
     ProcessIdEcho,
-    RealtimeAnswer,
     Reply,
     TextBlock,
-    after_asb,
-    after_realtime,
     sentence,
     trouble,
 )
+from kps.core.status_round import StatusRound
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain
-
-
-@dataclass(frozen=True, slots=True)
-class Abilities:
-    """What a device has shown a probe that it can do. What it has not shown is never sent with a ticket."""
-
-    level: ProofLevel | None = None
-    """The best rung that it has proven; None = it was never probed."""
-    pushes: bool = False
-    """It tells every change of its state by itself once asked to (`GS a`, automatic status back)."""
-    clears: bool = False
-    """It throws away what it has not printed, and says so (`DLE DC4` function 8)."""
-    firmware: str = ""
-    """Its firmware's text at the probe (`GS I` 65); another text means another device. Empty = it told none."""
-
-    @property
-    def disbelieved(self) -> Abilities:
-        """What is left when they turn out not to be true: those of a device that was never probed, and answers."""
-        return Abilities(ProofLevel.NONE if self.level is ProofLevel.NONE else ProofLevel.REALTIME)
-
-    def heard_on(self, *, fresh: bool) -> Abilities:
-        """What of it counts where a connection may hear answers to what an earlier one asked (not `fresh`).
-
-        An answer to a fence, and the word that a printer has cleared, do not say which question they answer; a process
-        ID does.
-        """
-        if fresh or not (self.level is ProofLevel.FENCE or self.clears):
-            return self
-        level = ProofLevel.REALTIME if self.level is ProofLevel.FENCE else self.level
-        return replace(self, level=level, clears=False)
-
-    @staticmethod
-    def parse(text: str) -> Abilities:
-        """What somebody vouches for: a level, then `+pushes` and `+clears` if it does that. Raises ValueError."""
-        level, *more = (part.strip().lower() for part in text.split("+"))
-        unknown = set(more) - {"pushes", "clears"}
-        if level not in set(ProofLevel) or unknown:
-            raise ValueError(f"{text.strip()!r} is not one of {', '.join(ProofLevel)}, with +pushes or +clears")
-        return Abilities(ProofLevel(level), "pushes" in more, "clears" in more)
-
-
-def level_in_force(proven: ProofLevel | None, *, answered: bool) -> ProofLevel:
-    """The rung that a device gets now; None = never probed: `realtime` if it answers status questions, else `none`."""
-    if proven is ProofLevel.NONE or not answered:
-        return ProofLevel.NONE
-    return proven or ProofLevel.REALTIME
-
-
-IDS = 95**4
-"""Texts of four printable characters, 20..7E."""
-_LIARS_ID = b"1234"
-"""What some printers answer to everything."""
-
-
-_STRIDE = 31_415_927
-"""Coprime to 95^4 - 1: numbers side by side get texts far apart, so that an answer off by one is nobody's."""
-
-
-def process_id_text(number: int) -> bytes:
-    """The process ID of a number >= 0, four bytes 20..7E; numbers that are 95^4 - 1 apart have the same."""
-    value = number * _STRIDE % (IDS - 1)
-    if value >= _number_of(_LIARS_ID):
-        value += 1
-    return bytes(0x20 + value // 95**place % 95 for place in (3, 2, 1, 0))
-
-
-def process_id_value(text: bytes) -> int:
-    """The number, modulo 95^4 - 1, whose process ID this is. Raises ValueError for what is none of ours."""
-    value = _number_of(text)
-    if text == _LIARS_ID or not 0 <= value < IDS:
-        raise ValueError(f"{text!r} is no process ID of ours")
-    return (value - (value > _number_of(_LIARS_ID))) * pow(_STRIDE, -1, IDS - 1) % (IDS - 1)
-
-
-def _number_of(text: bytes) -> int:
-    value = 0
-    for byte in text:
-        value = value * 95 + byte - 0x20
-    return value
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessIds:
-    """The three process IDs of one sending; all are its own, and no other sending ever has them."""
-
-    number: int
-    """Of the first; the others follow it. From `kps.process_id_seq`."""
-
-    @property
-    def ticket(self) -> bytes:
-        """Stands behind the ticket."""
-        return process_id_text(self.number)
-
-    @property
-    def again(self) -> bytes:
-        """Asks once more on the same connection; its echo proves the ticket too."""
-        return process_id_text(self.number + 1)
-
-    @property
-    def after(self) -> bytes:
-        """Asks on a later connection whether the printer is done with all that is older; it proves nothing."""
-        return process_id_text(self.number + 2)
-
-
-def process_id_command(process_id: bytes) -> bytes:
-    """`GS ( H` function 48: answered when all data before it is finished. Source: Epson ESC/POS reference."""
-    return b"\x1d\x28\x48\x06\x00\x30\x30" + process_id
-
 
 FENCE = b"\x1d\x72\x01"
 """`GS r 1`: answered when it is reached, not before. Source: TM-T88III guide; TM-T81 guide, appendix G."""
 CLEAR = b"\x10\x14\x08\x01\x03\x14\x01\x06\x02\x08"
 """`DLE DC4` function 8: throw both buffers away. Source: TM-T88III and T90 guides, HPRT TP80K manual."""
 _FENCE_PAPER_END = 0x0C
-
-
-def confirm_limit_s(lines: int) -> float:
-    """Seconds that a printer without trouble may take to print and prove a ticket of so many lines."""
-    return 5.0 + 0.2 * lines
-
-
-def realtime_query(query: int) -> bytes:
-    """The bytes of `DLE EOT query`, query 1..4."""
-    return bytes((0x10, 0x04, query))
-
-
-class StatusRound:
-    """One round of `DLE EOT` 1 to 4, one question at a time: the answers do not say which question they answer."""
-
-    def __init__(self, status: PrinterStatus | None = None, queries: Sequence[int] = REALTIME_QUERIES) -> None:
-        self._queries = queries
-        self.status = status or PrinterStatus()
-        """What is known so far; after a whole round nothing older is in it."""
-        self.answers = 0
-        self.waiting = False
-        """Whether a question is out and unanswered."""
-
-    @property
-    def question(self) -> int | None:
-        """The question to ask, or to await, next; None = the round is complete."""
-        return self._queries[self.answers] if self.answers < len(self._queries) else None
-
-    def asked(self) -> None:
-        """The question went out."""
-        self.waiting = True
-
-    def hear(self, reply: Reply) -> None:
-        """Take any reply; what answers nothing of ours is ignored."""
-        if isinstance(reply, AsbUnit):
-            self.status = after_asb(self.status, reply)
-        elif isinstance(reply, RealtimeAnswer) and self.waiting and self.question is not None:
-            self.status = after_realtime(self.status, self.question, reply)
-            self.answers += 1
-            self.waiting = False
 
 
 class Step(Enum):
@@ -418,20 +265,3 @@ def _trailer(level: ProofLevel, ids: ProcessIds | None) -> bytes:
     if level is ProofLevel.PROCESS_ID and ids is not None:
         return process_id_command(ids.ticket)
     return FENCE if level is ProofLevel.FENCE else b""
-
-
-class Patience(Enum):
-    """How long a ticket without progress has waited."""
-
-    WAITING = auto()
-    BLOCKED = auto()
-    """Over the limit: others should know, and a person may mend it."""
-    OVER = auto()
-    """Over the hold time too: give it up."""
-
-
-def patience(stalled_s: float, *, timeout_s: float, hold_s: float) -> Patience:
-    """What a standstill of so many seconds means."""
-    if stalled_s < timeout_s:
-        return Patience.WAITING
-    return Patience.BLOCKED if stalled_s < timeout_s + hold_s else Patience.OVER

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from kps.core.proof import Abilities
+from kps.core.abilities import Abilities
 
 
 class PrinterDownPolicy(StrEnum):

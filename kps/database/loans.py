@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from kps.core.proof import Abilities
+from kps.core.abilities import Abilities
 from kps.core.tickets import PrinterKey
 from kps.database.connection import Database, Statement
 from kps.database.statements import CHANNEL_PRINTER

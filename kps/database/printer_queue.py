@@ -8,7 +8,7 @@ from typing import Any
 
 from psycopg2.extras import Json
 
-from kps.core.proof import IDS
+from kps.core.process_ids import IDS
 from kps.core.slips import SlipId
 from kps.core.tickets import NotPrinted, Outcome, Printed, PrinterKey, TicketId, Token, Uncertain, Unprintable
 from kps.database.connection import Database

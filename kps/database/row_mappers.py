@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from kps.core.address import device_address
-from kps.core.proof import ProcessIds
+from kps.core.process_ids import ProcessIds
 from kps.core.routing import PrinterRow
 from kps.core.slips import (
     CatchUpSlip,

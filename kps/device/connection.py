@@ -8,16 +8,11 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from kps.core.abilities import Abilities, level_in_force
 from kps.core.address import DeviceAddress
-from kps.core.proof import (
-    Abilities,
-    Confirmation,
-    ProcessIds,
-    StatusRound,
-    confirm_limit_s,
-    level_in_force,
-    realtime_query,
-)
+from kps.core.patience import confirm_limit_s
+from kps.core.process_ids import ProcessIds
+from kps.core.proof import Confirmation
 from kps.core.status import (
     REALTIME_QUERIES,
     PrinterStatus,
@@ -26,6 +21,7 @@ from kps.core.status import (
     sentence,
     trouble,
 )
+from kps.core.status_round import StatusRound, realtime_query
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain
 from kps.device.link import ECHOES_KEPT, Link, LinkLost, Talkative
 from kps.device.opening import open_link

@@ -15,16 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from kps.core.abilities import Abilities
 from kps.core.address import DeviceAddress
-from kps.core.proof import (
-    CLEAR,
-    FENCE,
-    Abilities,
-    StatusRound,
-    confirm_limit_s,
-    process_id_command,
-    realtime_query,
-)
+from kps.core.patience import confirm_limit_s
+from kps.core.process_ids import process_id_command
+from kps.core.proof import CLEAR, FENCE
 from kps.core.status import (
     AsbUnit,
     ByteAnswer,
@@ -37,6 +32,7 @@ from kps.core.status import (
     sentence,
     trouble,
 )
+from kps.core.status_round import StatusRound, realtime_query
 from kps.core.tickets import ProofLevel, Reason
 from kps.device.link import Link, LinkLost, Talkative
 from kps.device.opening import open_link

@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kps.core.proof import Confirmation, Patience, Step, patience, realtime_query
+from kps.core.patience import Patience, patience
+from kps.core.proof import Confirmation, Step
 from kps.core.status import PrinterStatus
+from kps.core.status_round import realtime_query
 from kps.core.tickets import NotPrinted, Printed, Reason, Uncertain
 from kps.crash import Point, crash_point
 from kps.device.link import Link, LinkLost

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from kps.core.abilities import Abilities
 from kps.core.address import DeviceAddress
-from kps.core.proof import Abilities
 from kps.core.tickets import PrinterKey
 
 VANISHED_S = 30.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict, deque
 
-from kps.core.proof import ProcessIds, process_id_value
+from kps.core.process_ids import ProcessIds, process_id_value
 from kps.core.tickets import ProofLevel
 from kps.database.printer_queue import PrinterQueue
 from kps.device.link import ECHOES_KEPT

@@ -11,7 +11,7 @@ from typing import assert_never
 
 from kps.core.document import Unrenderable, compose
 from kps.core.limits import is_shortage
-from kps.core.proof import ProcessIds
+from kps.core.process_ids import ProcessIds
 from kps.core.retry import Backoff
 from kps.core.slip_document import compose_slip
 from kps.core.slips import Slip, SlipId

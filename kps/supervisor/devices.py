@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from itertools import chain, count
 
+from kps.core.abilities import Abilities
 from kps.core.address import DeviceAddress
-from kps.core.proof import Abilities
 from kps.core.routing import PrinterRow, covers
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey

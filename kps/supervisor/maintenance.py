@@ -17,11 +17,11 @@ from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
+from kps.core.abilities import Abilities
 from kps.core.address import DeviceAddress, FileAddress, TcpAddress, printer_key
 from kps.core.clock import RIGHT_WITHIN_S
 from kps.core.health import QueueView
 from kps.core.networks import Reach
-from kps.core.proof import Abilities
 from kps.core.retry import Backoff
 from kps.core.routing import UNOWNED_GRACE_S, Crowd, Lookup, PrinterRow, covers
 from kps.core.settings import Settings

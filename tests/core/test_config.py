@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kps.config import EXIT_BAD_CONFIGURATION, BadConfiguration, Environment, default_run_dir, load
-from kps.core.proof import Abilities
+from kps.core.abilities import Abilities
 from kps.core.settings import DatabaseSettings, PrinterDownPolicy, Settings
 from kps.core.tickets import ProofLevel
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kps.core.abilities import Abilities
 from kps.core.address import FileAddress, FileKind, TcpAddress, printer_key
-from kps.core.proof import Abilities
 from kps.core.routing import Lookup, PrinterRow
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey, ProofLevel

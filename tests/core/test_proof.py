@@ -6,24 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kps.core.proof import (
-    CLEAR,
-    FENCE,
-    IDS,
-    Abilities,
-    Confirmation,
-    Patience,
-    ProcessIds,
-    StatusRound,
-    Step,
-    confirm_limit_s,
-    level_in_force,
-    patience,
-    process_id_command,
-    process_id_text,
-    process_id_value,
-    realtime_query,
-)
+from kps.core.abilities import Abilities, level_in_force
+from kps.core.patience import Patience, confirm_limit_s, patience
+from kps.core.process_ids import IDS, ProcessIds, process_id_command, process_id_text, process_id_value
+from kps.core.proof import CLEAR, FENCE, Confirmation, Step
 from kps.core.status import (
     AsbUnit,
     ByteAnswer,
@@ -36,6 +22,7 @@ from kps.core.status import (
     TextBlock,
     trouble,
 )
+from kps.core.status_round import StatusRound, realtime_query
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain
 
 FINE = (0x12, 0x12, 0x12, 0x12)

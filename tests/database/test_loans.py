@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kps.core.proof import Abilities
+from kps.core.abilities import Abilities
 from kps.core.routing import UNOWNED_GRACE_S, Ability, DeviceState, PrinterRow, WaitFor, decide
 from kps.core.settings import PrinterDownPolicy
 from kps.core.tickets import ProofLevel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kps.core.proof import IDS, process_id_value
+from kps.core.process_ids import IDS, process_id_value
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain
 from kps.database.printer_queue import LateProof, Withdrawn
 from kps.database.row_mappers import Sending

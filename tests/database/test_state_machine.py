@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 )
 from psycopg2.extensions import connection as Connection
 
-from kps.core.proof import IDS
+from kps.core.process_ids import IDS
 from kps.core.routing import ClaimFor, PrinterRow, Waiting
 from kps.core.tickets import Marks, NotPrinted, Outcome, Printed, ProofLevel, Reason, Uncertain, Unprintable
 from kps.database.dispatcher_queue import Claimed

@@ -26,8 +26,8 @@ from scripted_printer import (
     reset,
 )
 
+from kps.core.abilities import Abilities
 from kps.core.address import TcpAddress
-from kps.core.proof import Abilities
 from kps.core.status import PaperState, PrinterStatus
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain
 from kps.device import tcp

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kps.core.address import TcpAddress
-from kps.core.proof import process_id_text
+from kps.core.process_ids import process_id_text
 from kps.core.tickets import ProofLevel
 from kps.demo.virtual_printer import Cap, EventKind, Unknown, VirtualPrinter
 from kps.device import probe as steps

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 import pytest
 from watcher import Watcher
 
+from kps.core.abilities import Abilities
 from kps.core.address import TcpAddress
-from kps.core.proof import Abilities, ProcessIds
+from kps.core.process_ids import ProcessIds
 from kps.core.status import PrinterStatus, sentence
 from kps.core.tickets import Printed, ProofLevel, Reason, Uncertain
 from kps.demo.virtual_printer import VirtualPrinter

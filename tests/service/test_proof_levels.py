@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from kps.core.proof import ProcessIds
+from kps.core.process_ids import ProcessIds
 from kps.core.status import ProcessIdEcho
 from kps.demo.orders import PosWriter
 from kps.demo.virtual_printer import VirtualPrinter
