@@ -63,6 +63,13 @@ logfile=/dev/null
 logfile_maxbytes=0
 pidfile=%(ENV_RUN_DIR)s.pid
 
+[unix_http_server]
+file=%(ENV_RUN_DIR)s.sock
+chmod=0700
+
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
+
 [program:kps]
 command={" ".join(SERVICE)}
 autorestart=true
@@ -72,6 +79,13 @@ killasgroup=true
 redirect_stderr=true
 stdout_logfile=/dev/fd/1
 stdout_logfile_maxbytes=0
+
+[eventlistener:fatal]
+command={sys.executable} -m kps.fatal_listener
+events=PROCESS_STATE_FATAL,PROCESS_STATE_RUNNING
+stdout_logfile=NONE
+stderr_logfile=/dev/fd/2
+stderr_logfile_maxbytes=0
 """
 """What matters of the shipped file; startsecs is shorter, so that samples follow each other sooner."""
 
@@ -402,10 +416,15 @@ def printer_kills(shop: Shop, instance: Instance, count: int) -> list[float]:
     return found
 
 
-def service_pid(instance: Instance) -> int:
-    """The supervisor that supervisord has started; 0 if there is none at this moment."""
-    children = Path(f"/proc/{instance.pid}/task/{instance.pid}/children").read_text()
-    return int(children.split()[0]) if children.strip() else 0
+def service_pids(instance: Instance) -> dict[int, str]:
+    """The processes of the service that supervisord runs, with their names."""
+    found = {}
+    for pid in instance.family():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            kind, _, name = Path(f"/proc/{pid}/comm").read_text().strip().partition(":")
+            if kind == "kps":
+                found[pid] = name
+    return found
 
 
 def service_kills(shop: Shop, instance: Instance, count: int, *, all_of_it: bool) -> list[float]:
@@ -416,8 +435,8 @@ def service_kills(shop: Shop, instance: Instance, count: int, *, all_of_it: bool
         wait_until(lambda: _trusted(instance), PRINT_LIMIT_S, "supervisord trusts the service", every_s=0.05)
         station = WELL[number % len(WELL)]
         wait_state(shop, shop.printers[station], "ready")
-        victims = instance.family() - {instance.pid} if all_of_it else {service_pid(instance)}
-        kill(victims)
+        pids = service_pids(instance)
+        kill(pids if all_of_it else [pid for pid, name in pids.items() if name == "supervisor"])
         found.append(tickets.first_byte_ms(station, shop.printers[station]) / 1000)
     return found
 

@@ -1,9 +1,13 @@
-"""The listener that ends supervisord when a program is given up: its protocol over real pipes, and the shipped file."""
+"""supervisord's listener, which ends it when a program is given up, and wakes it when one has ended.
+
+Its protocol over real pipes, and the shipped file.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -49,6 +53,36 @@ def test_a_program_that_is_given_up_ends_the_parent() -> None:
     assert done.returncode == -signal.SIGTERM
     assert "still here" not in done.stdout
     assert "kps cannot be kept running" in done.stderr
+
+
+def test_supervisord_is_woken_when_a_program_that_ran_has_ended() -> None:
+    with (
+        tempfile.TemporaryDirectory(prefix="kps-run-") as run,
+        socket.socket(socket.AF_UNIX) as supervisord,
+        subprocess.Popen(["cat"], stdin=subprocess.PIPE) as program,
+    ):
+        supervisord.bind(f"{run}/sock")
+        supervisord.listen()
+        supervisord.settimeout(20)
+        listener = subprocess.Popen(
+            [sys.executable, "-m", "kps.fatal_listener"],
+            env=os.environ | {"SUPERVISOR_SERVER_URL": f"unix://{run}/sock"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        with listener:
+            assert listener.stdin is not None
+            assert listener.stdout is not None
+            assert listener.stdout.readline() == b"READY\n"
+            body = f"processname:kps groupname:kps from_state:STARTING pid:{program.pid}".encode()
+            listener.stdin.write(b"eventname:PROCESS_STATE_RUNNING len:%d\n%s" % (len(body), body))
+            listener.stdin.flush()
+            assert listener.stdout.read(11) == b"RESULT 2\nOK"
+            program.kill()
+            woken, _ = supervisord.accept()
+            with woken:
+                assert woken.recv(1) == b""
+            listener.stdin.close()
 
 
 def test_supervisord_with_the_shipped_file_ends_when_the_service_cannot_start(tmp_path: Path) -> None:
