@@ -45,6 +45,8 @@ class Statements:
     skip_tokens = cached_property(lambda self: dispatching.SKIP_TOKENS)
     claim = cached_property(lambda self: dispatching.claim(self._schema))
     sending_first = cached_property(lambda self: paper.sending_first(self._schema))
+    draft = cached_property(lambda self: paper.draft(self._schema))
+    sending_drafted = cached_property(lambda self: paper.sending_drafted(self._schema))
     sending = cached_property(lambda self: paper.sending(self._schema))
     preview = cached_property(lambda self: paper.preview(self._schema))
     whereabouts = cached_property(lambda self: paper.whereabouts(self._schema))
