@@ -103,6 +103,8 @@ class Sending:
         self._consent.pulse()
         for reply in self._link.read():
             self._proof.hear(reply)
+        if self._proof.step is Step.DONE:
+            return None
         if self._wants_to_write() and not self._consent.may_write():
             return Reason.LEASE_LOST
         if self._proof.contrary is not None and self._proof.accepted == 0:
