@@ -127,8 +127,6 @@ class Sending:
                 self._link.wait(CLEAR_LIMIT_S)
             case Step.HOPELESS:
                 return self._proof.complaint
-            case Step.DONE:
-                return None
         return self._lose_patience()
 
     def _wants_to_write(self) -> bool:
