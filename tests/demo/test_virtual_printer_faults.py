@@ -39,13 +39,13 @@ def fast(**changes: object) -> Bench:
 
 def with_id_fault(kind: str, times: int | None = None, **changes: object) -> Bench:
     bench = fast(**changes)
-    bench.machine.echoes.fault.set(IdFault(kind), times)
+    bench.machine.faults.process_id.set(IdFault(kind), times)
     return bench
 
 
 def with_fence_fault(kind: str) -> Bench:
     bench = fast()
-    bench.machine.fence_fault.set(FenceFault(kind))
+    bench.machine.faults.fence.set(FenceFault(kind))
     return bench
 
 
@@ -140,7 +140,7 @@ def test_a_cleared_fence_leaves_the_next_one_to_the_mechanism() -> None:
     bench = with_fence_fault("at_arrival")
     bench.machine.paper_out()
     assert bench.ask(b"soup\n" + CUT + FENCE + CLEAR) == b"\x00\x37\x25\x00"
-    bench.machine.fence_fault.set(None)
+    bench.machine.faults.fence.set(None)
     bench.machine.load_paper()
     assert bench.ask(FENCE) == b"\x00"
 
@@ -159,12 +159,12 @@ def test_a_power_cycle_forgets_every_echo_and_no_fault() -> None:
 def test_a_fault_is_over_after_its_times_or_when_it_is_taken_back() -> None:
     bench = with_id_fault("lost", times=2)
     assert bench.ask(ticket(b"1st.") + ticket(b"2nd.") + ticket(b"3rd.")) == echo(b"3rd.")
-    bench.machine.echoes.fault.set(IdFault.LOST)
+    bench.machine.faults.process_id.set(IdFault.LOST)
     bench.send(ticket(b"4th."))
-    bench.machine.echoes.fault.set(None)
+    bench.machine.faults.process_id.set(None)
     assert bench.ask(ticket(b"5th.")) == echo(b"5th.")
     with pytest.raises(ValueError, match="at least once"):
-        bench.machine.echoes.fault.set(IdFault.LOST, 0)
+        bench.machine.faults.process_id.set(IdFault.LOST, 0)
 
 
 @pytest.mark.parametrize("data", [b"\x30\x30abc\x7f", b"\x30\x30abc\x1f", b"\x30\x31abcd", b"\x32\x30abcd"])
@@ -185,7 +185,7 @@ def test_a_fence_can_be_answered_wrongly(kind: str, answer: bytes) -> None:
 def test_a_stale_fence_comes_with_the_next_bytes_on_any_connection() -> None:
     bench = with_fence_fault("stale")
     assert bench.ask(b"soup\n" + CUT + FENCE) == b"\x00"
-    bench.machine.fence_fault.set(None)
+    bench.machine.faults.fence.set(None)
     other = bench.connect()
     bench.machine.paper_out()
     bench.send(b"next\n" + CUT + FENCE, other)
@@ -205,13 +205,13 @@ def test_a_network_side_may_answer_the_fence_while_the_cover_is_open() -> None:
     bench.pass_time(0)
     assert bench.machine.papers[0].text == "soup"
     assert bench.answers == b"\x00"
-    bench.machine.fence_fault.set(None)
+    bench.machine.faults.fence.set(None)
     assert bench.ask(FENCE) == b"\x00"
 
 
 def test_a_network_side_answers_no_question_that_the_printer_does_not_know() -> None:
     bench = Bench("hprt-tp80k", "fast")
-    bench.machine.fence_fault.set(FenceFault.AT_ARRIVAL)
+    bench.machine.faults.fence.set(FenceFault.AT_ARRIVAL)
     bench.answers = b""
     assert bench.ask(FENCE) == b""
 
@@ -226,7 +226,7 @@ def read_by(reader: ReplyReader, answers: bytes) -> list[Reply]:
 @pytest.mark.parametrize("kind", [Noise.FLOW_CONTROL, Noise.RANDOM])
 def test_noise_around_answers_hides_none_of_them(kind: Noise) -> None:
     bench = fast()
-    bench.machine.noise.set(kind)
+    bench.machine.faults.noise.set(kind)
     reader = ReplyReader()
     heard = read_by(reader, bench.ask(b"\x10\x04\x01" + ticket(b"abcd") + FENCE))
     assert heard == [RealtimeAnswer(0x12), ProcessIdEcho(b"abcd"), ByteAnswer(0)]
@@ -236,7 +236,7 @@ def test_noise_around_answers_hides_none_of_them(kind: Noise) -> None:
 
 def test_status_inside_an_echo_spoils_it_and_what_follows_is_read_again() -> None:
     bench = fast()
-    bench.machine.noise.set(Noise.ASB_INSIDE, 1)
+    bench.machine.faults.noise.set(Noise.ASB_INSIDE, 1)
     reader = ReplyReader()
     torn = bench.ask(ticket(b"abcd"))
     assert torn == b"\x37\x22a\x10\x00\x00\x00bcd\x00"
@@ -247,13 +247,13 @@ def test_status_inside_an_echo_spoils_it_and_what_follows_is_read_again() -> Non
 
 def test_status_stands_before_an_answer_of_one_byte() -> None:
     bench = fast()
-    bench.machine.noise.set(Noise.ASB_INSIDE)
+    bench.machine.faults.noise.set(Noise.ASB_INSIDE)
     assert bench.ask(b"\x10\x04\x01") == b"\x10\x00\x00\x00\x12"
 
 
 def test_text_may_trail_behind_an_answer() -> None:
     bench = fast()
-    bench.machine.noise.set(Noise.TRAILING_TEXT, 1)
+    bench.machine.faults.noise.set(Noise.TRAILING_TEXT, 1)
     assert bench.ask(b"\x10\x04\x01") == b"\x12OK\r\n"
     assert bench.ask(b"\x10\x04\x01") == b"\x12"
 
@@ -305,11 +305,11 @@ def test_a_printer_may_claim_to_be_well_whatever_is_wrong() -> None:
 
 def test_a_swallowing_printer_takes_everything_and_gives_nothing() -> None:
     bench = fast()
-    bench.machine.swallowing = True
+    bench.machine.faults.swallowing = True
     assert bench.ask(b"\x10\x04\x01" + ticket(b"abcd")) == b""
     assert bench.machine.papers == []
     assert bench.machine.room(bench.connection) > 0
-    bench.machine.swallowing = False
+    bench.machine.faults.swallowing = False
     assert bench.ask(b"\x10\x04\x01") == b"\x12"
 
 
@@ -360,7 +360,7 @@ def test_switching_on_is_told_to_whoever_connects_first() -> None:
     bench.machine.power_on()
     first, second = bench.connect(), bench.connect()
     assert (bench.heard[first], bench.heard[second]) == (b"\x3b\x31\x00", b"")
-    bench.machine.power_notice = False
+    bench.machine.faults.power_notice = False
     bench.machine.power_off()
     bench.machine.power_on()
     assert bench.heard[bench.connect()] == b""

@@ -19,7 +19,7 @@ from kps.core.settings import Settings
 from kps.core.status import PrinterStatus
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain
 from kps.demo.virtual_printer import VirtualPrinter
-from kps.demo.virtual_printer.line import Line
+from kps.demo.virtual_printer.pseudo_terminal import PseudoTerminal
 from kps.device.connection import Device, Ready, Unable
 from kps.device.files import absence, open_file
 from kps.device.probe import Card, Limits, probe
@@ -92,7 +92,7 @@ def test_a_ticket_comes_out_of_a_line_byte_for_byte(
     # CR, LF, XON, XOFF, the interrupt and the end of file: whatever a terminal would eat.
     picture = b"\x1dv0\x00\x20\x00\x01\x00" + bytes(range(32))
     data = b"\x1b@Kitchen\r\n" + picture + b"\x1cq" + CUT
-    with VirtualPrinter(profile=profile) as printer, Line(printer) as line:
+    with VirtualPrinter(profile=profile) as printer, PseudoTerminal(printer) as line:
         me = Desk(line.path, kind=kind, abilities=abilities, answers=True if abilities else None)
         ready = me.device.ask()
         outcome = me.send(data)
@@ -106,7 +106,7 @@ def test_a_ticket_comes_out_of_a_line_byte_for_byte(
 
 
 def test_trouble_is_seen_before_the_first_byte() -> None:
-    with VirtualPrinter() as printer, Line(printer) as line:
+    with VirtualPrinter() as printer, PseudoTerminal(printer) as line:
         printer.paper_out()
         answer = Desk(line.path).device.ask()
     assert isinstance(answer, Unable)
@@ -114,7 +114,7 @@ def test_trouble_is_seen_before_the_first_byte() -> None:
 
 
 def test_nothing_rests_on_an_answer_that_does_not_say_what_it_answers() -> None:
-    with VirtualPrinter(profile="epson-t20iii") as printer, Line(printer) as line:
+    with VirtualPrinter(profile="epson-t20iii") as printer, PseudoTerminal(printer) as line:
         me = Desk(line.path, answers=True, abilities=Abilities(ProofLevel.FENCE, clears=True))
         me.device.ask()
         outcome = me.send(b"\x1b@Kitchen\n" + CUT)
@@ -153,7 +153,7 @@ def test_a_line_that_takes_no_more_leaves_a_ticket_that_may_be_on_paper(bare: tu
 
 
 def test_a_device_that_is_unplugged_in_mid_ticket_may_have_printed_it(below_dev: Path) -> None:
-    with VirtualPrinter(profile="mute") as printer, Line(printer, below_dev / "kitchen-1") as line:
+    with VirtualPrinter(profile="mute") as printer, PseudoTerminal(printer, below_dev / "kitchen-1") as line:
         printer.hang()
         me = Desk(line.path)
         me.on_blocked = line.unplug
@@ -168,7 +168,7 @@ def test_a_device_that_is_unplugged_in_mid_ticket_may_have_printed_it(below_dev:
 
 
 def test_an_idle_device_that_is_unplugged_is_not_ready(below_dev: Path) -> None:
-    with VirtualPrinter(profile="mute") as printer, Line(printer, below_dev / "kitchen-1") as line:
+    with VirtualPrinter(profile="mute") as printer, PseudoTerminal(printer, below_dev / "kitchen-1") as line:
         me = Desk(line.path)
         assert isinstance(me.device.ask(), Ready)
         line.unplug()
@@ -176,7 +176,7 @@ def test_an_idle_device_that_is_unplugged_is_not_ready(below_dev: Path) -> None:
 
 
 def test_what_a_device_that_is_gone_had_taken_last_counts_as_not_sent() -> None:
-    with VirtualPrinter(profile="mute") as printer, Line(printer) as line:
+    with VirtualPrinter(profile="mute") as printer, PseudoTerminal(printer) as line:
         transport = open_file(at(line.path))
         assert transport.unsent() == 0
         assert transport.write(b"Kitchen") == 7
@@ -186,7 +186,7 @@ def test_what_a_device_that_is_gone_had_taken_last_counts_as_not_sent() -> None:
 
 
 def test_a_device_is_opened_by_one_at_a_time() -> None:
-    with VirtualPrinter() as printer, Line(printer) as line:
+    with VirtualPrinter() as printer, PseudoTerminal(printer) as line:
         first, second = Desk(line.path), Desk(line.path)
         assert isinstance(first.device.ask(), Ready)
         refused = second.device.ask()
@@ -225,7 +225,7 @@ def test_a_character_device_that_is_no_printers_is_let_go(kind: FileKind, why: s
 
 
 def test_only_what_printer_devices_has_is_ours() -> None:
-    with VirtualPrinter() as printer, Line(printer) as line:
+    with VirtualPrinter() as printer, PseudoTerminal(printer) as line:
         address = device_address(f"serial:{line.path}", 9100)
         assert isinstance(address, FileAddress)
         closed = absence(address, Settings())
@@ -252,7 +252,7 @@ def test_a_probe_at_a_line_finds_what_can_be_told_apart_there(
 ) -> None:
     numbers = itertools.count(7_000_001, 4)
     limits = Limits(connect_s=2.0, answer_s=0.5, quiet_s=0.3, change_s=2.0, clear_s=0.5, stalled_s=2.0)
-    with VirtualPrinter(profile=profile) as printer, Line(printer) as line:
+    with VirtualPrinter(profile=profile) as printer, PseudoTerminal(printer) as line:
         found = probe(
             at(line.path), Watcher(printer), card=Card("kitchen-1", "", ""),
             next_id=lambda: process_id_text(next(numbers)), may_go_on=lambda: True, limits=limits,

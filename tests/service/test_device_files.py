@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kps.demo.orders import PosWriter
-from kps.demo.virtual_printer.line import Line
+from kps.demo.virtual_printer.pseudo_terminal import PseudoTerminal
 from tests.conftest import Database, eventually
 from tests.service.harness import Service, Shop, shop
 
@@ -20,12 +20,14 @@ LINES = "/dev/shm/*/*"
 
 
 @contextlib.contextmanager
-def shop_at_a_line(pos: PosWriter, database: Database, folder: Path, **settings: object) -> Iterator[tuple[Shop, Line]]:
+def shop_at_a_line(
+    pos: PosWriter, database: Database, folder: Path, **settings: object
+) -> Iterator[tuple[Shop, PseudoTerminal]]:
     """A kitchen whose first printer is at a serial line of the first instance's host, its backup on the network."""
     with (
         shop(pos, database, folder, STATIONS, start=False, PRINTER_DEVICES=LINES, **settings) as here,
         tempfile.TemporaryDirectory(dir="/dev/shm") as below_dev,
-        Line(here.printers["kitchen-1"], Path(below_dev) / "kitchen-1") as line,
+        PseudoTerminal(here.printers["kitchen-1"], Path(below_dev) / "kitchen-1") as line,
     ):
         address = f"serial:{line.path}?baud=19200&flow=none"
         pos.update_printer(here.rows["kitchen-1"], printer_ip=address)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from kps.demo.virtual_printer.connection import ResetWhen
 from kps.demo.virtual_printer.console import main, picture, run
 from kps.demo.virtual_printer.drawing import draw
-from kps.demo.virtual_printer.faults import FenceFault, IdFault, Noise
+from kps.demo.virtual_printer.faults import FenceFault, IdFault, Noise, ResetWhen
 from kps.demo.virtual_printer.machine import Machine
 from kps.demo.virtual_printer.records import Align, EndedBy, Event, EventKind, Line, Paper, Raster, Span
 from kps.demo.virtual_printer.server import PrinterStuck, VirtualPrinter

@@ -17,6 +17,10 @@ class Origin:
     stops: int
 
 
+NOWHERE = Origin(0, 0.0, 0)
+"""The origin of what has no byte yet."""
+
+
 class TaggedBuffer:
     """A byte queue that remembers the origin of every byte."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from kps.demo.virtual_printer.buffers import RealTimeScanner, TaggedBuffer
 
@@ -31,17 +30,6 @@ class Reset:
 
 
 Action = Send | Close | Reset
-
-
-class ResetWhen(StrEnum):
-    """When the printer breaks a connection off by RST, once."""
-
-    ACCEPT = "accept"
-    """The next connection, as soon as it is made."""
-    MID = "mid"
-    """Whoever prints next, after the first line; the rest of its data is lost."""
-    AFTER_CUT = "after_cut"
-    """Whoever printed the next paper, after its cut and before any answer that stands behind it."""
 
 
 @dataclass(slots=True)

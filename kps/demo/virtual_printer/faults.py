@@ -1,10 +1,10 @@
-"""Faults of a printer's answers: which there are, for how often they are in force, and what they make of an answer."""
+"""Faults that a virtual printer can be given: which there are, for how often, and what they do to its answers."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, TypeVar
 
@@ -14,7 +14,7 @@ LATE_BY = 2.0
 """Seconds that a late echo is held back at most."""
 CONSTANT_ID = b"1234"
 CHATTER = random.Random(0).randbytes(4096)
-"""What a device says again and again that talks without end: a camera's picture has as little sense to a host."""
+"""What a device that talks without end says again and again. To a host it means nothing, like a camera's picture."""
 _PRINTABLE = range(0x20, 0x7F)
 _NO_ANSWER = range(0x80, 0x100)
 """Bytes with which no answer begins (TM-T88III guide, table of transmitted status)."""
@@ -67,6 +67,17 @@ class Noise(StrEnum):
     """A line of text behind it."""
 
 
+class ResetWhen(StrEnum):
+    """When the printer breaks a connection off by RST, once."""
+
+    ACCEPT = "accept"
+    """The next connection, as soon as it is made."""
+    MID = "mid"
+    """Whoever prints next, after the first line; the rest of its data is lost."""
+    AFTER_CUT = "after_cut"
+    """Whoever printed the next paper, after its cut and before any answer that stands behind it."""
+
+
 class Switch(Generic[K]):
     """A fault in force: for a number of times, or until it is taken back."""
 
@@ -95,6 +106,33 @@ class Switch(Generic[K]):
         return kind
 
 
+@dataclass(slots=True)
+class Faults:
+    """What is wrong with one printer besides what its sensors show. Whoever plays the printer sets it."""
+
+    hanging: bool = False
+    """Connections are accepted, but nothing is read and nothing is answered."""
+    silent: bool = False
+    """Everything is printed, nothing is answered."""
+    swallowing: bool = False
+    """Everything is read, nothing is printed or answered."""
+    unreachable: bool = False
+    """Nothing gets through to or from the network: neither answers nor connects nor the end of a connection."""
+    talking: bool = False
+    """It sends without end, besides all that it does."""
+    power_notice: bool = False
+    """From the next power-on, whoever connects first is told of it."""
+    reset_when: ResetWhen | None = None
+    process_id: Switch[IdFault] = field(default_factory=Switch)
+    fence: Switch[FenceFault] = field(default_factory=Switch)
+    noise: Switch[Noise] = field(default_factory=Switch)
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether the network side sends nothing at all."""
+        return self.hanging or self.unreachable
+
+
 @dataclass(frozen=True, slots=True)
 class Echo:
     """A process ID that its data has earned, and the connection that asked for it."""
@@ -117,17 +155,17 @@ class _Late:
 class Echoes:
     """The echoes of process IDs on their way out, and what a fault does to them."""
 
-    def __init__(self) -> None:
-        self.fault: Switch[IdFault] = Switch()
+    def __init__(self, fault: Switch[IdFault]) -> None:
+        self._fault = fault
         self._late: list[_Late] = []
         self._unsent: Echo | None = None
-        self._orphans: list[Echo] = []
+        self._kept_back: list[Echo] = []
 
     def earned(self, echo: Echo, now: float) -> list[Echo]:
         """All before this ID is on paper: what goes out now."""
         before = [late.echo for late in self._late]
         self._late.clear()
-        match self.fault.take():
+        match self._fault.take():
             case None:
                 return [*before, echo]
             case IdFault.LATE:
@@ -143,7 +181,7 @@ class Echoes:
             case IdFault.LOST:
                 pass
             case IdFault.PREVIOUS:
-                self._orphans.append(echo)
+                self._kept_back.append(echo)
         return before
 
     def due(self, now: float) -> list[Echo]:
@@ -159,10 +197,10 @@ class Echoes:
 
     def inherited(self, open_now: Collection[int]) -> list[Echo]:
         """What a newer connection gets of one that is not open any more. Connections are numbered as they are made."""
-        heir = max(open_now, default=0)
-        ready = [echo for echo in self._orphans if echo.connection not in open_now and echo.connection < heir]
-        self._orphans = [echo for echo in self._orphans if echo not in ready]
-        return [Echo(heir, echo.process_id) for echo in ready]
+        newest = max(open_now, default=0)
+        ready = [echo for echo in self._kept_back if echo.connection not in open_now and echo.connection < newest]
+        self._kept_back = [echo for echo in self._kept_back if echo not in ready]
+        return [Echo(newest, echo.process_id) for echo in ready]
 
     def next_wake(self) -> list[float]:
         """When `due` will have something."""
@@ -176,7 +214,7 @@ class Echoes:
     def forget(self) -> None:
         """Power was lost. The fault stays in force."""
         self._late.clear()
-        self._orphans.clear()
+        self._kept_back.clear()
         self._unsent = None
 
 
@@ -185,7 +223,7 @@ def is_process_id(data: bytes) -> bool:
     return len(data) == 4 and all(code in _PRINTABLE for code in data)
 
 
-def soiled(answer: bytes, kind: Noise | None, asb: bytes, chance: random.Random) -> bytes:
+def with_noise(answer: bytes, kind: Noise | None, asb: bytes, source: random.Random) -> bytes:
     """An answer together with the noise around it."""
     match kind:
         case None:
@@ -193,7 +231,7 @@ def soiled(answer: bytes, kind: Noise | None, asb: bytes, chance: random.Random)
         case Noise.FLOW_CONTROL:
             return b"\x13" + answer + b"\x11"
         case Noise.RANDOM:
-            return _random(chance) + answer + _random(chance)
+            return _random(source) + answer + _random(source)
         case Noise.ASB_INSIDE:
             middle = len(answer) // 2
             return answer[:middle] + asb + answer[middle:]
@@ -206,5 +244,5 @@ def _another(process_id: bytes) -> bytes:
     return process_id[:-1] + bytes([last if last in _PRINTABLE else _PRINTABLE[0]])
 
 
-def _random(chance: random.Random) -> bytes:
-    return bytes(chance.choice(_NO_ANSWER) for _ in range(chance.randint(1, 8)))
+def _random(source: random.Random) -> bytes:
+    return bytes(source.choice(_NO_ANSWER) for _ in range(source.randint(1, 8)))

@@ -1,37 +1,28 @@
-"""A virtual printer on the network: one listener, one thread, one Machine."""
+"""A virtual printer on the network: a machine and its sockets, in a thread of their own."""
 
 from __future__ import annotations
 
 import queue
-import select
-import socket
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, assert_never
+from typing import Any, Generic, Self, TypeVar
 
-from kps.demo.virtual_printer import cable
-from kps.demo.virtual_printer.connection import Close, Reset, ResetWhen, Send
-from kps.demo.virtual_printer.door import Door
 from kps.demo.virtual_printer.drawing import draw
-from kps.demo.virtual_printer.faults import CHATTER, FenceFault, IdFault, Noise
+from kps.demo.virtual_printer.faults import FenceFault, IdFault, Noise, ResetWhen
 from kps.demo.virtual_printer.machine import Machine
 from kps.demo.virtual_printer.records import Event, Paper
 from kps.demo.virtual_printer.sensors import Sensors
 from kps.demo.virtual_printer.settings import Speed, settings_for
-from kps.demo.virtual_printer.status_port import StatusPort
+from kps.demo.virtual_printer.sockets import Sockets
 
 T = TypeVar("T")
 
 _CALL_TIMEOUT = 10.0
 _STOP_TIMEOUT = 10.0
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-_HOLD = 0
-"""Poll mask of a socket that is not read now; the kernel still tells when the peer has reset it."""
 
 
 class PrinterStuck(RuntimeError):
@@ -54,13 +45,6 @@ class _Call(Generic[T]):
             self.future.set_exception(error)
         else:
             self.future.set_result(value)
-
-
-@dataclass(slots=True)
-class _Peer:
-    number: int
-    socket: socket.socket
-    outgoing: bytearray = field(default_factory=bytearray)
 
 
 def _second(status_port: int | None, port: int) -> int | None:
@@ -97,45 +81,30 @@ class VirtualPrinter:
         self._changed = threading.Condition()  # its lock is held by whoever looks at the machine or changes it
         self._stopping = False
         self._thread: threading.Thread | None = None
-        self._door: Door | None = None
-        self._status: StatusPort | None = None
-        self._peers: dict[int, _Peer] = {}
-        self._abandoned: dict[int, socket.socket] = {}  # of connections that ended while the cable was pulled
-        self._poll = select.poll()
+        self._sockets: Sockets | None = None
 
     def start(self) -> Self:
         """Listen and run. Raises OSError if the address cannot be had, RuntimeError at a second start."""
         if self._thread is not None:
             raise RuntimeError("a virtual printer is started once")
-        self._door = Door(self.host, self.port, self._poll, self.settings.so_rcvbuf)
-        self.port = self._door.port
-        try:
-            if self.status_port is not None:
-                self._status = StatusPort(self.host, self.status_port, self._poll, self._machine.status_answer)
-                self.status_port = self._status.port
-            self._sync_doors()
-        except OSError:
-            self._close_doors()
-            raise
-        self._wake_reader, self._wake_writer = socket.socketpair()
-        self._wake_reader.setblocking(False)
-        self._wake_writer.setblocking(False)
-        self._poll.register(self._wake_reader, select.POLLIN)
-        self._thread = threading.Thread(target=self._work, name=f"virtual-printer-{self.name}", daemon=True)
+        self._sockets = Sockets(self._machine, self.host, self.port, self.status_port)
+        self.port, self.status_port = self._sockets.port, self._sockets.status_port
+        self._thread = threading.Thread(
+            target=self._work, args=(self._sockets,), name=f"virtual-printer-{self.name}", daemon=True
+        )
         self._thread.start()
         return self
 
     def stop(self) -> None:
         """Close everything and end the thread. An uncut paper becomes a record. Harmless if not running."""
-        thread = self._thread
-        if thread is None or self._stopping:
+        if self._sockets is None or self._thread is None or self._stopping:
             return
         self._stopping = True
-        self._wake()
-        thread.join(_STOP_TIMEOUT)
-        if thread.is_alive():
+        self._sockets.wake()
+        self._thread.join(_STOP_TIMEOUT)
+        if self._thread.is_alive():
             raise PrinterStuck(f"{self.name} does not stop")
-        self._wake_writer.close()
+        self._sockets.release()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -167,7 +136,7 @@ class VirtualPrinter:
     def listening(self) -> bool:
         """Whether connects are answered now; otherwise they are refused."""
         with self._changed:
-            return self._door is not None and self._door.open
+            return self._sockets is not None and self._sockets.listening
 
     @property
     def bytes_in(self) -> int:
@@ -301,46 +270,46 @@ class VirtualPrinter:
 
     def power_notice(self, on: bool = True) -> None:
         """From the next power-on, `3B 31 00` is told to whoever connects first."""
-        self._call(lambda: setattr(self._machine, "power_notice", on))
+        self._call(lambda: setattr(self._machine.faults, "power_notice", on))
 
     def pull_cable(self) -> None:
         """Half-open connections: nothing is heard, acknowledged or said on the network; printing goes on.
 
         Raises OSError where the system cannot do this: it needs Linux, and newer ones want CAP_NET_ADMIN.
         """
-        self._call(self._pull_cable)
+        self._call(lambda: self._set_cable(plugged=False))
 
     def plug_cable(self) -> None:
         """Ends `pull_cable`. Who uses a connection that has ended here meanwhile is reset."""
-        self._call(self._plug_cable)
+        self._call(lambda: self._set_cable(plugged=True))
 
     def hang(self, on: bool = True) -> None:
         """Connections are accepted, but nothing is read and nothing is answered."""
-        self._call(lambda: setattr(self._machine, "hanging", on))
+        self._call(lambda: setattr(self._machine.faults, "hanging", on))
 
     def silent(self, on: bool = True) -> None:
         """Everything is printed, nothing is answered."""
-        self._call(lambda: setattr(self._machine, "silent", on))
+        self._call(lambda: setattr(self._machine.faults, "silent", on))
 
     def swallow(self, on: bool = True) -> None:
         """Everything is read, nothing is printed, nothing is answered: half-open behind a proxy."""
-        self._call(lambda: setattr(self._machine, "swallowing", on))
+        self._call(lambda: setattr(self._machine.faults, "swallowing", on))
 
     def talk(self, on: bool = True) -> None:
         """It sends without end on every connection, besides all that it does."""
-        self._call(lambda: setattr(self._machine, "talking", on))
+        self._call(lambda: setattr(self._machine.faults, "talking", on))
 
     def id_fault(self, kind: IdFault | str | None, times: int | None = None) -> None:
         """What is wrong with the echoes of the next `times` process IDs (None = all); None ends it."""
-        self._call(lambda: self._machine.echoes.fault.set(None if kind is None else IdFault(kind), times))
+        self._call(lambda: self._machine.faults.process_id.set(None if kind is None else IdFault(kind), times))
 
     def fence_fault(self, kind: FenceFault | str | None, times: int | None = None) -> None:
         """What is wrong with the answers to the next `times` `GS r` (None = all); None ends it."""
-        self._call(lambda: self._machine.fence_fault.set(None if kind is None else FenceFault(kind), times))
+        self._call(lambda: self._machine.faults.fence.set(None if kind is None else FenceFault(kind), times))
 
     def noise(self, kind: Noise | str | None, times: int | None = None) -> None:
         """What comes along with the next `times` answers (None = all); None ends it."""
-        self._call(lambda: self._machine.noise.set(None if kind is None else Noise(kind), times))
+        self._call(lambda: self._machine.faults.noise.set(None if kind is None else Noise(kind), times))
 
     def inject(self, data: bytes) -> None:
         """Send these bytes on every connection now, as they are."""
@@ -356,222 +325,47 @@ class VirtualPrinter:
 
     def reset_next(self, when: ResetWhen | str) -> None:
         """Break one connection off by RST: at its 'accept', in the 'mid' of a ticket, or 'after_cut'."""
-        self._call(lambda: self._machine.reset_next(ResetWhen(when)))
+        self._call(lambda: setattr(self._machine.faults, "reset_when", ResetWhen(when)))
 
     def _call(self, function: Callable[[], T]) -> T:
         """Run this in the printer's thread and wait until its effects are in force."""
-        if self._thread is None or not self._thread.is_alive():
+        if self._sockets is None or self._thread is None or not self._thread.is_alive():
             return function()
         call = _Call(function)
         self._calls.put(call)
-        self._wake()
+        self._sockets.wake()
         try:
             return call.future.result(_CALL_TIMEOUT)
         except TimeoutError as error:
             raise PrinterStuck(f"{self.name} does not answer") from error
 
-    def _wake(self) -> None:
-        try:
-            self._wake_writer.send(b"\0")
-        except (BlockingIOError, BrokenPipeError):
-            pass  # full: it is awake already; broken: it has ended
+    def _set_cable(self, *, plugged: bool) -> None:
+        if self._sockets is None:
+            self._machine.faults.unreachable = not plugged
+        elif plugged:
+            self._sockets.plug_cable()
+        else:
+            self._sockets.pull_cable()
 
-    def _work(self) -> None:
+    def _work(self, sockets: Sockets) -> None:
         try:
             while not self._stopping:
                 with self._changed:
-                    self._settle()
+                    sockets.settle()
                     self._changed.notify_all()
-                    timeout = self._timeout_ms()
-                ready = self._poll.poll(timeout)
+                    until = self._machine.next_wake()
+                ready = sockets.wait(until)
                 with self._changed:
                     for descriptor, events in ready:
-                        self._serve(descriptor, events)
-                    self._run_calls(and_then=self._settle)
+                        sockets.serve(descriptor, events)
+                    self._run_calls(and_then=sockets.settle)
         finally:
-            self._close_all()
-
-    def _settle(self) -> None:
-        """Let the machine do what it can, and the sockets follow."""
-        self._machine.run()
-        for action in self._machine.take_actions():
-            match action:
-                case Send(number, data):
-                    self._send(number, data)
-                case Close(number):
-                    self._flush_all()
-                    self._drop(number)
-                case Reset(number):
-                    self._drop(number, reset=True)
-                case _:
-                    assert_never(action)
-        self._flush_all()
-        if self._machine.talks_now:
-            self._talk()
-        self._sync_doors()
-        for peer in self._peers.values():
-            self._poll.modify(peer.socket, self._interest(peer))
-
-    def _timeout_ms(self) -> int | None:
-        wake = self._machine.next_wake()
-        if wake is None:
-            return None
-        left = wake - time.monotonic()
-        # Rounded up, or the thread would spin; but what is due already must not wait for a millisecond.
-        return 0 if left <= 0 else int(left * 1000) + 1
+            with self._changed:
+                sockets.close()
+                self._machine.finish()
+                self._run_calls(and_then=lambda: None)
+                self._changed.notify_all()
 
     def _run_calls(self, and_then: Callable[[], None]) -> None:
         while not self._calls.empty():
             self._calls.get().run(and_then)
-
-    def _serve(self, descriptor: int, events: int) -> None:
-        if descriptor == self._wake_reader.fileno():
-            self._wake_reader.recv(4096)
-        elif self._door is not None and self._door.owns(descriptor):
-            self._accept(self._door)
-        elif descriptor in self._peers:
-            self._serve_peer(self._peers[descriptor], events)
-        elif descriptor in self._abandoned:
-            self._end(self._abandoned.pop(descriptor), reset=True)
-        elif self._status is not None:
-            self._status.serve(descriptor)
-
-    def _serve_peer(self, peer: _Peer, events: int) -> None:
-        if events & select.POLLIN and self._machine.room(peer.number):
-            self._read(peer)
-        elif events & (select.POLLERR | select.POLLHUP):
-            self._lost(peer)
-        elif events & select.POLLOUT:
-            self._flush(peer)
-
-    def _read(self, peer: _Peer) -> None:
-        try:
-            data = peer.socket.recv(self._machine.room(peer.number))
-        except BlockingIOError:
-            return
-        except OSError:
-            self._lost(peer)
-            return
-        if data:
-            self._machine.receive(peer.number, data)
-        else:
-            self._machine.peer_closed(peer.number)
-
-    def _send(self, number: int, data: bytes) -> None:
-        for peer in list(self._peers.values()):
-            if peer.number == number:
-                peer.outgoing += data
-                if self.settings.reply_chunk is not None:
-                    self._flush(peer)
-
-    def _flush_all(self) -> None:
-        for peer in list(self._peers.values()):
-            self._flush(peer)
-
-    def _flush(self, peer: _Peer) -> None:
-        if not peer.outgoing:
-            return
-        self._push(peer)
-        if overflow := bytes(peer.outgoing[self.settings.reply_buffer :]):
-            del peer.outgoing[self.settings.reply_buffer :]
-            self._machine.reply_lost(peer.number, overflow)
-
-    def _push(self, peer: _Peer) -> None:
-        try:
-            sent = peer.socket.send(peer.outgoing)
-        except BlockingIOError:
-            return
-        except OSError:
-            self._lost(peer)
-            return
-        del peer.outgoing[:sent]
-
-    def _talk(self) -> None:
-        """Between answers, as much as each host takes."""
-        for peer in [peer for peer in self._peers.values() if not peer.outgoing]:
-            try:
-                peer.socket.send(CHATTER)
-            except BlockingIOError:
-                continue
-            except OSError:
-                self._lost(peer)
-
-    def _lost(self, peer: _Peer) -> None:
-        """The host has reset this connection."""
-        self._machine.peer_closed(peer.number, reset=True)
-        self._drop(peer.number)
-
-    def _interest(self, peer: _Peer) -> int:
-        reading = select.POLLIN if self._machine.room(peer.number) else _HOLD
-        return reading | (select.POLLOUT if peer.outgoing or self._machine.talks_now else _HOLD)
-
-    def _accept(self, door: Door) -> None:
-        accepted = door.accept()
-        if accepted is None:
-            return
-        if self._machine.unreachable:  # it had got through before the cable was pulled
-            cable.pull([accepted])
-        peer = _Peer(self._machine.connect(), accepted)
-        self._peers[accepted.fileno()] = peer
-        self._poll.register(accepted, _HOLD)
-
-    def _drop(self, number: int, *, reset: bool = False) -> None:
-        for descriptor, peer in list(self._peers.items()):
-            if peer.number != number:
-                continue
-            del self._peers[descriptor]
-            if self._machine.unreachable:  # nobody can be told
-                self._abandoned[descriptor] = peer.socket
-                self._poll.modify(peer.socket, select.POLLIN)
-            else:
-                self._end(peer.socket, reset=reset)
-
-    def _end(self, ended: socket.socket, *, reset: bool) -> None:
-        self._poll.unregister(ended)
-        if reset:
-            ended.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        ended.close()
-
-    def _pull_cable(self) -> None:
-        if not self._machine.unreachable:
-            cable.pull(self._sockets())
-            self._machine.unreachable = True
-
-    def _plug_cable(self) -> None:
-        if self._machine.unreachable:
-            cable.plug(self._sockets())
-            self._machine.unreachable = False
-
-    def _sockets(self) -> list[socket.socket]:
-        """All that hear the network."""
-        doors = [] if self._door is None else [self._door.socket]
-        status = [] if self._status is None else self._status.sockets()
-        return [*doors, *status, *(peer.socket for peer in self._peers.values()), *self._abandoned.values()]
-
-    def _sync_doors(self) -> None:
-        """Listen, or refuse, as the machine wants; without a cable nobody would hear it."""
-        if self._machine.unreachable or self._door is None:
-            return
-        self._door.set_open(self._machine.listening)
-        if self._status is not None:
-            self._status.set_open(self._machine.powered)
-
-    def _close_all(self) -> None:
-        with self._changed:
-            self._plug_cable()
-            for peer in list(self._peers.values()):
-                self._drop(peer.number)
-            for abandoned in self._abandoned.values():
-                self._end(abandoned, reset=True)
-            self._abandoned.clear()
-            self._close_doors()
-            self._wake_reader.close()
-            self._machine.finish()
-            self._run_calls(and_then=lambda: None)
-            self._changed.notify_all()
-
-    def _close_doors(self) -> None:
-        if self._door is not None:
-            self._door.close()
-        if self._status is not None:
-            self._status.close()

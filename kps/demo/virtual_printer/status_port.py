@@ -6,7 +6,7 @@ import select
 import socket
 from collections.abc import Callable, Iterator
 
-from kps.demo.virtual_printer.door import Door
+from kps.demo.virtual_printer.listener import Listener
 
 QUERY = b"\x1bv"
 _READ = 1024
@@ -20,23 +20,23 @@ class StatusPort:
         self._answer = answer
         self._clients: dict[int, socket.socket] = {}
         self._tails: dict[int, bytes] = {}
-        self._door = Door(host, port, poll)
-        self.port = self._door.port
+        self._listener = Listener(host, port, poll)
+        self.port = self._listener.port
 
     def set_open(self, open_: bool) -> None:
         """Serve, or refuse and end what is connected."""
-        self._door.set_open(open_)
+        self._listener.set_open(open_)
         if not open_:
             self._drop_all()
 
     def sockets(self) -> Iterator[socket.socket]:
         """The listener and all connections."""
-        yield self._door.socket
+        yield self._listener.socket
         yield from self._clients.values()
 
     def serve(self, descriptor: int) -> None:
         """Do what poll() asks for, if it concerns us."""
-        if self._door.owns(descriptor):
+        if self._listener.owns(descriptor):
             self._accept()
         elif descriptor in self._clients:
             self._read(descriptor)
@@ -44,10 +44,10 @@ class StatusPort:
     def close(self) -> None:
         """Close everything."""
         self._drop_all()
-        self._door.close()
+        self._listener.close()
 
     def _accept(self) -> None:
-        client = self._door.accept()
+        client = self._listener.accept()
         if client is not None:
             self._clients[client.fileno()] = client
             self._tails[client.fileno()] = b""

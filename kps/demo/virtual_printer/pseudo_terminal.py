@@ -21,7 +21,7 @@ _PIECE = 1024
 _STOP_TIMEOUT = 10.0
 
 
-class Line:
+class PseudoTerminal:
     """The line of a started printer; use it as a context manager. `path` is the host's end.
 
     With `link` that is a symbolic link, made here, as udev makes them: once unplugged it is gone, whereas the number of
@@ -41,7 +41,7 @@ class Line:
         # Small, so that a printer that reads nothing is felt at the host's end.
         self._printer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _PIECE)
         self._wake_reader, self._wake_writer = os.pipe()
-        self._thread = threading.Thread(target=self._carry, name="line", daemon=True)
+        self._thread = threading.Thread(target=self._carry, name="pseudo-terminal", daemon=True)
 
     def start(self) -> Self:
         """Carry bytes both ways from now on."""

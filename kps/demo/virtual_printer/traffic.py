@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from kps.demo.virtual_printer.decoder import Decoder, Kind
 
 
-class Wire:
+class Traffic:
     """The bytes of every connection as they came; of more than `limit` bytes the oldest are forgotten."""
 
     def __init__(self, limit: int) -> None:

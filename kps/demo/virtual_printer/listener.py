@@ -1,4 +1,4 @@
-"""A listener that can refuse: its address stays ours while nobody is let in."""
+"""A listener that can refuse: its address stays ours while connects are refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SEND_BUFFER = 4096
 """A printer's is small, and the system's would hide that a host does not read."""
 
 
-class Door:
+class Listener:
     """An address of this host, at first closed: connects are refused, and nobody else gets the port.
 
     Raises OSError if the address cannot be had. `receive_buffer` in bytes; None = as the system likes it.
@@ -26,7 +26,7 @@ class Door:
         self.port = self.socket.getsockname()[1]
 
     def set_open(self, open_: bool) -> None:
-        """Let people in, or refuse them."""
+        """Accept connects, or refuse them."""
         if open_ == self.open:
             return
         if open_:
@@ -43,7 +43,7 @@ class Door:
         return descriptor == self.socket.fileno()
 
     def accept(self) -> socket.socket | None:
-        """Whoever stands there; None = they have gone."""
+        """The next host that has connected; None = it has gone again."""
         try:
             accepted, _ = self.socket.accept()
         except (BlockingIOError, ConnectionError):
@@ -60,15 +60,15 @@ class Door:
         self.socket.close()
 
     def _bind(self) -> socket.socket:
-        door = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
-            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if self._receive_buffer is not None:  # before listen, or the kernel would hide that the window closes
-                door.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
-            door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-            door.setblocking(False)
-            door.bind((self._host, self.port))
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+            listener.setblocking(False)
+            listener.bind((self._host, self.port))
         except OSError:
-            door.close()
+            listener.close()
             raise
-        return door
+        return listener
