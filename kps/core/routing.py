@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
 from typing import assert_never
 
@@ -13,10 +13,6 @@ from kps.core.tickets import PrinterKey, Reason, TicketId, Token
 
 UNOWNED_GRACE_S = 15.0
 """A printer without a live lease for longer than this cannot print; for less, somebody is about to take it over."""
-SETTLED_AFTER_S = 0.1
-"""A half-written ticket counts as whole when its item count has not changed for this long."""
-SETTLE_LIMIT_S = 2.0
-"""A half-written ticket is decided on after this long, whole or not."""
 
 
 class Lookup(Enum):
@@ -108,6 +104,10 @@ class DeviceState:
     def held(self) -> bool:
         """Whether a person keeps it from printing for a while: a ticket without another printer waits for it."""
         return bool(self.held_by) or self.state in HELD_STATES
+
+    def lapsed_at_most(self, seconds: float) -> DeviceState:
+        """The same, if its lease was seen alive so many seconds ago: a leap of the database's clock ends no lease."""
+        return replace(self, lapsed_s=min(self.lapsed_s, seconds))
 
     @property
     def ability(self) -> Ability:
@@ -279,16 +279,21 @@ class Served:
 ALL_SERVED = Served()
 
 
-def is_whole(ticket: Waiting, unchanged_s: float, seen_s: float) -> bool | None:
-    """Whether all items of a ticket have been written; None = no items and none to be expected.
-
-    `unchanged_s`: for how long its item count has been the same; `seen_s`: since when it has been looked at.
-    """
-    if ticket.items == 0:
-        return None if seen_s >= SETTLE_LIMIT_S else False
-    if ticket.original_items is None or ticket.items >= ticket.original_items:
+def is_ours(
+    ticket: Waiting, routes: Routes, stations: frozenset[str], brands: frozenset[str], owned: Container[PrinterKey]
+) -> bool:
+    """Whether an instance looks at a ticket: it serves its station and brand, or owns a printer of its route."""
+    if covers(stations, brands, ticket):
         return True
-    return unchanged_s >= SETTLED_AFTER_S or seen_s >= SETTLE_LIMIT_S
+    return any(row.key in owned for row in routes.of(ticket.station, ticket.brand))
+
+
+def served(routes: Routes, stations: frozenset[str], brands: frozenset[str], owned: Container[PrinterKey]) -> Served:
+    """What an instance has to read so that it sees every ticket for which `is_ours` is true."""
+    if not (stations or brands):
+        return ALL_SERVED
+    ours = frozenset([(row.station, row.brand) for row in routes.rows if row.key in owned])
+    return Served(stations, brands, ours)
 
 
 def decide(

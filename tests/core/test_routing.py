@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 
 from kps.core.address import FileAddress, FileKind, TcpAddress, printer_key
 from kps.core.routing import (
-    SETTLE_LIMIT_S,
-    SETTLED_AFTER_S,
     UNOWNED_GRACE_S,
     Ability,
     ClaimFor,
@@ -28,7 +26,6 @@ from kps.core.routing import (
     can_be_rescued,
     covers,
     decide,
-    is_whole,
     normal,
     printer_for_slip,
     queued,
@@ -448,41 +445,6 @@ def test_every_claim_is_for_an_able_untried_active_printer_with_room_and_no_bett
     if isinstance(decision, GiveUp):
         assert not [one for one in rows if not one.fault]
         assert subject.unroutable_noted
-
-
-# Half-written tickets.
-
-
-@pytest.mark.parametrize(
-    ("items", "of", "unchanged_s", "seen_s", "whole"),
-    [
-        (1, None, 0.0, 0.0, True),
-        (3, 3, 0.0, 0.0, True),
-        (4, 3, 0.0, 0.0, True),
-        (2, 3, 0.05, 0.05, False),
-        (2, 3, SETTLED_AFTER_S, 0.3, True),
-        (2, 3, 0.01, SETTLE_LIMIT_S, True),
-        (0, 3, 1.0, 1.0, False),
-        (0, 3, 2.0, SETTLE_LIMIT_S, None),
-        (0, None, 1.9, 1.9, False),
-        (0, None, 2.0, SETTLE_LIMIT_S, None),
-        (0, 0, 0.0, 0.0, False),
-    ],
-)
-def test_when_a_ticket_is_whole(
-    items: int, of: int | None, unchanged_s: float, seen_s: float, whole: bool | None
-) -> None:
-    assert is_whole(ticket(items=items, original_items=of), unchanged_s, seen_s) is whole
-
-
-@given(st.integers(0, 9), st.none() | st.integers(0, 9), st.floats(0, 3), st.floats(0, 3))
-def test_every_ticket_is_decided_on_in_the_end_and_never_printed_empty(
-    items: int, of: int | None, unchanged_s: float, more_s: float
-) -> None:
-    subject = ticket(items=items, original_items=of)
-    whole = is_whole(subject, unchanged_s, unchanged_s + more_s)
-    assert whole is not True or items > 0
-    assert is_whole(subject, unchanged_s, SETTLE_LIMIT_S) is not False
 
 
 def test_one_address_has_one_key_however_it_is_spelt() -> None:

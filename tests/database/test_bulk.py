@@ -21,7 +21,7 @@ from kps.core.tickets import TicketId
 from kps.database.connection import Database, Statement
 from kps.database.migrations import applied, available, migrate
 from kps.dispatcher.backlog import AT_ONCE, BacklogKeeper, Done, News, Passed
-from kps.dispatcher.loop import EVERYTHING
+from kps.dispatcher.looks import EVERYTHING
 from tests.conftest import eventually
 from tests.database.house import House, Instance, settings_of
 from tests.database.test_dispatcher import scene
@@ -265,29 +265,29 @@ def test_a_ticket_that_is_committed_behind_a_survey_with_an_earlier_number_is_se
 def test_a_crowd_is_printed_in_order_from_one_survey_to_the_next(house: House, one: Instance) -> None:
     first, last = pile_up(house.pos, 2600, age=timedelta(0), items=True)
     with scene(house, one, "kitchen-1", started=False) as here:
-        here.dispatcher._keeper.survey(EVERYTHING)
-        assert wait([here.dispatcher._keeper.fileno()], 20)
-        here.dispatcher._hear_of_backlog()
-        assert here.dispatcher._survey is not None
+        here.dispatcher._looks.keeper.survey(EVERYTHING)
+        assert wait([here.dispatcher._looks.keeper.fileno()], 20)
+        here.dispatcher._looks.hear()
+        assert here.dispatcher._looks.survey is not None
         here.start()
         assert here.tickets(230) == list(range(first, first + 230))
-        assert here.dispatcher._survey is not None
+        assert here.dispatcher._looks.survey is not None
         house.pos.execute("UPDATE kitchen_kitchenticket SET status = 'failed' WHERE id > %s", [last - 2300])
         assert here.tickets(30) == list(range(first + 230, first + 260))
-        eventually(lambda: here.dispatcher._survey is None, what="the crowd is over")
+        eventually(lambda: here.dispatcher._looks.survey is None, what="the crowd is over")
 
 
 def test_a_crowd_that_nobody_can_print_keeps_no_other_station_waiting(house: House, one: Instance) -> None:
     house.printer("grill-1", station="grill", is_active=False)
     pile_up(house.pos, 2600, "grill", age=timedelta(0), items=True)
     with scene(house, one, "kitchen-1", "grill-1", started=False) as here:
-        here.dispatcher._keeper.survey(EVERYTHING)
-        assert wait([here.dispatcher._keeper.fileno()], 20)
-        here.dispatcher._hear_of_backlog()
+        here.dispatcher._looks.keeper.survey(EVERYTHING)
+        assert wait([here.dispatcher._looks.keeper.fileno()], 20)
+        here.dispatcher._looks.hear()
         here.start()
         tickets = [house.pos.ticket() for _ in range(3)]
         assert here.tickets(3) == tickets
-        assert here.dispatcher._survey is not None
+        assert here.dispatcher._looks.survey is not None
 
 
 # What the supervisor keeps in order.

@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 from kps.core.address import TcpAddress
-from kps.core.routing import ClaimFor, PrinterRow
+from kps.core.agenda import Task
+from kps.core.look import what_was_found
+from kps.core.routing import ClaimFor, PrinterRow, Routes
 from kps.core.settings import DatabaseSettings, Settings
 from kps.core.slips import SlipId
 from kps.core.tickets import Printed, PrinterKey, ProofLevel, TicketId, Token
@@ -86,8 +88,8 @@ class Scene:
     def close(self) -> None:
         self._control.send(("stop",))
         self._thread.join()
-        self.dispatcher._maker.close()
-        self.dispatcher._keeper.close()
+        self.dispatcher._slips.maker.close()
+        self.dispatcher._looks.keeper.close()
         self._ours.close()
         self._end.close()
 
@@ -133,7 +135,7 @@ def test_a_limited_instance_reads_no_ticket_that_it_does_not_serve(house: House,
     with scene(house, one, "bar-1", "kitchen-1", "dessert-1", stations=frozenset({"bar"})) as here:
         assert here.tickets(2) == [bar, kitchen]
         assert {ticket.station for ticket in one.queue.look(20)} == {"dessert"}
-        assert one.queue.look(20, served=here.dispatcher._served()) == []
+        assert one.queue.look(20, served=here.dispatcher._looks.served()) == []
 
 
 def test_a_look_that_was_cut_keeps_only_its_own_printers_waiting(house: House, one: Instance) -> None:
@@ -144,9 +146,11 @@ def test_a_look_that_was_cut_keeps_only_its_own_printers_waiting(house: House, o
         here.tickets(1)
         seen = one.queue.look(20)
         last = max(ticket.id for ticket in seen if ticket.station == "kitchen")
-        assert here.dispatcher._limits(seen) == {house.row("kitchen-1").key: last}
+        routes = Routes((house.row("kitchen-1"),))
+        found = what_was_found(seen, 20, routes, None)
+        assert found.ends == {house.row("kitchen-1").key: last}
         (other,) = [ticket for ticket in seen if ticket.id == bar]
-        assert here.dispatcher._is_next(other)
+        assert found.may_be_next(other, routes)
 
 
 @pytest.mark.parametrize("trigger", [True, False])
@@ -165,7 +169,7 @@ def test_a_ticket_that_is_reset_meanwhile_comes_before_the_younger_ones(
             eventually(knows, what="the dispatcher has heard of it")
 
     def knows() -> bool:
-        waiting = any(ticket.id == tickets[0] for ticket in here.dispatcher._backlog)
+        waiting = any(ticket.id == tickets[0] for ticket in here.dispatcher._found.tickets)
         return waiting or house.status(tickets[0]) == "printing"
 
     with scene(house, one, "kitchen-1") as here:
@@ -196,7 +200,7 @@ def test_a_ticket_that_somebody_has_locked_is_announced_once(house: House, one: 
     tries: set[float] = set()
 
     def tried_often() -> bool:  # each 50 ms
-        tries.add(here.dispatcher._look_due)
+        tries.add(here.dispatcher._agenda.at(Task.LOOK))
         return len(tries) > 10
 
     with house.instance("pos").transaction() as raw:
@@ -270,8 +274,8 @@ def test_a_slip_maker_without_a_connection_says_so_and_makes_slips_again(
     try:
         few = dataclasses.replace(settings, user=role, password="few")
         with scene(house, one, "kitchen-1", started=False) as here, caplog.at_level(logging.WARNING, "kps.dispatcher"):
-            here.dispatcher._maker.close()
-            here.dispatcher._maker = maker = SlipMaker(Settings(database=few), house.schema, one.me, "slips")
+            here.dispatcher._slips.maker.close()
+            here.dispatcher._slips.maker = maker = SlipMaker(Settings(database=few), house.schema, one.me, "slips")
             here.start()
             eventually(lambda: caplog.records, what="a word of it")
             assert [record.getMessage() for record in caplog.records] == ["database trouble"]
