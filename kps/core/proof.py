@@ -1,267 +1,250 @@
-"""The confirmation ladder: what to ask around a ticket, and what makes it printed, not printed or uncertain.
+"""When a ticket is printed: what is known of one try to print it, as tables, and what follows from that.
 
-The law of this file:
-* Zero bytes accepted by our kernel: NotPrinted, whatever went wrong.
-* One byte or more and no proof: Uncertain, whatever went wrong.
-* Printed wants the ticket written whole, and the proof of its rung.
-* A status says how the printer is, never what became of our data: it can only speak against.
+Nothing here touches a printer; kps.core.confirmation turns bytes and replies into these events, kps.device.sending
+carries the steps out.
 
-| rung | behind the ticket | proof |
+The law:
+
+1. No byte accepted by our kernel: NotPrinted, whatever went wrong. One byte or more and no proof: Uncertain.
+2. Printed needs the ticket written whole, and the proof of its level.
+3. A status says how the printer is, never what became of our data: it can only speak against the ticket.
+4. A proof that came when it could not be true is worth nothing, and neither is any later one of that printer.
+
+| level | behind the ticket | proof |
 |---|---|---|
-| `process_id` | a number that this sending alone has | the printer says that very number, whenever it does |
-| `fence` | a question that is answered in order | one answer, and nothing spoke against it since the first byte |
-| `realtime` | the real-time status questions | none: all bytes acknowledged, and no contrary sign |
+| `process_id` | a number that no other try to print has | the printer says that very number, whenever it does |
+| `fence` | a question that is answered in its turn | one answer, and no trouble since the first byte |
+| `realtime` | the real-time status questions | none: all bytes acknowledged, and no trouble in the answers |
 | `none` | nothing | none: all bytes acknowledged |
+
+Six things are the case at a time, and each has a table of its own. An event that a table does not name changes nothing
+there. What comes next follows from all six: the first line of STEPS that holds.
 """
 
 from __future__ import annotations
 
-from enum import Enum, auto
+from collections.abc import Callable, Mapping
+from enum import Enum, StrEnum, auto
+from typing import Final, NamedTuple, TypeVar
 
-from kps.core.process_ids import ProcessIds, process_id_command
-from kps.core.status import (
-    ByteAnswer,
-    Cleared,
-    PrinterStatus,
-    ProcessIdEcho,
-    Reply,
-    TextBlock,
-    sentence,
-    trouble,
-)
-from kps.core.status_round import StatusRound
-from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain
+from kps.core.tickets import ProofLevel
 
-FENCE = b"\x1d\x72\x01"
-"""`GS r 1`: answered when it is reached, not before. Source: TM-T88III guide; TM-T81 guide, appendix G."""
-CLEAR = b"\x10\x14\x08\x01\x03\x14\x01\x06\x02\x08"
-"""`DLE DC4` function 8: throw both buffers away. Source: TM-T88III and T90 guides, HPRT TP80K manual."""
-_FENCE_PAPER_END = 0x0C
+
+class Data(StrEnum):
+    """How far the bytes are."""
+
+    WRITING = auto()
+    TAKEN = auto()
+    """Our kernel took all of them."""
+    ACKNOWLEDGED = auto()
+    """The printer's side acknowledged all of them."""
+
+
+class Proof(StrEnum):
+    """Whether the answer came that proves the ticket. At a level without a proof none is ever heard."""
+
+    AWAITED = auto()
+    ASKED_AGAIN = auto()
+    """A second process ID was sent; its echo proves the ticket as well."""
+    CAME = auto()
+
+
+class Trouble(StrEnum):
+    """Whether the printer has told since the first byte that it cannot print."""
+
+    NONE = auto()
+    PRESENT = auto()
+    PASSED = auto()
+    """It can print again; but it may have thrown away what was inside."""
+
+
+class Round(StrEnum):
+    """The status questions since the last byte; each round asks all of them."""
+
+    NONE = auto()
+    OPEN = auto()
+    COMPLETE = auto()
+
+
+class Clearing(StrEnum):
+    """Whether the printer was told to throw the ticket away."""
+
+    NOT_ASKED = auto()
+    ASKED = auto()
+    CLEARED = auto()
+    """It says that it has."""
+
+
+class Hope(StrEnum):
+    """Whether a proof can still come."""
+
+    LEFT = auto()
+    SWITCHED_ON = auto()
+    """It was switched on anew: what it had not printed by then is gone."""
+    WORTHLESS = auto()
+    """The fence was answered, and that proves nothing."""
+    FALSE = auto()
+    """The fence was answered when it could not be: the printer's proofs are not to be believed any more."""
+    OVERDUE = auto()
+    """The proof has not come in its time, although the printer can print."""
+
+
+class Event(StrEnum):
+    """What happens to a ticket."""
+
+    ALL_TAKEN = auto()
+    """Our kernel took the last byte."""
+    ACKNOWLEDGED = auto()
+    """The printer's side acknowledged the last byte."""
+    ASKED_AGAIN = auto()
+    """A second process ID was sent."""
+    PROOF = auto()
+    """The proof of its level came."""
+    TROUBLE = auto()
+    """A status says that the printer cannot print."""
+    NO_TROUBLE = auto()
+    """A status says that it can."""
+    ROUND_BEGUN = auto()
+    ROUND_COMPLETE = auto()
+    """The last of its questions was answered."""
+    CLEAR_SENT = auto()
+    """The printer was told to throw the ticket away."""
+    CLEARED = auto()
+    """It says that it has."""
+    SWITCHED_ON = auto()
+    """It says that it was switched on."""
+    WORTHLESS_ANSWER = auto()
+    """An answer to the fence that proves nothing."""
+    FALSE_ANSWER = auto()
+    """An answer to the fence that cannot be true."""
+    OVERDUE = auto()
+    """The proof has not come in its time, although the printer can print."""
 
 
 class Step(Enum):
-    """What a ticket waits for on its way to a verdict."""
+    """What comes next for a ticket."""
 
     WRITE = auto()
-    """Our kernel has not yet taken all of it."""
+    """Give our kernel more of it."""
     DELIVER = auto()
-    """The printer's side has not yet acknowledged all of it."""
+    """Wait until the printer's side has acknowledged all of it."""
     ASK = auto()
-    """A status question after the ticket is open, and its answer decides."""
+    """Ask how the printer is: the answers decide."""
     CONFIRM = auto()
-    """The printer owes the proof."""
+    """Wait for the proof."""
     HOLD = auto()
-    """All is asked, and a sign speaks against the ticket: it may pass."""
+    """Wait until the printer's trouble has passed."""
     CLEAR = auto()
-    """The printer was asked to throw the ticket away."""
+    """Wait until the printer says that it has thrown the ticket away."""
     HOPELESS = auto()
-    """No proof can come any more."""
+    """Give it up: no proof can come any more."""
     DONE = auto()
-    """Printed, as far as this rung can tell."""
+    """It is printed, as far as this level can tell."""
 
 
-class Confirmation:
-    """The way of one ticket of `size` bytes (>= 1) to its outcome. Told what happened, it says what comes next.
+class State(NamedTuple):
+    """What is the case with a ticket."""
 
-    `ids` are wanted at `process_id`.
-    """
-
-    def __init__(self, level: ProofLevel, size: int, ids: ProcessIds | None = None) -> None:
-        if size < 1:
-            raise ValueError("a ticket has at least one byte")
-        if level is ProofLevel.PROCESS_ID and ids is None:
-            raise ValueError("a ticket at process_id has process IDs")
-        self.level = level
-        self.trailer = _trailer(level, ids)
-        """Stands behind the ticket, and belongs to it."""
-        self.total = size + len(self.trailer)
-        self.accepted = 0
-        """Bytes of ticket and trailer that our kernel took."""
-        self.contrary: Reason | None = None
-        """The sign that speaks against the ticket, if there is one."""
-        self.evidence = ""
-        """Why the printer's proofs are not to be believed any more; empty = they are."""
-        self.owed = False
-        """The proof never came although nothing was wrong."""
-        self.cleared = False
-        """The printer said that it threw the ticket away."""
-        self._ids = ids
-        self._delivered = False
-        self._round = StatusRound()
-        self._asking = level is ProofLevel.REALTIME
-        self._troubled = False
-        self._echoed = False
-        self._fenced = False
-        self._clearing = False
-        self._over: Reason | None = None
-        self._asked_again = False
-
-    @property
-    def step(self) -> Step:
-        """What comes next."""
-        if self._over is not None:
-            return Step.HOPELESS
-        if self.accepted < self.total:
-            return Step.WRITE
-        if self._echoed:
-            return Step.DONE
-        if self._clearing:
-            return Step.HOPELESS if self.cleared else Step.CLEAR
-        if self.level is ProofLevel.REALTIME and self._round.question is not None:
-            # Right behind the last byte: an answer means that all before it has arrived, and no acknowledgement that
-            # the printer's network stack delays is waited for.
-            return Step.ASK
-        if self.level.proves_paper and not self._fenced:
-            return Step.CONFIRM if self.contrary is None else Step.HOLD
-        if not self._delivered:
-            return Step.DELIVER
-        return Step.DONE if self.contrary is None or self._fenced else Step.HOLD
-
-    @property
-    def status(self) -> PrinterStatus:
-        """What the printer told since the first byte."""
-        return self._round.status
-
-    @property
-    def well(self) -> bool:
-        """Whether a whole round of answers since the last byte had no contrary sign, and none came since."""
-        return self.accepted == self.total and self._round.question is None and self.contrary is None
-
-    @property
-    def telling(self) -> bool:
-        """Whether the sign is the whole truth: in the middle of a round a printer is "offline" and no more is known."""
-        return self.contrary is not None and (not self._asking or self._round.question is None)
-
-    @property
-    def complaint(self) -> Reason:
-        """Why the ticket does not come on: a sign, else what is overdue."""
-        if self._over is not None:
-            return self._over
-        if self.contrary is not None:
-            return self.contrary
-        if not self._delivered:
-            return Reason.BLOCKED
-        return Reason.UNPROVEN if self.level.proves_paper and self.well else Reason.SILENT
-
-    @property
-    def question(self) -> int | None:
-        """The `DLE EOT` to send now; None = none, or one is still unanswered."""
-        if not self._asking or self._round.waiting or self.step not in (Step.ASK, Step.CONFIRM, Step.HOLD):
-            return None
-        return self._round.question
-
-    @property
-    def progress(self) -> int:
-        """A number that changes with every answer to a question of ours."""
-        return self._round.answers
-
-    def wrote(self, count: int) -> None:
-        """Our kernel took so many more bytes of the ticket."""
-        self.accepted += count
-
-    def delivered(self) -> None:
-        """The printer's side acknowledged every byte of the ticket."""
-        self._delivered = True
-
-    def asked(self) -> None:
-        """The question went out."""
-        self._round.asked()
-
-    def hear(self, reply: Reply) -> None:
-        """Take any reply that came since the first byte."""
-        match reply:
-            case ProcessIdEcho(process_id):
-                self._hear_echo(process_id)
-            case ByteAnswer(value) if self.level is ProofLevel.FENCE:
-                self._hear_fence(value)
-            case Cleared() if self._clearing:
-                self.cleared = True
-            case TextBlock() if reply.power_on:
-                # Whatever it had not printed by then is gone, and so are its modes.
-                self._over = self._over or Reason.CONNECTION_LOST
-            case _:
-                self._hear_status(reply)
-
-    def look(self) -> bool:
-        """Begin a new round of status questions; False = one is still open, or at `none`, where nothing is asked."""
-        if self.level is ProofLevel.NONE or self.accepted < self.total:
-            return False
-        if self._asking and self._round.question is not None:
-            return False
-        self._round = StatusRound(self._round.status)
-        self._asking = True
-        return True
-
-    def ask_again(self) -> bytes:
-        """The proof is overdue and the printer is well: what to send once more; empty = nothing is left to try."""
-        if self._ids is None or self.level is not ProofLevel.PROCESS_ID or self._asked_again:
-            return b""
-        if self._troubled:
-            return b""  # what was inside may have been thrown away meanwhile, and a new ID would say nothing about it
-        self._asked_again = True
-        return process_id_command(self._ids.again)
-
-    def overdue(self) -> None:
-        """The printer is well and does not prove: the ticket is given up, whatever the reason."""
-        self._over = Reason.UNPROVEN
-        self.owed = not self._troubled
-
-    def clear(self) -> bytes:
-        """Ask the printer to throw the ticket away. Only for a ticket that was written and delivered whole."""
-        if self.accepted < self.total:
-            raise ValueError("the command would stand inside of the ticket")
-        self._clearing = True
-        return CLEAR
-
-    def proven(self) -> Printed:
-        """The outcome of a ticket that is DONE."""
-        if self.step is not Step.DONE:
-            raise ValueError(f"no proof while the ticket is in {self.step.name}")
-        return Printed(self.level, self.accepted)
-
-    def given_up(self, reason: Reason) -> NotPrinted | Uncertain:
-        """The outcome of a ticket that is left without proof, at whatever step."""
-        if self.accepted == 0:
-            return NotPrinted(reason, sentence(reason))
-        text = f"{sentence(reason)}, {self.accepted} of {self.total} bytes sent"
-        if self.cleared:
-            text += ", then cleared"
-        whole = self.accepted == self.total
-        # Without an ID that stayed away nobody knows whether all of it had come out before.
-        gone = self.cleared and self.level is ProofLevel.PROCESS_ID
-        return Uncertain(reason, text, self.accepted, sent_whole=whole, cleared=gone)
-
-    def _hear_echo(self, process_id: bytes) -> None:
-        ids = self._ids
-        if ids is None or self.level is not ProofLevel.PROCESS_ID or self.accepted < self.total:
-            return
-        # One that is not ours may be an earlier ticket's: that is for others to know.
-        if process_id == ids.ticket or (self._asked_again and process_id == ids.again):
-            self._echoed = True
-
-    def _hear_fence(self, value: int) -> None:
-        """An answer counts once, behind the whole ticket, and while nothing is known to be wrong."""
-        if self.accepted < self.total or self._fenced or self.contrary is not None:
-            self._over = Reason.UNPROVEN
-            # An old sign may still stand because a round is open; only one that holds now makes the answer a lie.
-            if self.accepted < self.total or self._fenced or trouble(self._round.status) is not None:
-                self.evidence = "the fence was answered when it could not be"
-        elif value & _FENCE_PAPER_END or self._troubled:
-            # Reached after a trouble that has passed: whether a line was lost meanwhile, it does not say.
-            self._over = Reason.UNPROVEN
-        else:
-            self._fenced = True
-
-    def _hear_status(self, reply: Reply) -> None:
-        self._round.hear(reply)
-        sign = trouble(self._round.status)
-        # In the middle of a round old and new facts stand side by side: only a whole one takes a sign back.
-        if sign is not None or not self._asking or self._round.question is None:
-            self.contrary = sign
-        self._troubled = self._troubled or sign is not None
+    level: ProofLevel
+    """Never changes."""
+    data: Data = Data.WRITING
+    proof: Proof = Proof.AWAITED
+    trouble: Trouble = Trouble.NONE
+    round: Round = Round.NONE
+    clearing: Clearing = Clearing.NOT_ASKED
+    hope: Hope = Hope.LEFT
 
 
-def _trailer(level: ProofLevel, ids: ProcessIds | None) -> bytes:
-    if level is ProofLevel.PROCESS_ID and ids is not None:
-        return process_id_command(ids.ticket)
-    return FENCE if level is ProofLevel.FENCE else b""
+def start(level: ProofLevel) -> State:
+    """Before the first byte. At `realtime` the questions are part of the ticket, so a round is open from the start."""
+    return State(level, round=Round.OPEN if level is ProofLevel.REALTIME else Round.NONE)
+
+
+DATA: Final[Mapping[tuple[Data, Event], Data]] = {
+    (Data.WRITING, Event.ALL_TAKEN): Data.TAKEN,
+    (Data.TAKEN, Event.ACKNOWLEDGED): Data.ACKNOWLEDGED,
+}
+
+PROOF: Final[Mapping[tuple[Proof, Event], Proof]] = {
+    (Proof.AWAITED, Event.ASKED_AGAIN): Proof.ASKED_AGAIN,
+    (Proof.AWAITED, Event.PROOF): Proof.CAME,
+    (Proof.ASKED_AGAIN, Event.PROOF): Proof.CAME,
+}
+
+TROUBLE: Final[Mapping[tuple[Trouble, Event], Trouble]] = {
+    (Trouble.NONE, Event.TROUBLE): Trouble.PRESENT,
+    (Trouble.PRESENT, Event.NO_TROUBLE): Trouble.PASSED,
+    (Trouble.PASSED, Event.TROUBLE): Trouble.PRESENT,
+}
+
+ROUND: Final[Mapping[tuple[Round, Event], Round]] = {
+    (Round.NONE, Event.ROUND_BEGUN): Round.OPEN,
+    (Round.OPEN, Event.ROUND_COMPLETE): Round.COMPLETE,
+    (Round.COMPLETE, Event.ROUND_BEGUN): Round.OPEN,
+}
+
+CLEARING: Final[Mapping[tuple[Clearing, Event], Clearing]] = {
+    (Clearing.NOT_ASKED, Event.CLEAR_SENT): Clearing.ASKED,
+    (Clearing.ASKED, Event.CLEARED): Clearing.CLEARED,
+}
+"""A printer that says it without having been asked has cleared somebody else's data."""
+
+HOPE: Final[Mapping[tuple[Hope, Event], Hope]] = {
+    (Hope.LEFT, Event.SWITCHED_ON): Hope.SWITCHED_ON,
+    (Hope.LEFT, Event.WORTHLESS_ANSWER): Hope.WORTHLESS,
+    (Hope.LEFT, Event.FALSE_ANSWER): Hope.FALSE,
+    (Hope.LEFT, Event.OVERDUE): Hope.OVERDUE,
+    (Hope.SWITCHED_ON, Event.WORTHLESS_ANSWER): Hope.WORTHLESS,
+    (Hope.SWITCHED_ON, Event.FALSE_ANSWER): Hope.FALSE,
+    (Hope.WORTHLESS, Event.FALSE_ANSWER): Hope.FALSE,
+}
+"""No event leads back to hope. What speaks against the printer's proofs outweighs what speaks against this one only."""
+
+STEPS: Final[tuple[tuple[Step, Callable[[State], bool]], ...]] = (
+    (Step.HOPELESS, lambda now: now.hope is not Hope.LEFT),
+    (Step.WRITE, lambda now: now.data is Data.WRITING),
+    # Its own number says that it is on paper, whatever was asked of the printer since.
+    (Step.DONE, lambda now: now.proof is Proof.CAME and now.level is ProofLevel.PROCESS_ID),
+    (Step.HOPELESS, lambda now: now.clearing is Clearing.CLEARED),
+    (Step.CLEAR, lambda now: now.clearing is Clearing.ASKED),
+    # Right behind the last byte: an answer means that all before it has arrived, so nobody waits for an acknowledgement
+    # that the printer's network stack may delay.
+    (Step.ASK, lambda now: now.level is ProofLevel.REALTIME and now.round is Round.OPEN),
+    (Step.CONFIRM, lambda now: _proof_is_due(now) and now.trouble is not Trouble.PRESENT),
+    (Step.HOLD, lambda now: _proof_is_due(now)),
+    (Step.DELIVER, lambda now: now.data is Data.TAKEN),
+    # A trouble that comes behind the proof says nothing about this ticket.
+    (Step.HOLD, lambda now: now.trouble is Trouble.PRESENT and now.proof is not Proof.CAME),
+    (Step.DONE, lambda _: True),
+)
+"""The step and when it comes; the first that holds."""
+
+
+def _proof_is_due(now: State) -> bool:
+    return now.level.proves_paper and now.proof is not Proof.CAME
+
+
+_Part = TypeVar("_Part", Data, Proof, Trouble, Round, Clearing, Hope)
+
+
+def after(table: Mapping[tuple[_Part, Event], _Part], part: _Part, event: Event) -> _Part:
+    """What an event makes of one part of the state; the same where the table does not name it."""
+    return table.get((part, event), part)
+
+
+def advance(state: State, event: Event) -> State:
+    """What is the case after an event."""
+    return State(
+        state.level,
+        after(DATA, state.data, event),
+        after(PROOF, state.proof, event),
+        after(TROUBLE, state.trouble, event),
+        after(ROUND, state.round, event),
+        after(CLEARING, state.clearing, event),
+        after(HOPE, state.hope, event),
+    )
+
+
+def step(state: State) -> Step:
+    """What comes next."""
+    return next(step for step, holds in STEPS if holds(state))

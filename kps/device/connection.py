@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from kps.core.abilities import Abilities, level_in_force
 from kps.core.address import DeviceAddress
+from kps.core.confirmation import Confirmation
 from kps.core.patience import confirm_limit_s
 from kps.core.process_ids import ProcessIds
-from kps.core.proof import Confirmation
 from kps.core.status import (
     REALTIME_QUERIES,
     PrinterStatus,
@@ -207,7 +207,7 @@ class Device:
             self._overdue = 0
             if outcome.level is ProofLevel.PROCESS_ID and self.abilities.pushes:
                 self._answered_at = time.monotonic()  # by the proof; of what came after it, it tells by itself
-        elif proof.owed:
+        elif proof.proof_withheld:
             self._overdue += 1
         if proof.evidence:
             self.disbelieve(proof.evidence)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kps.core.abilities import Abilities
+from kps.core.confirmation import FENCE
 from kps.core.process_ids import ProcessIds, process_id_command
-from kps.core.proof import FENCE
 from kps.core.status import AsbUnit, ByteAnswer, ProcessIdEcho, Reply, TextBlock
 from kps.core.tickets import ProofLevel
 from kps.device.link import Link

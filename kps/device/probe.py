@@ -17,9 +17,9 @@ from typing import Protocol
 
 from kps.core.abilities import Abilities
 from kps.core.address import DeviceAddress
+from kps.core.confirmation import CLEAR, FENCE
 from kps.core.patience import confirm_limit_s
 from kps.core.process_ids import process_id_command
-from kps.core.proof import CLEAR, FENCE
 from kps.core.status import (
     AsbUnit,
     ByteAnswer,

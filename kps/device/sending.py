@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from kps.core.confirmation import Confirmation
 from kps.core.patience import Patience, patience
-from kps.core.proof import Confirmation, Step
+from kps.core.proof import Step
 from kps.core.status import PrinterStatus
 from kps.core.status_round import realtime_query
 from kps.core.tickets import NotPrinted, Printed, Reason, Uncertain
@@ -107,9 +108,9 @@ class Sending:
             return None
         if self._wants_to_write() and not self._consent.may_write():
             return Reason.LEASE_LOST
-        if self._proof.contrary is not None and self._proof.accepted == 0:
+        if self._proof.trouble is not None and self._proof.accepted == 0:
             return self._proof.complaint
-        if self._proof.contrary is not None and self._proof.telling:
+        if self._proof.cause_known:
             self._tell()  # before any wait: the printer's other tickets must not sit through it
         self._watch_closely()
         match self._proof.step:
@@ -210,7 +211,7 @@ class Sending:
         if self._proof.accepted == 0:
             return self._proof.complaint
         if printing:
-            if self._proof.well:
+            if self._proof.without_trouble:
                 return self._insist(now)
             if now - self._looked_at < self._timeout_s:
                 return None  # it has just been asked how it is
@@ -226,7 +227,7 @@ class Sending:
         mark = (self._proof.accepted, queued, answers)
         if mark != self._mark:
             self._mark, self._moved_at = mark, now
-        if self._proof.contrary is None:
+        if self._proof.trouble is None:
             if self._held_since is not None:
                 # A sign that comes and goes does not get the whole hold time again and again.
                 self._held_before_s += now - self._held_since

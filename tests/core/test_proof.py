@@ -1,564 +1,367 @@
-"""What makes a ticket printed, not printed or uncertain, without a socket."""
+"""The tables of a ticket's proof: all that can be is reached, all that is reached ends, and every line is needed."""
 
 from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kps.core.abilities import Abilities, level_in_force
-from kps.core.patience import Patience, confirm_limit_s, patience
-from kps.core.process_ids import IDS, ProcessIds, process_id_command, process_id_text, process_id_value
-from kps.core.proof import CLEAR, FENCE, Confirmation, Step
-from kps.core.status import (
-    AsbUnit,
-    ByteAnswer,
-    Cleared,
-    PaperState,
-    ProcessIdEcho,
-    RealtimeAnswer,
-    Reply,
-    ReplyReader,
-    TextBlock,
-    trouble,
-)
-from kps.core.status_round import StatusRound, realtime_query
-from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain
+from kps.core import proof
+from kps.core.proof import Clearing, Data, Event, Hope, Proof, Round, State, Step, Trouble, advance, start, step
+from kps.core.tickets import ProofLevel
 
-FINE = (0x12, 0x12, 0x12, 0x12)
-PAPER_OUT = (0x1A, 0x32, 0x12, 0x7E)
-
-
-def answer_all(ticket: Confirmation, values: tuple[int, int, int, int]) -> None:
-    for value in values:
-        assert ticket.question is not None
-        ticket.asked()
-        ticket.hear(RealtimeAnswer(value))
-
-
-def whole(level: ProofLevel) -> Confirmation:
-    ticket = Confirmation(level, 100)
-    ticket.wrote(60)
-    ticket.wrote(40)
-    ticket.delivered()
-    return ticket
-
-
-def test_a_ticket_walks_from_writing_over_questions_and_delivery_to_printed() -> None:
-    ticket = Confirmation(ProofLevel.REALTIME, 100)
-    assert ticket.step is Step.WRITE
-    ticket.wrote(100)
-    assert ticket.step is Step.ASK
-    answer_all(ticket, FINE)
-    assert ticket.step is Step.DELIVER
-    ticket.delivered()
-
-    assert ticket.proven() == Printed(ProofLevel.REALTIME, 100)
-
-
-def test_without_answers_delivery_is_all_that_can_be_known() -> None:
-    assert whole(ProofLevel.NONE).proven() == Printed(ProofLevel.NONE, 100)
-
-
-def test_questions_are_asked_in_order_and_one_at_a_time() -> None:
-    ticket = whole(ProofLevel.REALTIME)
-    asked = []
-    while ticket.question is not None:
-        asked.append(realtime_query(ticket.question))
-        ticket.asked()
-        assert ticket.question is None
-        ticket.hear(RealtimeAnswer(0x12))
-
-    assert asked == [b"\x10\x04\x01", b"\x10\x04\x02", b"\x10\x04\x03", b"\x10\x04\x04"]
-
-
-def test_an_answer_that_nobody_asked_for_is_no_answer() -> None:
-    questions = StatusRound()
-    questions.hear(RealtimeAnswer(0x12))
-    questions.asked()
-    questions.hear(ByteAnswer(0))
-
-    assert (questions.question, questions.waiting, questions.answers) == (1, True, 0)
-
-
-def test_paper_out_after_the_last_byte_holds_the_ticket_until_it_clears() -> None:
-    ticket = whole(ProofLevel.REALTIME)
-    answer_all(ticket, PAPER_OUT)
-    assert (ticket.step, ticket.complaint) == (Step.HOLD, Reason.PAPER_OUT)
-    assert ticket.status.paper is PaperState.OUT
-
-    ticket.look()
-    answer_all(ticket, FINE)
-
-    assert ticket.proven() == Printed(ProofLevel.REALTIME, 100)
-
-
-def test_a_held_ticket_that_is_given_up_is_uncertain_for_the_sign_it_saw() -> None:
-    ticket = whole(ProofLevel.REALTIME)
-    answer_all(ticket, PAPER_OUT)
-
-    given_up = ticket.given_up(ticket.complaint)
-
-    assert given_up == Uncertain(Reason.PAPER_OUT, "paper out, 100 of 100 bytes sent", 100, sent_whole=True)
-
-
-def test_a_pushed_status_speaks_against_a_ticket_even_where_nothing_can_be_asked() -> None:
-    ticket = Confirmation(ProofLevel.NONE, 5)
-    ticket.wrote(5)
-    ticket.hear(AsbUnit(b"\x18\x00\x0f\x00"))
-    ticket.delivered()
-    assert ticket.step is Step.HOLD
-    ticket.look()
-    assert ticket.step is Step.HOLD
-
-    ticket.hear(AsbUnit(b"\x10\x00\x00\x00"))
-
-    assert ticket.step is Step.DONE
-
-
-def test_what_is_overdue_is_named_by_the_step() -> None:
-    stuck = Confirmation(ProofLevel.REALTIME, 5)
-    stuck.wrote(1)
-    assert stuck.complaint is Reason.BLOCKED
-    assert whole(ProofLevel.REALTIME).complaint is Reason.SILENT
-
-
-happenings = st.lists(
-    st.one_of(
-        st.tuples(st.just("wrote"), st.integers(1, 100)),
-        st.tuples(st.just("delivered"), st.just(0)),
-        st.tuples(st.just("asked"), st.just(0)),
-        st.tuples(st.just("again"), st.just(0)),
-        st.tuples(st.just("answer"), st.sampled_from([0x12, 0x1A, 0x32, 0x7E, 0x16])),
-        st.tuples(st.just("pushed"), st.sampled_from([0x10, 0x18])),
+PAPER = (ProofLevel.PROCESS_ID, ProofLevel.FENCE)
+TABLES = {"DATA": Data, "PROOF": Proof, "TROUBLE": Trouble, "ROUND": Round, "CLEARING": Clearing, "HOPE": Hope}
+CAN_HAPPEN: dict[Event, Callable[[State], bool]] = {
+    Event.ALL_TAKEN: lambda now: step(now) is Step.WRITE,
+    Event.ACKNOWLEDGED: lambda now: now.data is Data.TAKEN,
+    Event.ASKED_AGAIN: lambda now: (
+        step(now) is Step.CONFIRM
+        and (now.level, now.proof, now.trouble) == (ProofLevel.PROCESS_ID, Proof.AWAITED, Trouble.NONE)
     ),
-    max_size=40,
-)
-
-
-@given(st.sampled_from([ProofLevel.REALTIME, ProofLevel.NONE]), st.integers(1, 150), happenings)
-def test_whatever_happens_the_outcome_keeps_the_law(
-    level: ProofLevel, total: int, story: list[tuple[str, int]]
-) -> None:
-    ticket = Confirmation(level, total)
-    delivered = False
-    answers = 0
-    for what, value in story:
-        reply: Reply
-        match what:
-            case "wrote":
-                ticket.wrote(min(value, total - ticket.accepted))
-            case "delivered":
-                if ticket.step is Step.DELIVER:
-                    delivered = True
-                    ticket.delivered()
-            case "asked":
-                if ticket.question is not None:
-                    ticket.asked()
-            case "again":
-                ticket.look()
-            case "answer":
-                before = ticket.progress
-                ticket.hear(RealtimeAnswer(value))
-                answers += ticket.progress > before
-            case _:
-                reply = AsbUnit(bytes((value, 0, 0, 0)))
-                ticket.hear(reply)
-
-    given_up = ticket.given_up(Reason.CONNECTION_LOST)
-    if ticket.accepted == 0:
-        assert isinstance(given_up, NotPrinted)
-    else:
-        assert isinstance(given_up, Uncertain)
-        assert given_up.sent_whole == (ticket.accepted == total)
-    if ticket.step is Step.DONE:
-        assert (ticket.accepted, delivered) == (total, True)
-        assert trouble(ticket.status) is None
-        assert answers >= (4 if level is ProofLevel.REALTIME else 0)
-        assert ticket.proven() == Printed(level, total)
-    else:
-        with pytest.raises(ValueError):
-            ticket.proven()
-
-
-@pytest.mark.parametrize(
-    ("probed", "answered", "level"),
-    [
-        (None, True, ProofLevel.REALTIME),
-        (None, False, ProofLevel.NONE),
-        (ProofLevel.NONE, True, ProofLevel.NONE),
-        (ProofLevel.REALTIME, True, ProofLevel.REALTIME),
-        (ProofLevel.REALTIME, False, ProofLevel.NONE),
-        (ProofLevel.PROCESS_ID, True, ProofLevel.PROCESS_ID),
-        (ProofLevel.FENCE, True, ProofLevel.FENCE),
-        (ProofLevel.FENCE, False, ProofLevel.NONE),
-    ],
-)
-def test_the_level_is_what_the_device_shows_now(probed: ProofLevel | None, answered: bool, level: ProofLevel) -> None:
-    assert level_in_force(probed, answered=answered) is level
-
-
-def test_a_ticket_at_process_id_needs_its_ids() -> None:
-    with pytest.raises(ValueError):
-        Confirmation(ProofLevel.PROCESS_ID, 10)
-
-
-def test_an_empty_ticket_is_refused() -> None:
-    with pytest.raises(ValueError):
-        Confirmation(ProofLevel.NONE, 0)
-
-
-@pytest.mark.parametrize(
-    ("stalled_s", "verdict"),
-    [(0.0, Patience.WAITING), (4.9, Patience.WAITING), (5.0, Patience.BLOCKED), (25.0, Patience.OVER)],
-)
-def test_a_standstill_is_first_blocked_and_then_over(stalled_s: float, verdict: Patience) -> None:
-    assert patience(stalled_s, timeout_s=5, hold_s=20) is verdict
-
-
-# Process IDs
-
-IDS_7 = ProcessIds(7)
-POWER_ON = TextBlock(0x3B, b"1")
-PUSHED_FINE, PUSHED_OUT = AsbUnit(b"\x10\x00\x00\x00"), AsbUnit(b"\x18\x00\x0f\x00")
-
-
-def at(level: ProofLevel, *, written: bool = True) -> Confirmation:
-    ticket = Confirmation(level, 100, IDS_7)
-    if written:
-        ticket.wrote(ticket.total)
-    return ticket
-
-
-@given(st.integers(0, 2**62))
-def test_a_process_id_is_four_printable_bytes_and_never_the_liars_one(number: int) -> None:
-    text = process_id_text(number)
-
-    assert len(text) == 4
-    assert all(0x20 <= byte <= 0x7E for byte in text)
-    assert text != b"1234"
-    assert process_id_value(text) == number % (IDS - 1)
-    assert text != process_id_text(number + 1)
-    assert ReplyReader().feed(b"\x37\x22" + text + b"\x00") == [ProcessIdEcho(text)]
-
-
-def test_numbers_side_by_side_have_texts_far_apart() -> None:
-    first, second = process_id_text(1000), process_id_text(1001)
-
-    assert sum(one != other for one, other in zip(first, second, strict=True)) >= 3
-
-
-def test_all_texts_around_the_liars_one_have_a_number_of_their_own() -> None:
-    around = [b"1233", b"1235", b"1236"]
-
-    assert [process_id_text(process_id_value(text)) for text in around] == around
-    for text in (b"1234", b"\x1f   ", b"\x7f\x7f\x7f\x7f"):
-        with pytest.raises(ValueError):
-            process_id_value(text)
-
-
-def test_the_ids_of_one_sending_differ() -> None:
-    assert len({IDS_7.ticket, IDS_7.again, IDS_7.after, ProcessIds(11).ticket}) == 4
-
-
-def test_each_rung_puts_its_own_question_behind_the_ticket() -> None:
-    assert at(ProofLevel.PROCESS_ID).trailer == process_id_command(IDS_7.ticket) == b"\x1d(H\x06\x0000" + IDS_7.ticket
-    assert at(ProofLevel.FENCE).trailer == FENCE == b"\x1dr\x01"
-    assert at(ProofLevel.REALTIME).trailer == at(ProofLevel.NONE).trailer == b""
-
-
-def test_only_the_exact_echo_proves() -> None:
-    ticket = at(ProofLevel.PROCESS_ID)
-    for wrong in (b"1234", process_id_text(6), process_id_text(8), IDS_7.again, IDS_7.after):
-        ticket.hear(ProcessIdEcho(wrong))
-    ticket.delivered()
-    assert ticket.step is Step.CONFIRM
-
-    ticket.hear(ProcessIdEcho(IDS_7.ticket))
-
-    assert ticket.proven() == Printed(ProofLevel.PROCESS_ID, ticket.total)
-
-
-def test_an_echo_before_the_last_byte_is_none() -> None:
-    ticket = at(ProofLevel.PROCESS_ID, written=False)
-    ticket.wrote(ticket.total - 1)
-    ticket.hear(ProcessIdEcho(IDS_7.ticket))
-    ticket.wrote(1)
-
-    assert ticket.step is Step.CONFIRM
-
-
-def test_a_paper_stop_in_between_does_not_weaken_the_echo() -> None:
-    ticket = at(ProofLevel.PROCESS_ID)
-    ticket.hear(PUSHED_OUT)
-    assert (ticket.step, ticket.complaint) == (Step.HOLD, Reason.PAPER_OUT)
-    ticket.hear(PUSHED_FINE)
-    assert ticket.step is Step.CONFIRM
-
-    ticket.hear(ProcessIdEcho(IDS_7.ticket))
-
-    assert ticket.step is Step.DONE
-
-
-def test_a_fine_status_is_no_proof_where_one_is_due() -> None:
-    ticket = at(ProofLevel.PROCESS_ID)
-    ticket.delivered()
-    ticket.look()
-    answer_all(ticket, FINE)
-
-    assert (ticket.step, ticket.well, ticket.complaint) == (Step.CONFIRM, True, Reason.UNPROVEN)
-
-
-def test_a_missing_echo_is_asked_for_once_more_and_then_the_ticket_is_given_up() -> None:
-    ticket = at(ProofLevel.PROCESS_ID)
-    ticket.delivered()
-
-    assert ticket.ask_again() == process_id_command(IDS_7.again)
-    assert ticket.ask_again() == b""
-    ticket.overdue()
-
-    assert (ticket.step, ticket.owed, ticket.evidence) == (Step.HOPELESS, True, "")
-    assert ticket.given_up(ticket.complaint) == Uncertain(
-        Reason.UNPROVEN, "printer gave no proof of print, 111 of 111 bytes sent", 111, sent_whole=True
-    )
-
-
-def test_the_second_id_proves_the_ticket_too() -> None:
-    ticket = at(ProofLevel.PROCESS_ID)
-    ticket.ask_again()
-    ticket.hear(ProcessIdEcho(IDS_7.again))
-
-    assert ticket.step is Step.DONE
-
-
-def test_behind_a_trouble_nothing_is_asked_again_and_nothing_is_owed() -> None:
-    ticket = at(ProofLevel.PROCESS_ID)
-    ticket.hear(PUSHED_OUT)
-    ticket.hear(PUSHED_FINE)
-
-    assert ticket.ask_again() == b""
-    ticket.overdue()
-    assert not ticket.owed
-
-
-def test_without_an_id_nobody_knows_what_a_clear_has_thrown_away() -> None:
-    ticket = at(ProofLevel.FENCE)
-    ticket.clear()
-    ticket.hear(Cleared())
-    outcome = ticket.given_up(Reason.PAPER_OUT)
-
-    assert isinstance(outcome, Uncertain)
-    assert not outcome.cleared
-
-
-def test_a_fence_behind_the_good_news_is_no_lie_though_a_round_is_open() -> None:
-    ticket = at(ProofLevel.FENCE)
-    ticket.hear(PUSHED_OUT)
-    ticket.look()
-    ticket.asked()
-    ticket.hear(PUSHED_FINE)
-    assert ticket.contrary is not None
-    ticket.hear(ByteAnswer(0))
-
-    assert (ticket.step, ticket.evidence) == (Step.HOPELESS, "")
-
-
-def test_other_rungs_have_nothing_to_ask_again() -> None:
-    assert at(ProofLevel.FENCE).ask_again() == at(ProofLevel.REALTIME).ask_again() == b""
-
-
-def test_in_the_middle_of_a_round_a_sign_is_neither_told_nor_taken_back() -> None:
-    ticket = at(ProofLevel.PROCESS_ID)
-    ticket.look()
-    ticket.asked()
-    ticket.hear(RealtimeAnswer(0x1A))
-    assert (ticket.contrary, ticket.telling) == (Reason.OFFLINE, False)
-    for value in PAPER_OUT[1:]:
-        ticket.asked()
-        ticket.hear(RealtimeAnswer(value))
-    assert (ticket.contrary, ticket.telling) == (Reason.PAPER_OUT, True)
-    ticket.look()
-    ticket.asked()
-    ticket.hear(RealtimeAnswer(0x12))
-    assert ticket.contrary is Reason.PAPER_OUT
-
-
-def test_a_power_cycle_leaves_no_hope() -> None:
-    ticket = at(ProofLevel.PROCESS_ID)
-    ticket.hear(POWER_ON)
-
-    assert (ticket.step, ticket.complaint) == (Step.HOPELESS, Reason.CONNECTION_LOST)
-
-
-# The fence
-
-
-def test_one_answer_behind_the_whole_ticket_is_the_fence() -> None:
-    ticket = at(ProofLevel.FENCE)
-    ticket.hear(ByteAnswer(0))
-    assert ticket.step is Step.DELIVER
-    ticket.delivered()
-
-    assert ticket.proven() == Printed(ProofLevel.FENCE, 103)
-
-
-def test_near_end_of_paper_is_no_trouble_for_the_fence() -> None:
-    ticket = at(ProofLevel.FENCE)
-    ticket.hear(ByteAnswer(0x03))
-    ticket.delivered()
-
-    assert ticket.step is Step.DONE
-
-
-@pytest.mark.parametrize(
-    ("story", "lied"),
-    [
-        ("early", True),
-        ("twice", True),
-        ("in trouble", True),
-        ("paper end in the answer", False),
-        ("after a trouble that has passed", False),
-    ],
-)
-def test_a_fence_that_does_not_hold_never_proves(story: str, lied: bool) -> None:
-    ticket = at(ProofLevel.FENCE, written=story != "early")
-    match story:
-        case "early":
-            ticket.wrote(1)
-            ticket.hear(ByteAnswer(0))
-            ticket.wrote(ticket.total - 1)
-        case "twice":
-            ticket.hear(ByteAnswer(0))
-            ticket.hear(ByteAnswer(0))
-        case "in trouble":
-            ticket.hear(AsbUnit(b"\x38\x00\x00\x00"))
-            ticket.hear(ByteAnswer(0))
-        case "paper end in the answer":
-            ticket.hear(ByteAnswer(0x0C))
-        case _:
-            ticket.hear(PUSHED_OUT)
-            ticket.hear(PUSHED_FINE)
-            ticket.hear(ByteAnswer(0))
-    ticket.delivered()
-
-    assert ticket.step is Step.HOPELESS
-    assert bool(ticket.evidence) is lied
-    assert isinstance(ticket.given_up(ticket.complaint), Uncertain)
-
-
-# Taking a ticket back
-
-
-def test_a_cleared_ticket_is_uncertain_but_known_to_be_gone() -> None:
-    ticket = at(ProofLevel.PROCESS_ID)
-    ticket.hear(PUSHED_OUT)
-    assert ticket.clear() == CLEAR
-    assert ticket.step is Step.CLEAR
-
-    ticket.hear(Cleared())
-
-    assert ticket.step is Step.HOPELESS
-    outcome = ticket.given_up(ticket.complaint)
-    assert isinstance(outcome, Uncertain)
-    assert (outcome.reason, outcome.cleared) == (Reason.PAPER_OUT, True)
-    assert outcome.text == "paper out, 111 of 111 bytes sent, then cleared"
-
-
-def test_the_id_before_the_clear_means_printed() -> None:
-    ticket = at(ProofLevel.PROCESS_ID)
-    ticket.clear()
-    ticket.hear(ProcessIdEcho(IDS_7.ticket))
-    ticket.hear(Cleared())
-
-    assert ticket.step is Step.DONE
-
-
-def test_a_clear_that_nobody_asked_for_clears_nothing() -> None:
-    ticket = at(ProofLevel.PROCESS_ID)
-    ticket.hear(Cleared())
-
-    assert ticket.step is Step.CONFIRM
-    assert not ticket.cleared
-
-
-def test_nothing_is_cleared_from_inside_a_ticket() -> None:
-    ticket = at(ProofLevel.PROCESS_ID, written=False)
-    ticket.wrote(50)
-    with pytest.raises(ValueError):
-        ticket.clear()
-
-
-replies: st.SearchStrategy[Reply] = st.one_of(
-    st.builds(ProcessIdEcho, st.sampled_from([IDS_7.ticket, IDS_7.again, IDS_7.after, b"1234", b"abcd"])),
-    st.builds(ByteAnswer, st.sampled_from([0x00, 0x03, 0x0C])),
-    st.sampled_from([Cleared(), POWER_ON, PUSHED_FINE, PUSHED_OUT]),
-    st.builds(RealtimeAnswer, st.sampled_from([0x12, 0x1A, 0x32, 0x7E])),
-)
-acts = st.one_of(
-    st.sampled_from(["wrote", "delivered", "asked", "look", "again", "clear", "overdue"]).map(lambda act: (act, None)),
-    replies.map(lambda reply: ("hear", reply)),
-)
-
-
-@given(st.sampled_from(list(ProofLevel)), st.lists(acts, max_size=30))
-def test_printed_is_never_said_without_the_proof_of_the_rung(
-    level: ProofLevel, story: list[tuple[str, Reply | None]]
-) -> None:
-    ticket = Confirmation(level, 100, IDS_7)
-    half = ticket.total // 2 + 1
-    echoed = fenced = delivered = asked_again = powered = False
-    for act, reply in story:
-        whole = ticket.accepted == ticket.total
-        match act:
-            case "wrote":
-                ticket.wrote(min(half, ticket.total - ticket.accepted))
-            case "delivered":
-                if whole:
-                    delivered = True
-                    ticket.delivered()
-            case "asked":
-                if ticket.question is not None:
-                    ticket.asked()
-            case "look":
-                ticket.look()
-            case "again":
-                asked_again |= whole and bool(ticket.ask_again())
-            case "clear":
-                if whole:
-                    ticket.clear()
-            case "overdue":
-                if ticket.step is Step.CONFIRM:
-                    ticket.overdue()
-            case _:
-                assert reply is not None
-                powered |= reply == POWER_ON
-                echoed |= whole and reply == ProcessIdEcho(IDS_7.ticket)
-                echoed |= whole and asked_again and reply == ProcessIdEcho(IDS_7.again)
-                fenced |= whole and reply in (ByteAnswer(0), ByteAnswer(3))
-                ticket.hear(reply)
-        if ticket.step is Step.DONE:
-            assert ticket.accepted == ticket.total
-            assert not powered
-            assert echoed or level is not ProofLevel.PROCESS_ID
-            assert (fenced and delivered) or level is not ProofLevel.FENCE
-            assert delivered or level is ProofLevel.PROCESS_ID
-            assert ticket.proven() == Printed(level, ticket.total)
-        outcome = ticket.given_up(Reason.CONNECTION_LOST)
-        assert isinstance(outcome, NotPrinted) is (ticket.accepted == 0)
-        assert not (isinstance(outcome, Uncertain) and outcome.cleared and not outcome.sent_whole)
-
-
-def test_a_long_ticket_may_take_longer() -> None:
-    assert (confirm_limit_s(0), confirm_limit_s(50)) == (5.0, 15.0)
-
-
-@pytest.mark.parametrize(
-    ("text", "abilities"),
-    [
-        ("fence", Abilities(ProofLevel.FENCE)),
-        (" Process_ID + pushes +CLEARS ", Abilities(ProofLevel.PROCESS_ID, pushes=True, clears=True)),
-        ("none", Abilities(ProofLevel.NONE)),
-    ],
-)
-def test_what_somebody_vouches_for_is_read(text: str, abilities: Abilities) -> None:
-    assert Abilities.parse(text) == abilities
+    Event.PROOF: lambda now: (
+        now.data is not Data.WRITING
+        and now.level in PAPER
+        and (now.level is ProofLevel.PROCESS_ID or (now.proof, now.trouble) == (Proof.AWAITED, Trouble.NONE))
+    ),
+    Event.TROUBLE: lambda _: True,
+    Event.NO_TROUBLE: lambda now: now.round is not Round.OPEN,
+    Event.ROUND_BEGUN: lambda now: (
+        now.level is not ProofLevel.NONE and now.data is not Data.WRITING and now.round is not Round.OPEN
+    ),
+    Event.ROUND_COMPLETE: lambda now: now.data is not Data.WRITING and now.round is Round.OPEN,
+    Event.CLEAR_SENT: lambda now: (
+        now.data is Data.ACKNOWLEDGED and step(now) not in (Step.DONE, Step.HOPELESS, Step.CLEAR)
+    ),
+    Event.CLEARED: lambda _: True,
+    Event.SWITCHED_ON: lambda _: True,
+    Event.WORTHLESS_ANSWER: lambda now: (
+        now.level is ProofLevel.FENCE and now.data is not Data.WRITING and now.proof is Proof.AWAITED
+    ),
+    Event.FALSE_ANSWER: lambda now: (
+        now.level is ProofLevel.FENCE
+        and (now.data is Data.WRITING or now.proof is Proof.CAME or now.trouble is Trouble.PRESENT)
+    ),
+    Event.OVERDUE: lambda now: step(now) is Step.CONFIRM,
+}
+"""When kps.core.confirmation can bring an event at all. Replies come in batches, so some come after the end as well."""
+
+
+def can_happen(now: State) -> list[Event]:
+    return [] if now.hope is Hope.OVERDUE else [event for event in Event if CAN_HAPPEN[event](now)]
+
+
+def reached() -> set[State]:
+    found = {start(level) for level in ProofLevel}
+    left = deque(found)
+    while left:
+        now = left.popleft()
+        for event in can_happen(now):
+            if (then := advance(now, event)) not in found:
+                found.add(then)
+                left.append(then)
+    return found
+
+
+REACHED = reached()
+
+
+def test_every_event_and_every_part_of_a_state_is_reached() -> None:
+    assert set(CAN_HAPPEN) == set(Event)
+    for place, kind in enumerate(TABLES.values(), start=1):
+        assert {now[place] for now in REACHED} == set(kind)
+    assert {event for now in REACHED for event in can_happen(now)} == set(Event)
+
+
+def test_every_step_is_reached_at_the_levels_that_have_it() -> None:
+    steps = {level: {step(now) for now in REACHED if now.level is level} for level in ProofLevel}
+
+    everywhere = {Step.WRITE, Step.HOLD, Step.CLEAR, Step.HOPELESS, Step.DONE}
+    assert steps == {
+        ProofLevel.PROCESS_ID: everywhere | {Step.CONFIRM},
+        ProofLevel.FENCE: everywhere | {Step.CONFIRM, Step.DELIVER},
+        ProofLevel.REALTIME: everywhere | {Step.ASK, Step.DELIVER},
+        ProofLevel.NONE: everywhere | {Step.DELIVER},
+    }
+
+
+def test_every_line_of_the_tables_is_used() -> None:
+    used = {(part, event) for now in REACHED for event in can_happen(now) for part in now[1:]}
+    for name in TABLES:
+        assert set(getattr(proof, name)) <= used, name
+
+
+def test_every_state_can_end_without_the_printer_being_switched_off_and_on() -> None:
+    ended = {now for now in REACHED if step(now) in (Step.DONE, Step.HOPELESS)}
+    left = REACHED - ended
+    while left:
+        more = {
+            now
+            for now in left
+            if any(advance(now, event) in ended for event in can_happen(now) if event is not Event.SWITCHED_ON)
+        }
+        assert more, sorted(left)[0]
+        ended |= more
+        left -= more
+
+
+def test_what_is_hopeless_stays_hopeless_and_what_came_is_not_forgotten() -> None:
+    for now in REACHED:
+        for event in can_happen(now):
+            then = advance(now, event)
+            assert then.level is now.level
+            assert then.hope is not Hope.LEFT or now.hope is Hope.LEFT
+            assert then.proof is Proof.CAME or now.proof is not Proof.CAME
+            assert then.trouble is not Trouble.NONE or now.trouble is Trouble.NONE
+            assert now.hope is not Hope.FALSE or then.hope is Hope.FALSE
+
+
+@pytest.mark.parametrize("level", ProofLevel)
+def test_no_step_stands_in_a_state_that_forbids_it(level: ProofLevel) -> None:
+    for now in (one for one in REACHED if one.level is level):
+        match step(now):
+            case Step.WRITE:
+                assert (now.data, now.proof, now.clearing) == (Data.WRITING, Proof.AWAITED, Clearing.NOT_ASKED)
+            case Step.DELIVER:
+                assert now.data is Data.TAKEN
+                assert level is not ProofLevel.PROCESS_ID
+                assert now.proof is Proof.CAME or level is not ProofLevel.FENCE
+            case Step.ASK:
+                assert now.round is Round.OPEN
+            case Step.CONFIRM:
+                assert now.proof is not Proof.CAME
+                assert now.trouble is not Trouble.PRESENT
+            case Step.HOLD:
+                assert now.trouble is Trouble.PRESENT
+                assert now.proof is not Proof.CAME
+            case Step.CLEAR:
+                assert now.clearing is Clearing.ASKED
+            case Step.HOPELESS:
+                assert now.hope is not Hope.LEFT or now.clearing is Clearing.CLEARED
+            case Step.DONE:
+                assert now.hope is Hope.LEFT
+                assert now.data is Data.ACKNOWLEDGED or level is ProofLevel.PROCESS_ID
+                assert now.proof is Proof.CAME or level not in PAPER
+                assert now.trouble is not Trouble.PRESENT or level in PAPER
+                assert now.round is Round.COMPLETE or level is not ProofLevel.REALTIME
+                assert now.clearing is Clearing.NOT_ASKED or level is ProofLevel.PROCESS_ID
+        if step(now) not in (Step.WRITE, Step.HOPELESS):
+            assert now.data is not Data.WRITING
+
+
+@given(st.sampled_from(ProofLevel), st.data())
+def test_whatever_happens_printed_is_proven(level: ProofLevel, data: st.DataObject) -> None:
+    now, seen = start(level), []
+    for _ in range(25):
+        if not (events := can_happen(now)):
+            break
+        seen.append(data.draw(st.sampled_from(events)))
+        now = advance(now, seen[-1])
+        if step(now) is Step.DONE:
+            assert Event.ALL_TAKEN in seen
+            assert Event.SWITCHED_ON not in seen
+            assert Event.PROOF in seen or level not in PAPER
+            assert Event.ACKNOWLEDGED in seen or level is ProofLevel.PROCESS_ID
+
+
+# Each line of the tables is needed: without it, or with another state in it, one of these stories goes otherwise.
+
+WRITTEN = (Event.ALL_TAKEN, Step.CONFIRM)
+STORIES: dict[str, tuple[ProofLevel, list[tuple[Event, Step]], dict[str, Any]]] = {
+    "its own number comes back": (
+        ProofLevel.PROCESS_ID,
+        [WRITTEN, (Event.PROOF, Step.DONE)],
+        {"data": Data.TAKEN, "proof": Proof.CAME},
+    ),
+    "its number stays away, and the second one comes": (
+        ProofLevel.PROCESS_ID,
+        [WRITTEN, (Event.ACKNOWLEDGED, Step.CONFIRM), (Event.ASKED_AGAIN, Step.CONFIRM), (Event.PROOF, Step.DONE)],
+        {"data": Data.ACKNOWLEDGED, "proof": Proof.CAME},
+    ),
+    "both numbers stay away": (
+        ProofLevel.PROCESS_ID,
+        [WRITTEN, (Event.ASKED_AGAIN, Step.CONFIRM), (Event.OVERDUE, Step.HOPELESS)],
+        {"data": Data.TAKEN, "proof": Proof.ASKED_AGAIN, "hope": Hope.OVERDUE},
+    ),
+    "paper runs out, is loaded, runs out again, and then the number comes": (
+        ProofLevel.PROCESS_ID,
+        [
+            WRITTEN,
+            (Event.TROUBLE, Step.HOLD),
+            (Event.NO_TROUBLE, Step.CONFIRM),
+            (Event.TROUBLE, Step.HOLD),
+            (Event.PROOF, Step.DONE),
+        ],
+        {"data": Data.TAKEN, "proof": Proof.CAME, "trouble": Trouble.PRESENT},
+    ),
+    "paper runs out and is loaded": (
+        ProofLevel.PROCESS_ID,
+        [WRITTEN, (Event.TROUBLE, Step.HOLD), (Event.NO_TROUBLE, Step.CONFIRM)],
+        {"data": Data.TAKEN, "trouble": Trouble.PASSED},
+    ),
+    "it is thrown away": (
+        ProofLevel.PROCESS_ID,
+        [
+            WRITTEN,
+            (Event.TROUBLE, Step.HOLD),
+            (Event.ACKNOWLEDGED, Step.HOLD),
+            (Event.CLEAR_SENT, Step.CLEAR),
+            (Event.CLEARED, Step.HOPELESS),
+        ],
+        {"data": Data.ACKNOWLEDGED, "trouble": Trouble.PRESENT, "clearing": Clearing.CLEARED},
+    ),
+    "it is thrown away, and came out all the same": (
+        ProofLevel.PROCESS_ID,
+        [
+            WRITTEN,
+            (Event.ACKNOWLEDGED, Step.CONFIRM),
+            (Event.CLEAR_SENT, Step.CLEAR),
+            (Event.CLEARED, Step.HOPELESS),
+            (Event.PROOF, Step.DONE),
+        ],
+        {"data": Data.ACKNOWLEDGED, "proof": Proof.CAME, "clearing": Clearing.CLEARED},
+    ),
+    "somebody else's data is thrown away": (
+        ProofLevel.PROCESS_ID,
+        [WRITTEN, (Event.CLEARED, Step.CONFIRM)],
+        {"data": Data.TAKEN},
+    ),
+    "the printer is switched on anew behind the proof": (
+        ProofLevel.PROCESS_ID,
+        [WRITTEN, (Event.PROOF, Step.DONE), (Event.SWITCHED_ON, Step.HOPELESS)],
+        {"data": Data.TAKEN, "proof": Proof.CAME, "hope": Hope.SWITCHED_ON},
+    ),
+    "the printer is switched on anew in the middle": (
+        ProofLevel.PROCESS_ID,
+        [(Event.SWITCHED_ON, Step.HOPELESS)],
+        {"hope": Hope.SWITCHED_ON},
+    ),
+    "the fence is answered, and a trouble behind it changes nothing": (
+        ProofLevel.FENCE,
+        [
+            WRITTEN,
+            (Event.PROOF, Step.DELIVER),
+            (Event.ACKNOWLEDGED, Step.DONE),
+            (Event.TROUBLE, Step.DONE),
+        ],
+        {"data": Data.ACKNOWLEDGED, "proof": Proof.CAME, "trouble": Trouble.PRESENT},
+    ),
+    "the fence is answered, and that proves nothing": (
+        ProofLevel.FENCE,
+        [WRITTEN, (Event.WORTHLESS_ANSWER, Step.HOPELESS)],
+        {"data": Data.TAKEN, "hope": Hope.WORTHLESS},
+    ),
+    "the fence proves nothing, and then lies": (
+        ProofLevel.FENCE,
+        [
+            WRITTEN,
+            (Event.TROUBLE, Step.HOLD),
+            (Event.WORTHLESS_ANSWER, Step.HOPELESS),
+            (Event.FALSE_ANSWER, Step.HOPELESS),
+            (Event.WORTHLESS_ANSWER, Step.HOPELESS),
+        ],
+        {"data": Data.TAKEN, "trouble": Trouble.PRESENT, "hope": Hope.FALSE},
+    ),
+    "the fence is answered too early": (
+        ProofLevel.FENCE,
+        [(Event.FALSE_ANSWER, Step.HOPELESS)],
+        {"hope": Hope.FALSE},
+    ),
+    "switched on anew, and the fence proves nothing": (
+        ProofLevel.FENCE,
+        [WRITTEN, (Event.SWITCHED_ON, Step.HOPELESS), (Event.WORTHLESS_ANSWER, Step.HOPELESS)],
+        {"data": Data.TAKEN, "hope": Hope.WORTHLESS},
+    ),
+    "switched on anew, and the fence lies": (
+        ProofLevel.FENCE,
+        [(Event.SWITCHED_ON, Step.HOPELESS), (Event.FALSE_ANSWER, Step.HOPELESS)],
+        {"hope": Hope.FALSE},
+    ),
+    "a fence does not hold against being thrown away": (
+        ProofLevel.FENCE,
+        [
+            WRITTEN,
+            (Event.ACKNOWLEDGED, Step.CONFIRM),
+            (Event.CLEAR_SENT, Step.CLEAR),
+            (Event.PROOF, Step.CLEAR),
+            (Event.CLEARED, Step.HOPELESS),
+        ],
+        {"data": Data.ACKNOWLEDGED, "proof": Proof.CAME, "clearing": Clearing.CLEARED},
+    ),
+    "all questions are answered, and it is acknowledged": (
+        ProofLevel.REALTIME,
+        [(Event.ALL_TAKEN, Step.ASK), (Event.ROUND_COMPLETE, Step.DELIVER), (Event.ACKNOWLEDGED, Step.DONE)],
+        {"data": Data.ACKNOWLEDGED, "round": Round.COMPLETE},
+    ),
+    "the answers name a trouble, which has passed at the next round": (
+        ProofLevel.REALTIME,
+        [
+            (Event.ALL_TAKEN, Step.ASK),
+            (Event.ACKNOWLEDGED, Step.ASK),
+            (Event.TROUBLE, Step.ASK),
+            (Event.ROUND_COMPLETE, Step.HOLD),
+            (Event.ROUND_BEGUN, Step.ASK),
+            (Event.ROUND_COMPLETE, Step.HOLD),
+            (Event.NO_TROUBLE, Step.DONE),
+        ],
+        {"data": Data.ACKNOWLEDGED, "trouble": Trouble.PASSED, "round": Round.COMPLETE},
+    ),
+    "it is asked how it is while its proof is due": (
+        ProofLevel.FENCE,
+        [WRITTEN, (Event.ROUND_BEGUN, Step.CONFIRM)],
+        {"data": Data.TAKEN, "round": Round.OPEN},
+    ),
+    "nothing is asked": (
+        ProofLevel.NONE,
+        [(Event.ALL_TAKEN, Step.DELIVER), (Event.ACKNOWLEDGED, Step.DONE)],
+        {"data": Data.ACKNOWLEDGED},
+    ),
+}
+
+
+def goes(level: ProofLevel, story: list[tuple[Event, Step]], end: dict[str, Any]) -> bool:
+    now, steps = start(level), []
+    if step(now) is not Step.WRITE:
+        return False
+    for event, _ in story:
+        now = advance(now, event)
+        steps.append(step(now))
+    return steps == [wanted for _, wanted in story] and now == start(level)._replace(**end)
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_a_ticket(name: str) -> None:
+    level, story, _ = STORIES[name]
+    now = start(level)
+    for event, _ in story:
+        assert event in can_happen(now)
+        now = advance(now, event)
+    assert goes(*STORIES[name])
+
+
+def mutants() -> Iterator[tuple[str, Any]]:
+    """Each table without one of its lines, and with each other state in it; likewise the steps."""
+    for name, kind in TABLES.items():
+        table = getattr(proof, name)
+        for line, target in table.items():
+            yield name, {key: value for key, value in table.items() if key != line}
+            for other in kind:
+                if other not in (target, line[0]):
+                    yield name, table | {line: other}
+    for place, (step_, holds) in enumerate(proof.STEPS):
+        if place < len(proof.STEPS) - 1:
+            yield "STEPS", proof.STEPS[:place] + proof.STEPS[place + 1 :]
+        for other_step in Step:
+            if other_step is not step_:
+                yield "STEPS", (*proof.STEPS[:place], (other_step, holds), *proof.STEPS[place + 1 :])
+
+
+def test_every_line_of_the_tables_dies_as_a_mutant(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, mutant in mutants():
+        with monkeypatch.context() as changed:
+            changed.setattr(proof, name, mutant)
+            assert not all(goes(*story) for story in STORIES.values()), (name, mutant)

@@ -13,8 +13,8 @@ import pytest
 
 from kps.core.abilities import Abilities
 from kps.core.address import FileAddress, FileKind, Flow, device_address
+from kps.core.confirmation import FENCE
 from kps.core.process_ids import ProcessIds, process_id_text
-from kps.core.proof import FENCE
 from kps.core.settings import Settings
 from kps.core.status import PrinterStatus
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain

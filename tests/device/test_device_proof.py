@@ -12,8 +12,8 @@ import pytest
 
 from kps.core.abilities import Abilities
 from kps.core.address import TcpAddress
+from kps.core.confirmation import CLEAR
 from kps.core.process_ids import ProcessIds
-from kps.core.proof import CLEAR
 from kps.core.status import PrinterStatus
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain
 from kps.demo.virtual_printer import VirtualPrinter
