@@ -23,8 +23,10 @@ from kps.core.tickets import PrinterKey
 from kps.database import Database, DatabaseTrouble
 from kps.database.migrations import applied, available
 from kps.database.names import addresses_of
+from kps.database.pos import PosAdapter, introspect
+from kps.database.pos.trigger import lacking_right
 from kps.database.row_mappers import printer_rows
-from kps.database.schema import TICKET, PosSchema, SchemaUnusable, introspect, refuse_missing_rights
+from kps.database.schema import SchemaUnusable, refuse_missing_rights
 from kps.database.statements import Statements
 from kps.database.statements.leases import Device as KnownDevice
 from kps.device import Device
@@ -135,6 +137,7 @@ def _check_database(database: Database, settings: Settings, findings: _Findings)
     except SchemaUnusable as fault:
         findings.problem(str(fault))
         return
+    findings.ok(f"adapter for the POS: {schema.name}")
     findings.ok(f"tables and rights: {schema.describe()}")
     migrated = _check_migrations(database, settings, findings)
     _check_trigger(database, settings, schema, findings, migrated=migrated)
@@ -189,7 +192,7 @@ def _may_write(database: Database, settings: Settings, findings: _Findings) -> b
 
 
 def _check_trigger(
-    database: Database, settings: Settings, schema: PosSchema, findings: _Findings, *, migrated: bool
+    database: Database, settings: Settings, schema: PosAdapter, findings: _Findings, *, migrated: bool
 ) -> None:
     if schema.has_trigger:
         findings.ok("wake-up trigger: present")
@@ -197,16 +200,16 @@ def _check_trigger(
         findings.ok("wake-up trigger: off by NOTIFY_TRIGGER, tickets are found by polling")
     elif not migrated and not settings.auto_migrate:
         findings.problem("wake-up trigger: absent, it is part of what `kps schema` prints")
-    elif database.query("SELECT 1 WHERE has_table_privilege(%s, 'TRIGGER')", [TICKET]):
-        findings.ok("wake-up trigger: absent, the next start makes it")
-    else:
+    elif lacks := lacking_right(database):
         findings.problem(
-            f"wake-up trigger: absent, and user {settings.database.user} lacks TRIGGER on {TICKET}:"
+            f"wake-up trigger: absent, and user {settings.database.user} lacks {lacks}:"
             " tickets would be found by polling"
         )
+    else:
+        findings.ok("wake-up trigger: absent, the next start makes it")
 
 
-def _check_clocks(database: Database, schema: PosSchema, findings: _Findings, *, migrated: bool) -> None:
+def _check_clocks(database: Database, schema: PosAdapter, findings: _Findings, *, migrated: bool) -> None:
     """The database's is the one that counts. Of the POS's the service learns when tickets come."""
     before = time.time()
     clock = database.query("SELECT extract(epoch FROM clock_timestamp())::float8 AS now", row=_Clock)[0].now
@@ -232,7 +235,7 @@ def _tell_clock(findings: _Findings, whose: str, behind_s: float, doubt_s: float
 
 
 def _check_printers(
-    database: Database, settings: Settings, schema: PosSchema, findings: _Findings, *, migrated: bool
+    database: Database, settings: Settings, schema: PosAdapter, findings: _Findings, *, migrated: bool
 ) -> None:
     found = printer_rows(database.run(Statements(schema).rows), {})
     rows = [row for row in found if covers(settings.stations, settings.brands, row)]
@@ -254,7 +257,7 @@ def _check_printers(
 def _check_device(
     database: Database,
     settings: Settings,
-    schema: PosSchema,
+    schema: PosAdapter,
     findings: _Findings,
     named: DeviceAddress,
     rows: list[PrinterRow],
@@ -290,7 +293,7 @@ def _check_device(
     _tell_answer(findings, title, device, answer)
 
 
-def _owner(database: Database, schema: PosSchema, key: PrinterKey) -> KnownDevice | None:
+def _owner(database: Database, schema: PosAdapter, key: PrinterKey) -> KnownDevice | None:
     """The device's row in schema kps if a running instance holds it, or a probe."""
     rows = database.run(Statements(schema).printers, keys=[key])
     return rows[0] if rows and (rows[0].live or rows[0].borrowed) else None

@@ -14,8 +14,8 @@ from kps.core.settings import Settings
 from kps.core.tickets import TicketId
 from kps.database import Database
 from kps.database.migrations import applied, available
+from kps.database.pos import introspect
 from kps.database.preview import Previewed, preview
-from kps.database.schema import introspect
 from kps.paper.layout import Sheet, lay_out
 from kps.paper.preview import png_of, text_of
 from kps.paper.style import style_of

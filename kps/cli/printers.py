@@ -27,8 +27,9 @@ from kps.database import Database, DatabaseTrouble
 from kps.database.loans import LOAN_S, AlreadyBorrowed, LoanOwner, Loans, ShownDevice, shown
 from kps.database.migrations import applied, available, migrate
 from kps.database.names import addresses_of
+from kps.database.pos import introspect
 from kps.database.row_mappers import printer_rows
-from kps.database.schema import SchemaUnusable, introspect
+from kps.database.schema import SchemaUnusable
 from kps.database.statements import Statements
 from kps.device.address import Unresolvable, resolved
 from kps.device.files import absence

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from kps.database.migrations import NOTIFY_TRIGGER, available
+from kps.database.migrations import available
 from kps.database.migrations import step_sql as migration_sql
+from kps.database.pos.trigger import NOTIFY_TRIGGER
 
 _HEAD = """-- Everything that KPS needs in the POS's database; run it as the owner of the POS's tables.
 BEGIN READ WRITE;

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from kps.core.address import device_address, printer_key
 from kps.core.tickets import PaperFormat, Ticket, TicketId
 from kps.database.connection import Database
+from kps.database.pos import PosAdapter
 from kps.database.row_mappers import sending
-from kps.database.schema import PosSchema
 from kps.database.statements import Statements
 from kps.database.statements.printer_rows import PosRow
 
@@ -33,7 +33,7 @@ class UnknownPrinter(Exception):
 
 def preview(
     database: Database,
-    schema: PosSchema,
+    schema: PosAdapter,
     ticket: TicketId,
     printer: str = "",
     *,

@@ -12,9 +12,9 @@ from kps.core.process_ids import IDS
 from kps.core.slips import SlipId
 from kps.core.tickets import NotPrinted, Outcome, Printed, PrinterKey, TicketId, Token, Uncertain, Unprintable
 from kps.database.connection import Database
+from kps.database.pos import PosAdapter
 from kps.database.role import Role
 from kps.database.row_mappers import Sending, SlipSending, sending, slip_sending
-from kps.database.schema import PosSchema
 from kps.database.statements.paper import Paper
 
 
@@ -47,7 +47,7 @@ class PrinterQueue(Role):
     """What one printer's process holds, and what it knows of its device."""
 
     def __init__(
-        self, database: Database, schema: PosSchema, me: str, instance: str, *, day_start_minutes: int = 240
+        self, database: Database, schema: PosAdapter, me: str, instance: str, *, day_start_minutes: int = 240
     ) -> None:
         super().__init__(database, schema, me, instance)
         self._day_start = day_start_minutes

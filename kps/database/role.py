@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from kps.core.slips import SlipId
 from kps.core.tickets import PrinterKey, TicketId, Token
 from kps.database.connection import Database
-from kps.database.schema import PosSchema
+from kps.database.pos import PosAdapter
 from kps.database.statements import Statements
 
 
@@ -25,7 +25,7 @@ class GivenBack:
 class Role:
     """Verbs of one instance (`me`: its owner uuid) fitted to one schema. Every verb may raise DatabaseTrouble."""
 
-    def __init__(self, database: Database, schema: PosSchema, me: str, instance: str) -> None:
+    def __init__(self, database: Database, schema: PosAdapter, me: str, instance: str) -> None:
         self.database = database
         self.schema = schema
         self.sql = Statements(schema)

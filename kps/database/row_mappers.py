@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -31,13 +30,12 @@ from kps.core.tickets import (
     Marks,
     PaperFormat,
     PrinterKey,
-    Priority,
     Reprint,
     Sibling,
-    Template,
     Ticket,
     TicketId,
 )
+from kps.database.pos.values import modifiers, priority, template
 from kps.database.statements.paper import Drafted, Paper
 from kps.database.statements.printer_rows import PosRow
 from kps.database.statements.slips import SlipPaper
@@ -89,12 +87,12 @@ def sending(ticket: TicketId, row: Paper, late_after_minutes: float) -> Sending:
             bill_notes=row.bill_notes,
             waiter=row.waiter,
             items=tuple(_item(item) for item in row.items or ()),
-            template=_template(row.template, checker),
+            template=template(row.template, checker),
             marks=_marks(row, int(age_minutes) if age_minutes >= late_after_minutes else 0),
             chain=_chain(row),
             also_at=tuple(Sibling(other["station"].upper(), int(other["items"])) for other in row.also_at or ()),
             add_on=row.add_on,
-            priority=_priority(row.priority),
+            priority=priority(row.priority),
             ready_by=None if row.ready_by is None else row.ready_by + pos_behind,
         ),
         paper=_paper(row),
@@ -155,11 +153,6 @@ def _chain(row: Paper) -> Chain | None:
         name = row.before_name if row.before_key != row.printer_key else ""
         before = Before(row.before_number, row.before_at, row.before_place or "", name or "")
     return Chain(row.chain_number, before, row.chain_day if row.other_day else None)
-
-
-def _priority(text: str) -> Priority:
-    """The POS's word; one that nobody knows is no reason to hurry."""
-    return next((priority for priority in Priority if priority == text.strip().lower()), Priority.NORMAL)
 
 
 def _paper(row: Paper | SlipPaper) -> PaperFormat:
@@ -226,58 +219,11 @@ def _item(value: Mapping[str, Any]) -> Item:
     return Item(
         quantity=int(value["quantity"] or 0),
         name=str(value["name"] or ""),
-        modifiers=_modifiers(value["modifiers"]),
+        modifiers=modifiers(value["modifiers"]),
         notes=str(value["notes"] or ""),
         station=str(value["station"] or ""),
         void=bool(value["void"]),
     )
-
-
-def _modifiers(value: Any) -> tuple[str, ...]:
-    """The POS stores a JSON list of {id, name, price}; anything else is shown rather than dropped."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            return (value,) if value else ()
-    if isinstance(value, dict) and value.get("name"):
-        value = [value]
-    if not isinstance(value, list):
-        return () if value in (None, {}) else (json.dumps(value, ensure_ascii=False),)
-    names = []
-    for entry in value:
-        name = entry.get("name") if isinstance(entry, dict) else entry
-        if isinstance(name, str) and name.strip(" +"):
-            names.append(name)
-        elif entry not in ("", None, {}):
-            # Shown as it is stored rather than dropped: a cook can ask what it means.
-            names.append(json.dumps(entry, ensure_ascii=False))
-    return tuple(names)
-
-
-def _template(value: Mapping[str, Any] | None, checker: bool) -> Template:
-    """The POS's template; a switch that its schema lacks keeps our default."""
-    if not value:
-        return Template(header_lines=("CHECKER",) if checker else ())
-    default = Template()
-    switches = {
-        name: bool(value[name])
-        for name in (
-            "show_bill_number", "show_table_number", "show_customer_name", "show_station_name", "show_date_time",
-            "show_item_qty", "show_item_notes", "show_station_label", "show_checkbox", "auto_cut",
-        )
-        if value.get(name) is not None
-    }  # fmt: skip
-    return Template(
-        header_lines=_lines(value, "header_line_1", "header_line_2"),
-        footer_lines=_lines(value, "footer_line_1", "footer_line_2"),
-        feed_lines=default.feed_lines if value.get("feed_lines") is None else int(value["feed_lines"]),
-        **switches,
-    )
-
-
-def _lines(value: Mapping[str, Any], *names: str) -> tuple[str, ...]:
-    return tuple(str(value[name]) for name in names if value.get(name))
 
 
 def printer_rows(rows: Iterable[PosRow], key: Mapping[int, PrinterKey]) -> list[PrinterRow]:

@@ -16,7 +16,7 @@ from kps.core.settings import Settings
 from kps.core.tickets import TicketId
 from kps.database import Database, DatabaseTrouble
 from kps.database.dispatcher_queue import DispatcherQueue, OldTicket
-from kps.database.schema import PosSchema
+from kps.database.pos import PosAdapter
 from kps.database.statements.dispatching import PATIENT_S
 from kps.process.clocks import monotonic
 
@@ -94,7 +94,7 @@ class Walk:
 class BacklogKeeper:
     """A thread with a connection of its own, both only while there is something to do; news come by a bell."""
 
-    def __init__(self, settings: Settings, schema: PosSchema, owner: str, name: str) -> None:
+    def __init__(self, settings: Settings, schema: PosAdapter, owner: str, name: str) -> None:
         self._settings = settings
         self._database = Database(settings.database, name)
         self._queue = DispatcherQueue(self._database, schema, owner, settings.instance_name)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from kps.core.settings import Settings
 from kps.database import Database, DatabaseTrouble
 from kps.database.dispatcher_queue import DispatcherQueue, SlipsMade
-from kps.database.schema import PosSchema
+from kps.database.pos import PosAdapter
 from kps.process.clocks import monotonic
 
 SHARE = 0.05
@@ -31,7 +31,7 @@ class _Making:
 class SlipMaker:
     """A thread with a connection of its own that makes slips when it is told to, one look at a time."""
 
-    def __init__(self, settings: Settings, schema: PosSchema, owner: str, name: str) -> None:
+    def __init__(self, settings: Settings, schema: PosAdapter, owner: str, name: str) -> None:
         self._settings = settings
         self._queue = DispatcherQueue(Database(settings.database, name), schema, owner, settings.instance_name)
         self._pool = ThreadPoolExecutor(1, "slips")

@@ -18,7 +18,7 @@ from typing import IO, cast
 from kps import logs
 from kps.core.settings import Settings
 from kps.database import names
-from kps.database.schema import PosSchema
+from kps.database.pos import PosAdapter
 from kps.process.channels import Channel
 from kps.process.shared_stats import Cell, Cells, ChildCells, Stats
 
@@ -35,7 +35,7 @@ class ChildStart:
     """`dispatcher`, or `printer-NAME`."""
     generation: int
     settings: Settings
-    schema: PosSchema
+    schema: PosAdapter
     owner: str
     """The instance's owner uuid."""
     cells: int

@@ -14,7 +14,7 @@ from kps.core.printer_lifecycle import PROCESS, Event, Process, after
 from kps.core.restart import START_AGAIN, UNSTARTABLE_AFTER, Cause, Deaths
 from kps.core.settings import Settings
 from kps.database import names
-from kps.database.schema import PosSchema
+from kps.database.pos import PosAdapter
 from kps.process.channels import Channel
 from kps.process.child import ChildStart
 from kps.process.clocks import monotonic
@@ -81,7 +81,7 @@ class Child:
         return self.process is not None or self.request is not None
 
     def start(
-        self, template: Template, settings: Settings, schema: PosSchema, owner: str, extra: tuple[Any, ...]
+        self, template: Template, settings: Settings, schema: PosAdapter, owner: str, extra: tuple[Any, ...]
     ) -> None:
         """Ask for the next incarnation. Raises CannotStart; then it is as if nothing had been tried."""
         generation = self.generation + 1

@@ -27,7 +27,7 @@ from kps.core.restart import Cause, Verdict, judge
 from kps.core.routing import Lookup, PrinterRow
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey, Token
-from kps.database.schema import PosSchema
+from kps.database.pos import PosAdapter
 from kps.paper.fonts import undrawable
 from kps.printer.config import DIED_S, DeviceConfig
 from kps.process.channels import FrameTooBig, PeerGone, PeerStuck
@@ -105,7 +105,7 @@ class Supervisor:
         self._rows_sender = RowsSender(self._dispatcher)
         self._addresses: dict[PrinterKey, DeviceAddress] = {}
         self._leases: dict[PrinterKey, LeaseTaken] = {}
-        self._schema: PosSchema | None = None
+        self._schema: PosAdapter | None = None
         self._retired: dict[PrinterKey, Child] = {}
         self._tallies = Tallies()
         self._signals: list[int] = []
@@ -379,7 +379,7 @@ class Supervisor:
                 case Reclaimed(count):
                     self._count_released("reclaim", count)
 
-    def _schema_changed(self, schema: PosSchema) -> None:
+    def _schema_changed(self, schema: PosAdapter) -> None:
         known, self._schema = self._schema, schema
         if known is not None and known != schema:
             log.warning("restarting children", extra={"cause": "database schema changed"})
@@ -725,7 +725,7 @@ class Supervisor:
             answers = printer.config.answers
         return replace(printer.config, names=(), answers=answers, contested_s=printer.contested_s)
 
-    def _start(self, child: Child, schema: PosSchema, given: tuple[object, ...]) -> None:
+    def _start(self, child: Child, schema: PosAdapter, given: tuple[object, ...]) -> None:
         """Start it, or plan the next try: what the host refuses now it may allow in a moment."""
         try:
             child.start(self._template, self._settings, schema, self.owner, given)

@@ -28,10 +28,12 @@ from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey, ProofLevel, TicketId, Token
 from kps.database import Database, DatabaseTrouble
 from kps.database.keeper_queue import KeeperQueue
-from kps.database.migrations import MigrationNeeded, SchemaTooNew, install_trigger, migrate
+from kps.database.migrations import MigrationNeeded, SchemaTooNew, migrate
 from kps.database.names import addresses_of
+from kps.database.pos import PosAdapter, introspect
+from kps.database.pos.trigger import install_trigger
 from kps.database.row_mappers import printer_rows
-from kps.database.schema import PosSchema, SchemaUnusable, introspect, refuse_missing_rights
+from kps.database.schema import SchemaUnusable, refuse_missing_rights
 from kps.database.statements.leases import Device
 from kps.device.files import absence
 from kps.printer.config import DIED_S, VANISHED_S
@@ -68,7 +70,7 @@ log = logging.getLogger("kps.supervisor")
 class SchemaKnown:
     """The POS's tables are there and usable; children may start."""
 
-    schema: PosSchema
+    schema: PosAdapter
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +211,7 @@ class Maintenance:
         """How far the POS's clock is behind the database's; negative: ahead, 0 = right or not known."""
         self.host_behind_s = 0.0
         """The same of this host's clock."""
-        self.schema: PosSchema | None = None
+        self.schema: PosAdapter | None = None
         self.trigger_missing = ""
         self.rows_read = True
         """Whether the last try to read the printer rows succeeded."""
@@ -375,7 +377,7 @@ class Maintenance:
         self._post(SchemaKnown(schema))
         self._keeper.begin()
 
-    def _ensure_trigger(self, schema: PosSchema) -> PosSchema:
+    def _ensure_trigger(self, schema: PosAdapter) -> PosAdapter:
         if not self._settings.notify_trigger:
             self.trigger_missing = "" if schema.has_trigger else "wake-up trigger is off: tickets are found by polling"
             return schema

@@ -19,10 +19,11 @@ from kps.database.connection import Database, Statement
 from kps.database.dispatcher_queue import Claimed, DispatcherQueue
 from kps.database.keeper_queue import KeeperQueue
 from kps.database.loans import LOAN_STATEMENTS
-from kps.database.migrations import install_trigger, migrate
+from kps.database.migrations import migrate
+from kps.database.pos import PosAdapter, introspect
+from kps.database.pos.trigger import install_trigger
 from kps.database.printer_queue import PrinterQueue
 from kps.database.row_mappers import Sending, printer_rows
-from kps.database.schema import PosSchema, introspect
 from kps.database.statements import Statements
 from kps.database.statements.leases import Acquired
 from kps.database.statements.reclaiming import DeadReleased, LeftRequeued
@@ -62,7 +63,7 @@ class Everybody(DispatcherQueue, PrinterQueue, KeeperQueue):
 class Instance:
     """One instance of the service: an owner uuid, a connection, its leases."""
 
-    def __init__(self, target: Target, schema: PosSchema, name: str) -> None:
+    def __init__(self, target: Target, schema: PosAdapter, name: str) -> None:
         self.me = str(uuid.uuid4())
         self.name = name
         self.database = Database(settings_of(target), name)

@@ -22,8 +22,9 @@ from kps.core.settings import DatabaseSettings
 from kps.database import listen
 from kps.database.connection import Database, DatabaseTrouble, Statement
 from kps.database.listen import Listener
-from kps.database.migrations import install_trigger, migrate
-from kps.database.schema import introspect
+from kps.database.migrations import migrate
+from kps.database.pos import introspect
+from kps.database.pos.trigger import install_trigger
 from kps.database.statements import CHANNEL_PRINTER, CHANNEL_TICKET, Statements
 from kps.demo.orders import PosWriter
 from kps.demo.postgres import EmbeddedPostgres

@@ -22,9 +22,11 @@ from kps.core.settings import DatabaseSettings
 from kps.core.tickets import Printed, ProofLevel, TicketId, Token
 from kps.database import Database as Access
 from kps.database.connection import Statement
-from kps.database.migrations import available, install_trigger, migrate, step_sql
+from kps.database.migrations import available, migrate, step_sql
+from kps.database.pos import introspect
+from kps.database.pos.trigger import install_trigger
 from kps.database.row_mappers import Sending, printer_rows
-from kps.database.schema import SchemaUnusable, introspect, refuse_missing_rights
+from kps.database.schema import SchemaUnusable, refuse_missing_rights
 from kps.database.statements import Statements
 from kps.demo.orders import PosWriter
 from kps.demo.pos_tables import LOG, OLDER_LOG, TEMPLATES, SchemaAge

@@ -15,12 +15,12 @@ from kps.database.migrations import (
     MigrationNeeded,
     SchemaTooNew,
     available,
-    install_trigger,
     migrate,
     step_sql,
 )
+from kps.database.pos import introspect
+from kps.database.pos.trigger import install_trigger
 from kps.database.printer_queue import Withdrawn
-from kps.database.schema import introspect
 from tests.conftest import eventually
 from tests.database.house import House, Instance
 

@@ -11,8 +11,9 @@ import pytest
 
 from kps.core.tickets import PrinterKey, TicketId
 from kps.database.connection import Database, Statement
-from kps.database.migrations import install_trigger, migrate
-from kps.database.schema import introspect
+from kps.database.migrations import migrate
+from kps.database.pos import introspect
+from kps.database.pos.trigger import install_trigger
 from kps.database.statements import Statements
 from kps.demo.pos_tables import SchemaAge
 from tests.conftest import Database as Target

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from kps.database.connection import Database
-from kps.database.schema import SchemaUnusable, introspect
+from kps.database.pos import introspect
+from kps.database.schema import SchemaUnusable
 from tests.conftest import Database as Target
 from tests.database.house import settings_of
 

@@ -15,8 +15,9 @@ from psycopg2 import sql
 from kps.core.settings import DatabaseSettings
 from kps.database.connection import Database
 from kps.database.listen import Listener
-from kps.database.migrations import install_trigger, migrate
-from kps.database.schema import introspect
+from kps.database.migrations import migrate
+from kps.database.pos import introspect
+from kps.database.pos.trigger import install_trigger
 from tests.conftest import Database as Target
 from tests.database.house import House, settings_of
 

@@ -6,8 +6,9 @@ import pytest
 
 from kps.core.settings import DatabaseSettings
 from kps.database.connection import Database, Statement
-from kps.database.migrations import install_trigger, migrate
-from kps.database.schema import introspect
+from kps.database.migrations import migrate
+from kps.database.pos import introspect
+from kps.database.pos.trigger import install_trigger
 from kps.database.statements import Statements
 from kps.demo.orders import PosWriter
 from tests.conftest import Database as Target

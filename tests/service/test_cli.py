@@ -85,6 +85,7 @@ def test_check_finds_a_good_host_good_and_changes_nothing(
         pos.add_printer(printer.host, printer.port, "kitchen", 1, "kitchen-1")
         said = kps("check", env=environment(pos_database, tmp_path, POS_WIDGET_PORT=free_port()))
     assert (said.code, said.problems) == (0, [])
+    assert re.search(r"^ok +adapter for the POS: newer tables$", said.out, re.MULTILINE)
     assert "newer POS schema" in said.out
     assert "schema kps: not there yet" in said.out
     assert "printer kitchen-1 (kitchen)" in said.out

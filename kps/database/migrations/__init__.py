@@ -8,7 +8,6 @@ from importlib import resources
 from typing import NamedTuple
 
 from kps.database.connection import Database, DatabaseTrouble
-from kps.database.schema import TICKET
 
 _LOCK = 7_521_964_001
 """Advisory lock of the migrations: one instance migrates, the others wait."""
@@ -17,23 +16,6 @@ LIMIT_S = 3600.0
 LOCK_LIMIT_S = 30.0
 """Of waiting for a table: meanwhile whoever else uses it waits behind us."""
 _LOOK_S = 0.25
-
-NOTIFY_TRIGGER = f"""
-CREATE OR REPLACE FUNCTION kps.ticket_notify() RETURNS trigger LANGUAGE plpgsql SET search_path = '' AS $$
-BEGIN
-  IF pg_catalog.to_jsonb(NEW) ->> 'status' = 'new' THEN
-    PERFORM pg_catalog.pg_notify('kps_ticket_new', '');
-  END IF;
-  RETURN NULL;
-END $$;
-CREATE OR REPLACE TRIGGER kps_ticket_notify AFTER INSERT OR UPDATE ON {TICKET}
-  FOR EACH ROW EXECUTE FUNCTION kps.ticket_notify();
-"""
-"""No column list, no WHEN clause, no column by name: a later migration of the POS's columns must succeed.
-
-OR REPLACE also enables one that is switched off.
-"""
-
 
 _SCHEMA = """CREATE SCHEMA IF NOT EXISTS kps;
 CREATE TABLE IF NOT EXISTS kps.schema_version (
@@ -103,11 +85,6 @@ def migrate(database: Database, *, automatic: bool, tell: Callable[[str], None] 
     if not automatic:
         raise MigrationNeeded(present, "\n".join(step_sql(number, sql) for number, _, sql in missing))
     return [name for number, name, sql in missing if _apply(database, number, name, sql, tell)]
-
-
-def install_trigger(database: Database) -> None:
-    """Create or enable the wake-up trigger. Raises DatabaseTrouble, also when the lock of the table is not free."""
-    database.query(f"SET lock_timeout = '1s'; {NOTIFY_TRIGGER} SET lock_timeout = '2s'")
 
 
 def step_sql(number: int, sql: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from kps.database.connection import Statement
-from kps.database.schema import TICKET, PosSchema
-from kps.database.statements.fragments import POS_BEHIND_S, brand_of
+from kps.database.pos import PosAdapter
+from kps.database.statements.fragments import POS_BEHIND_S
 
 WAITING_MOST = 5000
 """So many waiting tickets are counted by station."""
@@ -29,7 +29,7 @@ class Counts(NamedTuple):
     """[station, brand or None, key, count] each."""
 
 
-def counts(schema: PosSchema) -> Statement[Counts]:
+def counts(pos: PosAdapter) -> Statement[Counts]:
     """The queue in numbers, for /health and /metrics; `today` is the database's day.
 
     `unproven`: tickets of the last day of which a copy may lie at a printer, with the keys of those, newest first.
@@ -41,7 +41,7 @@ def counts(schema: PosSchema) -> Statement[Counts]:
         Counts,
         f"""SELECT count(*) FILTER (WHERE t.status = 'new') AS new, count(*) FILTER (WHERE t.status = 'printing')
        AS printing,
-       (SELECT count(*) FROM {TICKET} f WHERE f.status = 'failed'
+       (SELECT count(*) FROM {pos.tickets} f WHERE f.status = 'failed'
            AND f.created_at >= (SELECT date_trunc('day', clock_timestamp()) - {POS_BEHIND_S} * interval '1 second'))
        AS failed_today,
        (SELECT count(*) FROM kps.job j WHERE j.state = 'printed'
@@ -56,12 +56,12 @@ def counts(schema: PosSchema) -> Statement[Counts]:
            ORDER BY j.ticket_id DESC LIMIT 200) u) AS unproven,
        (SELECT coalesce(json_agg(json_build_array(g.station, g.brand, g.key, g.tickets)), '[]')
           FROM (SELECT lower(btrim(w.printer_target)) AS station, w.brand, w.key, count(*) AS tickets
-                  FROM (SELECT t.printer_target, {brand_of(schema)}::text AS brand, t.key
-                          FROM (SELECT t.*, coalesce(j.printer_key, '') AS key FROM {TICKET} t
+                  FROM (SELECT t.printer_target, {pos.brand_of()}::text AS brand, t.key
+                          FROM (SELECT t.*, coalesce(j.printer_key, '') AS key FROM {pos.tickets} t
                                   LEFT JOIN kps.job j ON j.ticket_id = t.id AND j.state = 'claimed'
                                  WHERE t.status IN ('new', 'printing') AND (t.status = 'new' OR j.state = 'claimed')
                                  LIMIT {WAITING_MOST}) t
-                          LEFT JOIN pos_bill b ON b.id = t.bill_id) w
+                          LEFT JOIN {pos.bills} b ON b.id = t.bill_id) w
                  GROUP BY 1, 2, 3) g) AS waiting
-  FROM {TICKET} t WHERE t.status IN ('new', 'printing')""",
+  FROM {pos.tickets} t WHERE t.status IN ('new', 'printing')""",
     )

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from kps.core.tickets import PrinterKey, TicketId, Token
 from kps.database.connection import Statement
-from kps.database.schema import ITEM, PRINTER, TICKET, WAKES, PosSchema
+from kps.database.pos import PosAdapter
+from kps.database.pos.trigger import WAKES
 from kps.database.statements.fragments import (
     AS_SEEN,
     CHANNEL_TICKET,
@@ -15,18 +16,13 @@ from kps.database.statements.fragments import (
     POS_BEHIND_S,
     RESET,
     ROUND_OPEN,
-    SEEN,
     WOKEN,
     OneJob,
     OneTicket,
     WokenTicket,
-    brand_of,
     covered,
-    ip_text,
-    ip_value,
-    log_rows,
     requeue,
-    row_ip,
+    seen,
 )
 
 
@@ -54,46 +50,46 @@ class Looked(NamedTuple):
     original_items: int
 
 
-def look(schema: PosSchema) -> Statement[Looked]:
+def look(pos: PosAdapter) -> Statement[Looked]:
     """The oldest tickets per station and brand that may be decided on now."""
-    return Statement("look", Looked, _looked(schema, f"{TICKET} t"))
+    return Statement("look", Looked, _looked(pos, f"{pos.tickets} t"))
 
 
-def look_among(schema: PosSchema) -> Statement[Looked]:
+def look_among(pos: PosAdapter) -> Statement[Looked]:
     """The same of some tickets only, found by their time and number: it costs the same however many others there are.
 
     Generic plans know neither how many are `new` nor what is asked for: each step is written so that one index serves.
     """
     among = f"""WITH among AS MATERIALIZED (
-  SELECT t.id FROM {TICKET} t WHERE t.created_at >= to_timestamp({{since:float8}}) AND btrim(t.status) = 'new'
-  UNION SELECT t.id FROM {TICKET} t WHERE t.id > {{above:bigint}} AND btrim(t.status) = 'new'
+  SELECT t.id FROM {pos.tickets} t WHERE t.created_at >= to_timestamp({{since:float8}}) AND btrim(t.status) = 'new'
+  UNION SELECT t.id FROM {pos.tickets} t WHERE t.id > {{above:bigint}} AND btrim(t.status) = 'new'
   UNION SELECT unnest({{ids:bigint[]}})
 )
 """
-    tickets = f"among CROSS JOIN LATERAL (SELECT x.* FROM {TICKET} x WHERE x.id = among.id OFFSET 0) t"
-    return Statement("look_among", Looked, among + _looked(schema, tickets), prelude=_BY_INDEX)
+    tickets = f"among CROSS JOIN LATERAL (SELECT x.* FROM {pos.tickets} x WHERE x.id = among.id OFFSET 0) t"
+    return Statement("look_among", Looked, among + _looked(pos, tickets), prelude=_BY_INDEX)
 
 
-def _looked(schema: PosSchema, tickets: str) -> str:
-    return f"""SELECT w.*, (SELECT lower(c.code) FROM core_brand c WHERE c.id = w.brand::uuid) AS brand_code,
-       (SELECT count(*) FROM {ITEM} i WHERE i.kitchen_ticket_id = w.id) AS items,
-       (SELECT count(*) FROM {ITEM} i WHERE i.kitchen_ticket_id = w.original_ticket_id) AS original_items
-  FROM (SELECT t.id, lower(btrim(t.printer_target)) AS station, {brand_of(schema)}::text AS brand, t.print_attempts,
+def _looked(pos: PosAdapter, tickets: str) -> str:
+    return f"""SELECT w.*, (SELECT lower(c.code) FROM {pos.brands} c WHERE c.id = w.brand::uuid) AS brand_code,
+       (SELECT count(*) FROM {pos.ticket_items} i WHERE i.kitchen_ticket_id = w.id) AS items,
+       (SELECT count(*) FROM {pos.ticket_items} i WHERE i.kitchen_ticket_id = w.original_ticket_id) AS original_items
+  FROM (SELECT t.id, lower(btrim(t.printer_target)) AS station, {pos.brand_of()}::text AS brand, t.print_attempts,
                t.max_retries, t.original_ticket_id,
                extract(epoch FROM clock_timestamp() - t.created_at)::float8 AS age_s,
                coalesce(j.token, 0) AS token, coalesce(j.state, '') AS state, {ROUND_OPEN} AS round_open,
                coalesce(j.tried, '{{}}') AS tried, j.forced_printer, j.unrouted_at IS NOT NULL AS unrouted,
                coalesce(extract(epoch FROM clock_timestamp() - j.unrouted_at), 0)::float8 AS waited_s,
-               row_number() OVER (PARTITION BY lower(btrim(t.printer_target)), {brand_of(schema)}
+               row_number() OVER (PARTITION BY lower(btrim(t.printer_target)), {pos.brand_of()}
                                   ORDER BY t.id) AS place
-          FROM {tickets} LEFT JOIN pos_bill b ON b.id = t.bill_id LEFT JOIN kps.job j ON j.ticket_id = t.id
+          FROM {tickets} LEFT JOIN {pos.bills} b ON b.id = t.bill_id LEFT JOIN kps.job j ON j.ticket_id = t.id
          WHERE t.status = 'new' AND (j.not_before IS NULL OR j.not_before <= clock_timestamp()
              -- the clock has gone back since the round ended: nobody waits for it to catch up
              OR j.finished_at > clock_timestamp())
            AND NOT (coalesce(j.state, '') IN ('claimed', 'sending') AND {LIVE})
-           AND ({covered(schema)}
+           AND ({covered(pos)}
              OR EXISTS (SELECT 1 FROM unnest({{own_stations:text[]}}, {{own_brands:text[]}}) AS o(station, brand)
-                         WHERE o.station = lower(btrim(t.printer_target)) AND o.brand = {brand_of(schema)}::text))) w
+                         WHERE o.station = lower(btrim(t.printer_target)) AND o.brand = {pos.brand_of()}::text))) w
  WHERE w.place <= {{depth:int}} ORDER BY w.id"""
 
 
@@ -124,12 +120,12 @@ class Surveyed(NamedTuple):
     """How many `new` ones there are, each row says the same."""
 
 
-def survey(schema: PosSchema) -> Statement[Surveyed]:
+def survey(pos: PosAdapter) -> Statement[Surveyed]:
     """The lowest ids of each station and brand that wait for a look: all `new` ones are read, but narrow and once.
 
     Those before the horizon are left out: `since`, `above` and `ids` as in `look_among`. `waiting`: how many there are.
     """
-    brand = brand_of(schema, of_bill="(SELECT b.brand_id FROM pos_bill b WHERE b.id = t.bill_id)")
+    brand = pos.bill_brand_of("t")
     return Statement(
         "survey",
         Surveyed,
@@ -139,10 +135,10 @@ def survey(schema: PosSchema) -> Statement[Surveyed]:
   UNION ALL SELECT j.ticket_id FROM kps.job j WHERE j.state IN ('claimed', 'sending') AND {LIVE}
 ), spared AS MATERIALIZED (SELECT unnest({{ids:bigint[]}}) AS id)
 SELECT w.id, lower(btrim(w.target)) AS station, coalesce(w.brand::text, '') AS brand,
-       (SELECT count(*) FROM {TICKET} c WHERE c.status = 'new') AS waiting
+       (SELECT count(*) FROM {pos.tickets} c WHERE c.status = 'new') AS waiting
   FROM (SELECT t.id, t.printer_target AS target, {brand} AS brand,
                row_number() OVER (PARTITION BY t.printer_target, {brand} ORDER BY t.id) AS place
-          FROM {TICKET} t
+          FROM {pos.tickets} t
          WHERE t.status = 'new' AND t.id NOT IN (SELECT ticket_id FROM away)
            AND (t.created_at >= to_timestamp({{since:float8}}) OR t.id > {{above:bigint}}
              OR t.id IN (SELECT id FROM spared))) w
@@ -160,15 +156,16 @@ class HorizonSeen(NamedTuple):
     any_old: bool
 
 
-def horizon() -> Statement[HorizonSeen]:
+def horizon(pos: PosAdapter) -> Statement[HorizonSeen]:
     """The moment that divides today from another day, the last ticket's number, and whether any waits from before."""
     before = "clock_timestamp() - {minutes:float8} * interval '1 minute'"
     return Statement(
         "horizon",
         HorizonSeen,
-        f"""SELECT extract(epoch FROM {before})::float8 AS before, coalesce((SELECT max(id) FROM {TICKET}), 0) AS up_to,
+        f"""SELECT extract(epoch FROM {before})::float8 AS before,
+       coalesce((SELECT max(t.id) FROM {pos.tickets} t), 0) AS up_to,
        -- not by an index on created_at, where years of tickets lie
-       EXISTS (SELECT 1 FROM {TICKET} t
+       EXISTS (SELECT 1 FROM {pos.tickets} t
                 WHERE t.status = 'new' AND t.created_at + interval '0' < {before}) AS any_old""",
     )
 
@@ -181,12 +178,13 @@ class Newest(NamedTuple):
     """Seconds since 1970."""
 
 
-NEWEST = Statement(
-    "newest",
-    Newest,
-    f"""SELECT id, extract(epoch FROM created_at)::float8 AS at FROM {TICKET} ORDER BY id DESC LIMIT 1""",
-)
-"""The last ticket: its number, and when the POS's clock says that it was written."""
+def newest(pos: PosAdapter) -> Statement[Newest]:
+    """The last ticket: its number, and when the POS's clock says that it was written."""
+    return Statement(
+        "newest",
+        Newest,
+        f"SELECT t.id, extract(epoch FROM t.created_at)::float8 AS at FROM {pos.tickets} t ORDER BY t.id DESC LIMIT 1",
+    )
 
 
 class Skipped(NamedTuple):
@@ -212,28 +210,33 @@ class ClaimedTicket(NamedTuple):
     token: Token
 
 
-def claim(schema: PosSchema) -> Statement[ClaimedTicket]:
+def claim(pos: PosAdapter) -> Statement[ClaimedTicket]:
     """new -> printing for the tickets decided on, if printer, lease, ticket and job are still as they were seen."""
-    start = log_rows(
-        schema,
+    start = pos.insert_log(
         # The reset is written first: a reader of the log meets it before the start.
         "tick JOIN job ON job.ticket_id = tick.id JOIN want w ON w.id = tick.id "
         "WHERE (SELECT count(*) FROM reset_log) >= 0",
         ticket_id="tick.id",
         action="'print_start'",
         new_status="'printing'",
-        printer_ip=row_ip(schema, "w.row_id"),
+        printer_ip=pos.row_address("w.row_id"),
         metadata="""jsonb_build_object('instance', {instance:text}, 'printer_id', w.row_id, 'printer_name', w.name,
           'attempt', tick.print_attempts, 'token', job.token, 'failover_from', nullif(w.backup_for, ''))""",
     )
-    reset = log_rows(
-        schema,
+    reset = pos.insert_log(
         "tick JOIN pick ON pick.id = tick.id JOIN want w ON w.id = tick.id WHERE pick.reset",
         ticket_id="tick.id",
         action="'manual_reset'",
         old_status="coalesce(pick.job_state, 'failed')",
-        printer_ip=row_ip(schema, "w.row_id"),
+        printer_ip=pos.row_address("w.row_id"),
         metadata="jsonb_build_object('instance', {instance:text}, 'attempt', tick.print_attempts)",
+    )
+    tick = pos.update_tickets(
+        "t",
+        status="'printing'",
+        printer_ip=pos.ticket_address_of(pos.row_address("w.row_id")),
+        print_attempts="""CASE WHEN pick.reset THEN 1 WHEN pick.round_open THEN greatest(t.print_attempts, 1)
+                               ELSE t.print_attempts + 1 END""",
     )
     return Statement(
         "claim",
@@ -250,7 +253,7 @@ def claim(schema: PosSchema) -> Statement[ClaimedTicket]:
 ), pick AS MATERIALIZED (
   SELECT t.id, {RESET} AS reset, j.state AS job_state, {ROUND_OPEN} AS round_open, t.print_attempts
     FROM want w JOIN mine m ON m.printer_key = w.printer_key AND m.epoch = w.epoch
-    JOIN {TICKET} t ON t.id = w.id LEFT JOIN kps.job j ON j.ticket_id = t.id
+    JOIN {pos.tickets} t ON t.id = w.id LEFT JOIN kps.job j ON j.ticket_id = t.id
    WHERE t.status = 'new' AND coalesce(j.token, 0) = w.token
    ORDER BY t.id FOR UPDATE OF t SKIP LOCKED
 ), job AS (
@@ -277,10 +280,7 @@ def claim(schema: PosSchema) -> Statement[ClaimedTicket]:
      AND NOT (j.state IN ('claimed', 'sending') AND {LIVE})
   RETURNING ticket_id, token, printer_key
 ), tick AS (
-  UPDATE {TICKET} t
-     SET status = 'printing', printer_ip = {ip_value(schema.ticket_ip_type, row_ip(schema, "w.row_id"))},
-         print_attempts = CASE WHEN pick.reset THEN 1 WHEN pick.round_open THEN greatest(t.print_attempts, 1)
-                               ELSE t.print_attempts + 1 END
+  {tick}
     FROM job JOIN pick ON pick.id = job.ticket_id JOIN want w ON w.id = job.ticket_id
    WHERE t.id = job.ticket_id AND t.status = 'new'
   RETURNING t.id, t.print_attempts
@@ -299,12 +299,12 @@ class GaveBack(NamedTuple):
     woken: int
 
 
-def reconcile(schema: PosSchema) -> Statement[GaveBack]:
+def reconcile(pos: PosAdapter) -> Statement[GaveBack]:
     """Give back what is claimed for a printer of mine and held by nobody: the reply to its claim was lost."""
     held = """SELECT j.ticket_id, j.printer_key, j.token FROM kps.job j
    WHERE j.owner = {me:uuid} AND j.printer_key = {key:text} AND j.state = 'claimed'
      AND j.token <> ALL ({held:bigint[]})"""
-    body = requeue(schema, held, "'reclaimed'", text="'claimed, but held by no process'")
+    body = requeue(pos, held, "'reclaimed'", text="'claimed, but held by no process'")
     return Statement(
         "reconcile",
         GaveBack,
@@ -320,10 +320,9 @@ class RoundEnded(NamedTuple):
     print_attempts: int
 
 
-def end_round(schema: PosSchema) -> Statement[RoundEnded]:
+def end_round(pos: PosAdapter) -> Statement[RoundEnded]:
     """No printer is left in this round: the next round after a delay, or `failed` after the last."""
-    reset = log_rows(
-        schema,
+    reset = pos.insert_log(
         "k JOIN pick ON pick.id = k.id WHERE pick.reset",
         ticket_id="k.id",
         action="'manual_reset'",
@@ -331,8 +330,7 @@ def end_round(schema: PosSchema) -> Statement[RoundEnded]:
         printer_ip="{ip:text}",
         metadata="jsonb_build_object('instance', {instance:text}, 'attempt', k.print_attempts)",
     )
-    log = log_rows(
-        schema,
+    log = pos.insert_log(
         "k JOIN pick ON pick.id = k.id WHERE (SELECT count(*) FROM reset_log) >= 0",
         ticket_id="k.id",
         new_status="k.status",
@@ -345,10 +343,20 @@ def end_round(schema: PosSchema) -> Statement[RoundEnded]:
     attempts = """CASE WHEN pick.reset THEN 1 WHEN pick.round_open THEN greatest(pick.print_attempts, 1)
          ELSE pick.print_attempts + 1 END"""
     budget = "CASE WHEN pick.max_retries > 0 THEN pick.max_retries ELSE {budget:int} END"
+    ended = pos.update_tickets(
+        "k",
+        status="CASE WHEN job.state = 'failed' THEN 'failed' ELSE 'new' END",
+        print_attempts="job.failed_attempts",
+        error_message="""CASE WHEN pick.round_open AND k.error_message <> '' THEN k.error_message
+           ELSE {error:text} END""",
+        last_error_at="clock_timestamp()",
+        printer_ip=f"""CASE WHEN pick.round_open AND k.printer_ip IS NOT NULL THEN k.printer_ip
+                           ELSE {pos.ticket_address_of("{ip:text}")} END""",
+    )
     return Statement(
         "end_round",
         RoundEnded,
-        f"""WITH {SEEN}, job AS (
+        f"""WITH {seen(pos)}, job AS (
   INSERT INTO kps.job AS j (ticket_id, state, sends, not_before, unreached, failed_attempts, finished_at,
                             rescue_from, error)
   SELECT pick.id, CASE WHEN {attempts} >= {budget} THEN 'failed' ELSE 'requeued' END,
@@ -367,13 +375,7 @@ def end_round(schema: PosSchema) -> Statement[RoundEnded]:
    WHERE {AS_SEEN}
   RETURNING j.ticket_id, j.state, j.failed_attempts
 ), k AS (
-  UPDATE {TICKET} k
-     SET status = CASE WHEN job.state = 'failed' THEN 'failed' ELSE 'new' END, print_attempts = job.failed_attempts,
-         error_message = CASE WHEN pick.round_open AND k.error_message <> '' THEN k.error_message
-           ELSE {{error:text}} END,
-         last_error_at = clock_timestamp(),
-         printer_ip = CASE WHEN pick.round_open AND k.printer_ip IS NOT NULL THEN k.printer_ip
-                           ELSE {ip_value(schema.ticket_ip_type, "{ip:text}")} END
+  {ended}
     FROM job JOIN pick ON pick.id = job.ticket_id WHERE k.id = job.ticket_id AND k.status = 'new'
   RETURNING k.id, k.status, k.print_attempts, k.error_message
 ), reset_log AS ({reset}), log AS ({log})
@@ -381,29 +383,34 @@ SELECT id, status, print_attempts FROM k ORDER BY id""",
     )
 
 
-def give_up(schema: PosSchema) -> Statement[OneTicket]:
+def give_up(pos: PosAdapter) -> Statement[OneTicket]:
     """`failed` at once, for a reason that another try would not mend; `rescue` lets a later printer row save it."""
-    return Statement("give_up", OneTicket, f"WITH {SEEN}, {_failed(schema)}\nSELECT id FROM k ORDER BY id")
+    return Statement("give_up", OneTicket, f"WITH {seen(pos)}, {_failed(pos)}\nSELECT id FROM k ORDER BY id")
 
 
-def _failed(schema: PosSchema) -> str:
+def _failed(pos: PosAdapter) -> str:
     """CTEs job, k, log that fail the tickets of `pick`."""
-    log = log_rows(
-        schema,
+    log = pos.insert_log(
         "k",
         ticket_id="k.id",
         new_status="'failed'",
         action="'print_failed'",
-        printer_ip=ip_text(schema.ticket_ip_type, "k.printer_ip"),
+        printer_ip=pos.ticket_address("k"),
         error_code="{code:text}",
         error_message="{error:text}",
         metadata="jsonb_build_object('instance', {instance:text}, 'attempt', k.print_attempts)",
     )
-    brand = "k.brand_id, " if schema.ticket_has_brand else ""
-    ip = ip_text(schema.printer_ip_type, "sp.printer_ip")
-    first = f"""(SELECT {ip} FROM {PRINTER} sp WHERE lower(btrim(sp.station_code)) = lower(btrim(k.printer_target))
-       AND sp.brand_id = coalesce({brand}(SELECT b.brand_id FROM pos_bill b WHERE b.id = k.bill_id))
+    first = f"""(SELECT {pos.printer_address()} FROM {pos.printers} sp
+     WHERE lower(btrim(sp.station_code)) = lower(btrim(k.printer_target))
+       AND sp.brand_id = {pos.bill_brand_of("k")}
      ORDER BY sp.priority, sp.id LIMIT 1)"""
+    failed = pos.update_tickets(
+        "k",
+        status="'failed'",
+        error_message="{error:text}",
+        last_error_at="clock_timestamp()",
+        printer_ip=f"coalesce(k.printer_ip, {pos.ticket_address_of(first)})",
+    )
     return f"""job AS (
   INSERT INTO kps.job AS j (ticket_id, state, sends, unreached, failed_attempts, finished_at, rescue_from, error)
   SELECT pick.id, 'failed', CASE WHEN pick.print_attempts > 0 THEN 1 ELSE 0 END,
@@ -420,23 +427,23 @@ def _failed(schema: PosSchema) -> str:
    WHERE {AS_SEEN}
   RETURNING j.ticket_id
 ), k AS (
-  UPDATE {TICKET} k SET status = 'failed', error_message = {{error:text}}, last_error_at = clock_timestamp(),
-         printer_ip = coalesce(k.printer_ip, {ip_value(schema.ticket_ip_type, first)})
+  {failed}
     FROM job WHERE k.id = job.ticket_id AND k.status = 'new' RETURNING k.id, k.print_attempts, k.printer_ip
 ), log AS ({log})"""
 
 
-WAIT = Statement(
-    "wait",
-    OneJob,
-    f"""WITH {SEEN}
+def wait(pos: PosAdapter) -> Statement[OneJob]:
+    """Remember in the database since when a ticket has waited for a printer row; what it was before stays known."""
+    return Statement(
+        "wait",
+        OneJob,
+        f"""WITH {seen(pos)}
 INSERT INTO kps.job AS j (ticket_id, state, sends, unrouted_at)
 SELECT id, CASE WHEN reset THEN 'failed' ELSE 'waiting' END, CASE WHEN print_attempts > 0 THEN 1 ELSE 0 END,
        clock_timestamp() FROM pick
 ON CONFLICT (ticket_id) DO UPDATE SET unrouted_at = coalesce(j.unrouted_at, excluded.unrouted_at) WHERE {AS_SEEN}
 RETURNING ticket_id""",
-)
-"""Remember in the database since when a ticket has been waiting for a printer row; what it was before stays known."""
+    )
 
 
 class Stale(NamedTuple):
@@ -450,7 +457,7 @@ class Stale(NamedTuple):
     stale: bool
 
 
-def stale(schema: PosSchema) -> Statement[Stale]:
+def stale(pos: PosAdapter) -> Statement[Stale]:
     """Some of the `new` tickets behind the horizon, oldest first, from `since` on and without `passed`.
 
     `stale`: to be failed. The operator's resets are not (`reset`), nor what a live printer holds or held lately, nor
@@ -460,7 +467,7 @@ def stale(schema: PosSchema) -> Statement[Stale]:
         "stale",
         Stale,
         f"""WITH page AS MATERIALIZED (
-  SELECT t.id, t.created_at FROM {TICKET} t
+  SELECT t.id, t.created_at FROM {pos.tickets} t
    WHERE t.status = 'new' AND t.created_at >= to_timestamp({{since:float8}})
      AND t.created_at < to_timestamp({{before:float8}}) AND t.id <= {{up_to:bigint}}
      AND t.id <> ALL ({{passed:bigint[]}})
@@ -468,9 +475,9 @@ def stale(schema: PosSchema) -> Statement[Stale]:
 )
 SELECT t.id, coalesce(j.token, 0) AS token, extract(epoch FROM page.created_at)::float8 AS at, {RESET} AS reset,
        t.status = 'new' AND NOT {RESET} AND NOT (coalesce(j.state, '') IN ('claimed', 'sending') AND {LIVE})
-         AND coalesce(j.claimed_at < to_timestamp({{before:float8}}), true) AND {covered(schema)} AS stale
-  FROM page CROSS JOIN LATERAL (SELECT x.* FROM {TICKET} x WHERE x.id = page.id OFFSET 0) t
-  LEFT JOIN kps.job j ON j.ticket_id = t.id LEFT JOIN pos_bill b ON b.id = t.bill_id
+         AND coalesce(j.claimed_at < to_timestamp({{before:float8}}), true) AND {covered(pos)} AS stale
+  FROM page CROSS JOIN LATERAL (SELECT x.* FROM {pos.tickets} x WHERE x.id = page.id OFFSET 0) t
+  LEFT JOIN kps.job j ON j.ticket_id = t.id LEFT JOIN {pos.bills} b ON b.id = t.bill_id
  ORDER BY page.created_at""",
         prelude=f"{_BY_INDEX}, {_PATIENT}",
     )
@@ -485,7 +492,7 @@ class Rescuable(NamedTuple):
     token: Token
 
 
-def rescuable(schema: PosSchema) -> Statement[Rescuable]:
+def rescuable(pos: PosAdapter) -> Statement[Rescuable]:
     """Tickets that failed only because no printer could be reached, and that nobody has touched since."""
     return Statement(
         "rescuable",
@@ -496,25 +503,24 @@ def rescuable(schema: PosSchema) -> Statement[Rescuable]:
    WHERE j.unreached AND j.state = 'failed' AND j.sends = 0
      AND j.rescue_from > clock_timestamp() - {{minutes:float8}} * interval '1 minute'
 )
-SELECT t.id, lower(btrim(t.printer_target)) AS station, {brand_of(schema)}::text AS brand, j.token
-  FROM j CROSS JOIN LATERAL (SELECT x.* FROM {TICKET} x WHERE x.id = j.ticket_id OFFSET 0) t
-  LEFT JOIN pos_bill b ON b.id = t.bill_id
+SELECT t.id, lower(btrim(t.printer_target)) AS station, {pos.brand_of()}::text AS brand, j.token
+  FROM j CROSS JOIN LATERAL (SELECT x.* FROM {pos.tickets} x WHERE x.id = j.ticket_id OFFSET 0) t
+  LEFT JOIN {pos.bills} b ON b.id = t.bill_id
  WHERE t.status = 'failed' AND t.print_attempts = j.failed_attempts
-   AND NOT EXISTS (SELECT 1 FROM {TICKET} r WHERE r.original_ticket_id = t.id)
+   AND NOT EXISTS (SELECT 1 FROM {pos.tickets} r WHERE r.original_ticket_id = t.id)
  ORDER BY t.id LIMIT 1000""",
     )
 
 
-def rescue(schema: PosSchema) -> Statement[WokenTicket]:
+def rescue(pos: PosAdapter) -> Statement[WokenTicket]:
     """failed -> new for one more round."""
-    log = log_rows(
-        schema,
+    log = pos.insert_log(
         "k",
         ticket_id="k.id",
         old_status="'failed'",
         new_status="'new'",
         action="'retry'",
-        printer_ip=ip_text(schema.ticket_ip_type, "k.printer_ip"),
+        printer_ip=pos.ticket_address("k"),
         error_message="'a printer of its route is able again'",
         metadata="jsonb_build_object('instance', {instance:text}, 'attempt', k.print_attempts, 'rescue', true)",
     )
@@ -524,9 +530,9 @@ def rescue(schema: PosSchema) -> Statement[WokenTicket]:
         f"""WITH want AS MATERIALIZED (
   SELECT * FROM unnest({{ids:bigint[]}}, {{tokens:bigint[]}}) AS w(id, token)
 ), pick AS MATERIALIZED (
-  SELECT t.id FROM want w JOIN {TICKET} t ON t.id = w.id JOIN kps.job j ON j.ticket_id = t.id
+  SELECT t.id FROM want w JOIN {pos.tickets} t ON t.id = w.id JOIN kps.job j ON j.ticket_id = t.id
    WHERE t.status = 'failed' AND t.print_attempts = j.failed_attempts AND j.token = w.token AND j.unreached
-     AND NOT EXISTS (SELECT 1 FROM {TICKET} r WHERE r.original_ticket_id = t.id)
+     AND NOT EXISTS (SELECT 1 FROM {pos.tickets} r WHERE r.original_ticket_id = t.id)
    ORDER BY t.id FOR UPDATE OF t SKIP LOCKED
 ), job AS (
   UPDATE kps.job j SET state = 'requeued', token = nextval('kps.token_seq'), unreached = false, round_open = false,
@@ -534,7 +540,7 @@ def rescue(schema: PosSchema) -> Statement[WokenTicket]:
     FROM pick, want w WHERE j.ticket_id = pick.id AND w.id = pick.id AND j.token = w.token AND j.unreached
   RETURNING j.ticket_id
 ), k AS (
-  UPDATE {TICKET} k SET status = 'new' FROM job WHERE k.id = job.ticket_id AND k.status = 'failed'
+  {pos.update_tickets("k", status="'new'")} FROM job WHERE k.id = job.ticket_id AND k.status = 'failed'
   RETURNING k.id, k.print_attempts, k.printer_ip
 ), log AS ({log})
 SELECT id, (SELECT count(pg_notify('{CHANNEL_TICKET}', ''))) AS woken FROM k ORDER BY id""",
@@ -547,13 +553,13 @@ class NextDue(NamedTuple):
     due_s: float
 
 
-def next_due() -> Statement[NextDue]:
+def next_due(pos: PosAdapter) -> Statement[NextDue]:
     """Seconds until the next waiting ticket may begin its next round; no row if none waits."""
     return Statement(
         "next_due",
         NextDue,
         f"""SELECT extract(epoch FROM min(j.not_before) - clock_timestamp())::float8 AS due_s
-  FROM kps.job j JOIN {TICKET} t ON t.id = j.ticket_id
+  FROM kps.job j JOIN {pos.tickets} t ON t.id = j.ticket_id
  WHERE j.not_before IS NOT NULL AND j.state = 'requeued' AND t.status = 'new' AND j.not_before > clock_timestamp()
 HAVING min(j.not_before) IS NOT NULL""",
     )

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from kps.core.slips import SlipId
 from kps.core.tickets import PrinterKey, TicketId
-from kps.database.schema import PRINTER, TICKET, PosSchema
+from kps.database.pos import PosAdapter
+from kps.database.pos.adapter import _as_text, _from_text
 
 
 class One(NamedTuple):
@@ -78,54 +79,18 @@ POS_BEHIND_S = "(SELECT coalesce(max(c.behind_s), 0) FROM kps.clock c)"
 """Seconds to be added to the POS's time (`created_at`) to get the database's; see kps.core.clock."""
 
 
-def brand_of(schema: PosSchema, of_bill: str = "b.brand_id") -> str:
-    """The brand of ticket t with bill b."""
-    return f"coalesce(t.brand_id, {of_bill})" if schema.ticket_has_brand else of_bill
+brand_of = PosAdapter.brand_of
+log_rows = PosAdapter.insert_log
+row_ip = PosAdapter.row_address
+ip_text = _as_text
+ip_value = _from_text
 
 
-def covered(schema: PosSchema) -> str:
+def covered(pos: PosAdapter) -> str:
     """Whether an instance with these STATIONS and BRANDS decides on ticket t with bill b; empty ones do not limit."""
     return f"""((cardinality({{stations:text[]}}) = 0 OR lower(btrim(t.printer_target)) = ANY ({{stations:text[]}}))
-         AND (cardinality({{brands:text[]}}) = 0 OR EXISTS (SELECT 1 FROM core_brand br WHERE br.id = {brand_of(schema)}
+         AND (cardinality({{brands:text[]}}) = 0 OR EXISTS (SELECT 1 FROM {pos.brands} br WHERE br.id = {pos.brand_of()}
              AND (br.id::text = ANY ({{brands:text[]}}) OR lower(br.code) = ANY ({{brands:text[]}})))))"""
-
-
-def ip_text(kind: str, expression: str) -> str:
-    """A column of that type as text."""
-    return f"host({expression})" if kind == "inet" else f"{expression}::text"
-
-
-def ip_value(kind: str, expression: str) -> str:
-    """A text expression as a value of the column; a host name does not fit an inet column and becomes NULL."""
-    if kind != "inet":
-        return expression
-    return f"CASE WHEN {expression} ~ '^[0-9a-fA-F.:]+$' THEN {expression}::inet END"
-
-
-def log_rows(schema: PosSchema, source: str, **values: str) -> str:
-    """An INSERT into the audit table from `source`; columns that the POS lacks are left out."""
-    given = {
-        "timestamp": "clock_timestamp()",
-        "old_status": "'new'",
-        "new_status": "'new'",
-        "action": "'retry'",
-        "actor": "'printer_service'",
-        "printer_ip": "NULL",
-        "error_code": "''",
-        "error_message": "''",
-        "duration_ms": "NULL::int",
-        "metadata": "'{}'::jsonb",
-    } | values
-    given["printer_ip"] = ip_value(schema.log_ip_type, f"({given['printer_ip']})::text")
-    columns = [name for name in schema.log_columns if name in given]
-    names = ", ".join(f'"{name}"' for name in columns)
-    picked = ", ".join(f"({given[name]})" for name in columns)
-    return f"INSERT INTO {schema.log_table} ({names}) SELECT {picked} FROM {source} RETURNING 1"
-
-
-def row_ip(schema: PosSchema, row_id: str) -> str:
-    """The printer row's own text of its address."""
-    return f"(SELECT {ip_text(schema.printer_ip_type, 'sp.printer_ip')} FROM {PRINTER} sp WHERE sp.id = {row_id})"
 
 
 LIVE = """EXISTS (SELECT 1 FROM kps.printer p WHERE p.printer_key = j.printer_key AND p.owner = j.owner
@@ -157,7 +122,7 @@ PROVEN_LATE = "cardinality(j.late_proof) > 0"
 
 
 def requeue(
-    schema: PosSchema,
+    pos: PosAdapter,
     held: str,
     reason: str,
     *,
@@ -178,15 +143,22 @@ def requeue(
     may_lie = "given.state = 'sending'" if sent else "false"
     # The POS may have deleted the ticket: true or false all the same.
     came_out = f"given.state = 'sending' AND l.status IS NOT DISTINCT FROM 'printing' AND {PROVEN_LATE}"
-    log = log_rows(
-        schema,
+    back = pos.update_tickets(
+        "k",
+        status="CASE job.state WHEN 'failed' THEN 'failed' WHEN 'printed' THEN 'printed' ELSE 'new' END",
+        printed_at="CASE WHEN job.state = 'printed' THEN clock_timestamp() ELSE k.printed_at END",
+        error_message="""CASE WHEN job.state = 'failed'
+           THEN 'the printer process died twice while preparing this ticket' ELSE k.error_message END""",
+        last_error_at="CASE WHEN job.state = 'failed' THEN clock_timestamp() ELSE k.last_error_at END",
+    )
+    log = pos.insert_log(
         "given JOIN back ON back.id = given.ticket_id",
         ticket_id="given.ticket_id",
         old_status="'printing'",
         new_status="back.status",
         action="""CASE back.status WHEN 'failed' THEN 'print_failed' WHEN 'printed' THEN 'print_success'
           ELSE 'retry' END""",
-        printer_ip=row_ip(schema, "given.printer_id"),
+        printer_ip=pos.row_address("given.printer_id"),
         error_code="CASE WHEN back.status = 'failed' THEN 'poison' ELSE " + reason + " END",
         error_message="CASE WHEN back.status = 'failed' THEN back.error_message ELSE " + text + " END",
         metadata="""jsonb_build_object('instance', {instance:text}, 'printer_id', given.printer_id,
@@ -196,9 +168,9 @@ def requeue(
     )
     return f"""{before} held AS MATERIALIZED ({held}),
 locked AS MATERIALIZED (
-  SELECT t.id, t.status FROM {TICKET} t JOIN held ON held.ticket_id = t.id ORDER BY t.id FOR UPDATE OF t{skip}
+  SELECT t.id, t.status FROM {pos.tickets} t JOIN held ON held.ticket_id = t.id ORDER BY t.id FOR UPDATE OF t{skip}
 ), passed AS MATERIALIZED (
-  SELECT held.ticket_id, held.printer_key FROM held JOIN {TICKET} t ON t.id = held.ticket_id
+  SELECT held.ticket_id, held.printer_key FROM held JOIN {pos.tickets} t ON t.id = held.ticket_id
    WHERE {"false" if patient else "NOT EXISTS (SELECT 1 FROM locked WHERE locked.id = held.ticket_id)"}
 ), given AS MATERIALIZED (
   SELECT j.ticket_id, j.state, j.printer_id, j.printer_name, j.token, ({death}) AS death, j.deaths
@@ -222,12 +194,7 @@ locked AS MATERIALIZED (
    WHERE j.ticket_id = given.ticket_id AND j.token = given.token
   RETURNING j.ticket_id, j.state
 ), back AS (
-  UPDATE {TICKET} k
-     SET status = CASE job.state WHEN 'failed' THEN 'failed' WHEN 'printed' THEN 'printed' ELSE 'new' END,
-         printed_at = CASE WHEN job.state = 'printed' THEN clock_timestamp() ELSE k.printed_at END,
-         error_message = CASE WHEN job.state = 'failed'
-           THEN 'the printer process died twice while preparing this ticket' ELSE k.error_message END,
-         last_error_at = CASE WHEN job.state = 'failed' THEN clock_timestamp() ELSE k.last_error_at END
+  {back}
     FROM job WHERE k.id = job.ticket_id AND k.status = 'printing'
   RETURNING k.id, k.status, k.error_message
 ), log AS ({log}) {tail}"""
@@ -240,16 +207,17 @@ LEFT = "(SELECT count(*) FROM passed WHERE passed.printer_key = a.printer_key)"
 WOKEN = f"(SELECT count(pg_notify('{CHANNEL_TICKET}', '')) FROM back) AS woken"
 
 
-SEEN = f"""want AS MATERIALIZED (
+def seen(pos: PosAdapter) -> str:
+    """CTEs want, pick: tickets that are still as a look saw them, locked."""
+    return f"""want AS MATERIALIZED (
   SELECT * FROM unnest({{ids:bigint[]}}, {{tokens:bigint[]}}) AS w(id, token)
 ), pick AS MATERIALIZED (
   SELECT t.id, t.print_attempts, t.max_retries, {RESET} AS reset, {ROUND_OPEN} AS round_open, j.state AS job_state
-    FROM want w JOIN {TICKET} t ON t.id = w.id LEFT JOIN kps.job j ON j.ticket_id = t.id
+    FROM want w JOIN {pos.tickets} t ON t.id = w.id LEFT JOIN kps.job j ON j.ticket_id = t.id
    WHERE t.status = 'new' AND coalesce(j.token, 0) = w.token
      AND NOT (coalesce(j.state, '') IN ('claimed', 'sending') AND {LIVE})
    ORDER BY t.id FOR UPDATE OF t SKIP LOCKED
 )"""
-"""Tickets that are still as a look saw them, locked."""
 
 
 AS_SEEN = "j.token = (SELECT w.token FROM want w WHERE w.id = excluded.ticket_id)"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from kps.core.tickets import PrinterKey
 from kps.database.connection import Statement
-from kps.database.schema import PosSchema
+from kps.database.pos import PosAdapter
 from kps.database.statements.fragments import CHANNEL_PRINTER, LEFT, WOKEN, OneDevice, ToldDevice, requeue
 
 _KNOWN = "(p.owner = excluded.owner OR (p.owner IS NULL AND p.yielded_until > clock_timestamp()))"
@@ -32,7 +32,7 @@ class Acquired(NamedTuple):
     woken: int
 
 
-def acquire(schema: PosSchema) -> Statement[Acquired]:
+def acquire(pos: PosAdapter) -> Statement[Acquired]:
     """Take the printers whose lease has ended; what an earlier epoch of somebody else left open is given back.
 
     `left`: so many tickets are locked by somebody. They stay under their epoch, for `requeue_left`.
@@ -78,7 +78,7 @@ def acquire(schema: PosSchema) -> Statement[Acquired]:
     held = """SELECT j.ticket_id, j.printer_key, j.token FROM kps.job j JOIN a ON a.printer_key = j.printer_key
    WHERE j.state IN ('claimed', 'sending') AND j.epoch < a.epoch
      AND NOT (j.epoch = a.epoch - 1 AND j.owner IS NOT DISTINCT FROM {me:uuid})"""
-    body = requeue(schema, held, "'reclaimed'", text="'its printer has a new owner'", before=before)
+    body = requeue(pos, held, "'reclaimed'", text="'its printer has a new owner'", before=before)
     return Statement(
         "acquire",
         Acquired,

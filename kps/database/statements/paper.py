@@ -8,13 +8,11 @@ from typing import Any, NamedTuple
 
 from kps.core.tickets import PrinterKey
 from kps.database.connection import Statement
-from kps.database.schema import CHECKER_TEMPLATE, ITEM, KITCHEN_TEMPLATE, ORDER, PRINTER, STATION, TICKET, PosSchema
-from kps.database.statements.fragments import FAMILY_LOCK, POS_BEHIND_S, brand_of, ip_text
+from kps.database.pos import PosAdapter
+from kps.database.pos.tables import CANCELLED as CANCELLED
+from kps.database.pos.tables import PAID as PAID
+from kps.database.statements.fragments import FAMILY_LOCK, POS_BEHIND_S
 
-CANCELLED = "('cancelled', 'canceled', 'void', 'voided')"
-"""What `pos_bill.status` may be of a bill that nobody wants any more."""
-PAID = "('paid', 'completed', 'closed', 'settled', 'refunded')"
-"""The same of one that is done with."""
 TOGETHER_S = 5
 """Tickets of one bill that were written within so many seconds are one order."""
 CHAIN = "chain_number, chain_day, before_number, before_at, before_place, before_key, before_name"
@@ -31,54 +29,36 @@ def place(table: str, queue: str) -> str:
       WHEN {queue} IS NOT NULL THEN 'Q' || {queue} ELSE '' END"""
 
 
-def _template_json(table: str, columns: tuple[str, ...]) -> str:
-    """The template that applies: the brand's own active one, else one without brand, newest first.
-
-    One without brand counts for its company's brands only, and one of a store for that store only.
-    """
-    if not columns:
-        return "NULL::json"
-    company = " AND x.company_id = house.company_id" if "company_id" in columns else ""
-    store = "AND (x.store_id IS NULL OR x.store_id = house.store_id)" if "store_id" in columns else ""
-    return f"""(SELECT row_to_json(x) FROM {table} x
-        WHERE x.is_active AND (x.brand_id = house.brand_id OR (x.brand_id IS NULL{company})) {store}
-        ORDER BY (x.brand_id IS NULL), x.updated_at DESC, x.id DESC LIMIT 1)"""
-
-
-def _up(start: str) -> str:
+def _up(pos: PosAdapter, start: str) -> str:
     """CTE: ticket t of `start` and all that it is a reprint of."""
     return f"""up AS (
   -- from the ticket itself: the original that the claim saw may have been deleted meanwhile
   SELECT t.id, t.original_ticket_id AS above, 1 AS depth FROM {start}
   UNION ALL
-  SELECT o.id, o.original_ticket_id, up.depth + 1 FROM up JOIN {TICKET} o ON o.id = up.above WHERE up.depth < 20
+  SELECT o.id, o.original_ticket_id, up.depth + 1 FROM up JOIN {pos.tickets} o ON o.id = up.above WHERE up.depth < 20
 )"""
 
 
-def _ticket(schema: PosSchema) -> str:
-    """The columns of a ticket that are needed: each more costs in every step of a plan."""
-    columns = ["id", "status", "original_ticket_id", "bill_id", "printer_target", "created_at", "printed_at"]
-    columns += ["print_attempts", *(["brand_id"] if schema.ticket_has_brand else [])]
-    return ", ".join(f"t.{name}" for name in columns)
-
-
-_FAMILY = f"""{_up("t")}, root AS MATERIALIZED (
-  SELECT r.id, r.created_at FROM {TICKET} r WHERE r.id = (SELECT id FROM up ORDER BY depth DESC LIMIT 1)
+def _family(pos: PosAdapter) -> str:
+    """CTEs about ticket t: its family (the original and its reprints), and what is known of their papers."""
+    return f"""{_up(pos, "t")}, root AS MATERIALIZED (
+  SELECT r.id, r.created_at FROM {pos.tickets} r WHERE r.id = (SELECT id FROM up ORDER BY depth DESC LIMIT 1)
 ), family AS (
   SELECT root.id, 1 AS depth FROM root
   UNION ALL
-  SELECT c.id, family.depth + 1 FROM {TICKET} c JOIN family ON c.original_ticket_id = family.id WHERE family.depth < 20
+  SELECT c.id, family.depth + 1 FROM {pos.tickets} c JOIN family ON c.original_ticket_id = family.id
+   WHERE family.depth < 20
 ), kin AS (
   SELECT max(k.printed_at) AS printed_at, bool_or(coalesce(fj.sends, 0) > coalesce(fj.cleared, 0)
            OR k.printed_at IS NOT NULL OR k.status = 'printed') AS on_paper,
          (array_agg(fj.printed_on ORDER BY k.printed_at DESC NULLS LAST))[1] AS printed_on,
          array_remove(array_agg(DISTINCT m.maybe_at), NULL) AS maybe_at,
          array_remove(array_agg(DISTINCT m.moved_from), NULL) AS moved_from
-    FROM family JOIN {TICKET} k ON k.id = family.id LEFT JOIN kps.job fj ON fj.ticket_id = k.id
+    FROM family JOIN {pos.tickets} k ON k.id = family.id LEFT JOIN kps.job fj ON fj.ticket_id = k.id
     LEFT JOIN LATERAL unnest(fj.maybe_at, fj.moved_from) AS m(maybe_at, moved_from) ON true
    WHERE k.id <> {{ticket:bigint}}
 )"""
-"""CTEs about ticket t: its family (the original and its reprints), and what is known of their papers."""
+
 
 _ALONE = """root AS NOT MATERIALIZED (SELECT t.id, t.created_at FROM t), kin AS NOT MATERIALIZED (
   SELECT NULL::timestamptz AS printed_at, NULL::boolean AS on_paper, NULL::text AS printed_on,
@@ -87,43 +67,14 @@ _ALONE = """root AS NOT MATERIALIZED (SELECT t.id, t.created_at FROM t), kin AS 
 """The same of a ticket that is neither a reprint nor has one."""
 
 
-def _order(schema: PosSchema) -> str:
-    """CTEs about ticket t: its items, and its house: the bill, its table, its brand and store."""
-    return f"""items AS MATERIALIZED (
-  SELECT i.id, i.quantity, i.bill_item_id, bi.bill_id, coalesce(pr.name, '') AS name, coalesce(bi.notes, '') AS notes,
-         bi.modifiers, coalesce(bi.printer_target, '') AS station,
-         coalesce(bi.is_void, false) OR coalesce(lower(ib.status) IN {CANCELLED}, false) AS void,
-         btrim(coalesce(it.number, '')) AS table_number
-    FROM {ITEM} i LEFT JOIN pos_billitem bi ON bi.id = i.bill_item_id LEFT JOIN core_product pr ON pr.id = bi.product_id
-    LEFT JOIN pos_bill ib ON ib.id = bi.bill_id LEFT JOIN tables_table it ON it.id = ib.table_id
-   WHERE i.kitchen_ticket_id = {{ticket:bigint}}
-), house AS MATERIALIZED (
-  SELECT lower(btrim(t.printer_target)) AS station, {brand_of(schema)} AS brand_id,
-         coalesce({brand_of(schema)}::text, '') AS brand, br.company_id, b.store_id, b.brand_id AS bill_brand_id,
-         coalesce(nullif(st.timezone, ''), nullif(co.timezone, ''), 'UTC') AS timezone,
-         btrim(coalesce(tb.number, '')) AS table_number, {place("tb.number", "b.queue_number")} AS place,
-         coalesce(b.bill_number, '') AS bill_number, coalesce(b.bill_type, '') AS bill_type, b.queue_number,
-         coalesce(b.customer_name, '') AS customer_name, coalesce(b.guest_count, 0) AS guest_count,
-         coalesce(b.notes, '') AS bill_notes,
-         coalesce(nullif(btrim(concat_ws(' ', u.first_name, u.last_name)), ''), u.username, '') AS waiter
-    FROM t LEFT JOIN pos_bill b ON b.id = t.bill_id LEFT JOIN tables_table tb ON tb.id = b.table_id
-    LEFT JOIN core_store st ON st.id = b.store_id LEFT JOIN core_brand br ON br.id = {brand_of(schema)}
-    LEFT JOIN core_company co ON co.id = br.company_id LEFT JOIN core_user u ON u.id = b.created_by_id
-)"""
+def _order(pos: PosAdapter) -> str:
+    """CTEs about ticket t: its items and its house, see `PosAdapter.order`."""
+    return pos.order(place("tb.number", "b.queue_number"))
 
 
-def _facts(schema: PosSchema) -> str:
+def _facts(pos: PosAdapter) -> str:
     """SELECT list and FROM of what the paper says about ticket t, sent as `job` says."""
-    template = (
-        "CASE WHEN house.station = 'checker' "
-        f"THEN {_template_json(CHECKER_TEMPLATE, schema.checker_template)} "
-        f"ELSE {_template_json(KITCHEN_TEMPLATE, schema.kitchen_template)} END"
-    )
-    same_brand = (
-        "coalesce(coalesce(e.brand_id, house.bill_brand_id)::text, '') = house.brand"
-        if schema.ticket_has_brand
-        else "true"
-    )
+    same_brand = pos.same_brand("e", "house.brand", "house.bill_brand_id")
     return f"""job.sends, job.cleared, job.maybe_at, job.moved_from, job.printer_id, job.printer_name, job.printer_key,
        job.backup_for, job.backup_reason, job.printed_on, job.process_id,
        {_columns_of("job", CHAIN)},
@@ -134,51 +85,29 @@ def _facts(schema: PosSchema) -> str:
        house.brand, house.place,
        house.timezone, house.bill_number, house.bill_type, house.table_number, house.queue_number, house.customer_name,
        house.guest_count, house.bill_notes, house.waiter,
-       sp.chars_per_line, sp.paper_width_mm, sp.printer_brand, {ip_text(schema.printer_ip_type, "sp.printer_ip")}
+       sp.chars_per_line, sp.paper_width_mm, sp.printer_brand, {pos.printer_address()}
          AS printer_ip, coalesce(kp.model, '') AS model,
-       {template} AS template,
+       {pos.template()} AS template,
        (SELECT json_agg(json_build_object('quantity', i.quantity, 'name', i.name, 'notes', i.notes,
                  'modifiers', i.modifiers, 'station', i.station, 'void', i.void, 'bill_item_id', i.bill_item_id,
                  'bill_id', i.bill_id, 'table_number', i.table_number) ORDER BY i.id) FROM items i) AS items,
-       EXISTS (SELECT 1 FROM {TICKET} e WHERE e.bill_id = t.bill_id AND e.id < root.id AND NOT e.is_reprint
+       EXISTS (SELECT 1 FROM {pos.tickets} e WHERE e.bill_id = t.bill_id AND e.id < root.id AND NOT e.is_reprint
                   AND lower(btrim(e.printer_target)) = house.station
                   AND (e.status <> 'failed' OR e.printed_at IS NOT NULL)
                   AND {same_brand}) AS add_on,
        (SELECT json_agg(json_build_object('station', s.station, 'items', s.items) ORDER BY s.station) FROM (
           SELECT lower(btrim(e.printer_target)) AS station, sum(ei.quantity) AS items
-            FROM {TICKET} e JOIN {ITEM} ei ON ei.kitchen_ticket_id = e.id
-            JOIN pos_billitem eb ON eb.id = ei.bill_item_id AND NOT eb.is_void
+            FROM {pos.tickets} e JOIN {pos.ticket_items} ei ON ei.kitchen_ticket_id = e.id
+            JOIN {pos.bill_items} eb ON eb.id = ei.bill_item_id AND NOT eb.is_void
            WHERE e.bill_id = t.bill_id AND e.id <> root.id AND NOT e.is_reprint
              AND abs(extract(epoch FROM e.created_at - root.created_at)) <= {TOGETHER_S}
              AND lower(btrim(e.printer_target)) <> 'checker'
              AND NOT (lower(btrim(e.printer_target)) = house.station AND {same_brand})
            GROUP BY 1) s) AS also_at,
-       {_priority(schema)} AS priority, {_ready_by(schema)} AS ready_by
+       {pos.priority()} AS priority, {pos.ready_by()} AS ready_by
   FROM job CROSS JOIN t CROSS JOIN kin CROSS JOIN house LEFT JOIN root ON true
-  LEFT JOIN {PRINTER} sp ON sp.id = job.printer_id
+  LEFT JOIN {pos.printers} sp ON sp.id = job.printer_id
   LEFT JOIN kps.printer kp ON kp.printer_key = job.printer_key"""
-
-
-def _priority(schema: PosSchema) -> str:
-    """The most urgent of the kitchen orders that the ticket's items belong to; a checker belongs to all of them."""
-    if not schema.has_orders:
-        return "'normal'"
-    return f"""coalesce((SELECT lower(o.priority) FROM {ORDER} o
-          WHERE o.bill_id IN (SELECT i.bill_id FROM items i UNION ALL SELECT t.bill_id)
-            AND (house.station = 'checker' OR lower(btrim(o.station)) = house.station)
-            AND EXISTS (SELECT 1 FROM items i WHERE o.item_ids @> to_jsonb(i.bill_item_id)
-                                                 OR o.item_ids @> to_jsonb(i.bill_item_id::text))
-          ORDER BY array_position(ARRAY['urgent', 'rush'], lower(o.priority)) NULLS LAST, o.id DESC LIMIT 1),
-         'normal')"""
-
-
-def _ready_by(schema: PosSchema) -> str:
-    """Ordered at + what the station may take; a station without a time, and a checker, promise nothing."""
-    if not schema.has_stations:
-        return "NULL::timestamptz"
-    return f"""(SELECT root.created_at + s.target_prep_time * interval '1 minute' FROM {STATION} s
-          WHERE lower(btrim(s.code)) = house.station AND s.brand_id::text = house.brand AND s.target_prep_time > 0
-            AND house.station <> 'checker' ORDER BY s.id LIMIT 1)"""
 
 
 _SENT_AS = f"""ticket_id, sends, cleared, maybe_at, moved_from, printer_id, printer_name, printer_key, backup_for,
@@ -304,7 +233,7 @@ class Paper(NamedTuple):
     ready_by: datetime | None
 
 
-def sending_first(schema: PosSchema) -> Statement[Paper]:
+def sending_first(pos: PosAdapter) -> Statement[Paper]:
     """`sending` of nearly every ticket: its first copy, of which no other is known. No row = `sending` has to decide.
 
     It promises and returns the same; what only a later copy or a reprint needs is left out, because each part of a
@@ -314,15 +243,16 @@ def sending_first(schema: PosSchema) -> Statement[Paper]:
         "sending_first",
         Paper,
         f"""WITH t AS MATERIALIZED (
-  SELECT {_ticket(schema)} FROM {TICKET} t WHERE t.id = {{ticket:bigint}} AND t.original_ticket_id IS NULL FOR UPDATE
-), {_ALONE}, {_order(schema)}, {_ready(_FIRST)}, {_next_number("false")}, {_promised("SELECT * FROM chain")},
+  SELECT {pos.ticket_columns()} FROM {pos.tickets} t
+   WHERE t.id = {{ticket:bigint}} AND t.original_ticket_id IS NULL FOR UPDATE
+), {_ALONE}, {_order(pos)}, {_ready(_first(pos))}, {_next_number("false")}, {_promised("SELECT * FROM chain")},
 {_noted("bill_id = excluded.bill_id, table_number = excluded.table_number")}
-SELECT {_facts(schema)}""",
+SELECT {_facts(pos)}""",
         prelude=_FAMILY_LOCKED,
     )
 
 
-def draft(schema: PosSchema) -> Statement[Paper]:
+def draft(pos: PosAdapter) -> Statement[Paper]:
     """What the first copy of a ticket will say at printer row `row` of device `key`, unless its promise says otherwise.
 
     Read before the ticket is promised, or even claimed; no row = only `sending` can say: it is a reprint, or has one.
@@ -331,9 +261,9 @@ def draft(schema: PosSchema) -> Statement[Paper]:
         "draft",
         Paper,
         f"""WITH t AS MATERIALIZED (
-  SELECT {_ticket(schema)} FROM {TICKET} t WHERE t.id = {{ticket:bigint}} AND t.original_ticket_id IS NULL
-     AND NOT EXISTS (SELECT 1 FROM {TICKET} c WHERE c.original_ticket_id = {{ticket:bigint}})
-), {_ALONE}, {_order(schema)}, today AS MATERIALIZED (
+  SELECT {pos.ticket_columns()} FROM {pos.tickets} t WHERE t.id = {{ticket:bigint}} AND t.original_ticket_id IS NULL
+     AND NOT EXISTS (SELECT 1 FROM {pos.tickets} c WHERE c.original_ticket_id = {{ticket:bigint}})
+), {_ALONE}, {_order(pos)}, today AS MATERIALIZED (
   SELECT house.station, house.brand, kps.local_day(clock_timestamp(), house.timezone, {{day_start:int}}) AS day
     FROM house
 ), job AS MATERIALIZED (
@@ -346,7 +276,7 @@ def draft(schema: PosSchema) -> Statement[Paper]:
     FROM today CROSS JOIN LATERAL (SELECT EXISTS (SELECT 1 FROM items i WHERE NOT i.void) AS numbered) n
     LEFT JOIN kps.chain c ON numbered AND c.station = today.station AND c.brand = today.brand AND c.day = today.day
 )
-SELECT {_facts(schema)}""",
+SELECT {_facts(pos)}""",
     )
 
 
@@ -376,7 +306,7 @@ class Drafted(NamedTuple):
     printed_now: datetime
 
 
-def sending_drafted(schema: PosSchema) -> Statement[Drafted]:
+def sending_drafted(pos: PosAdapter) -> Statement[Drafted]:
     """`sending_first` of a ticket whose draft has been read just now: what that has said is given, not read again.
 
     It promises and leaves the same, in half the time. What has changed at the POS since the draft was read counts as
@@ -386,14 +316,15 @@ def sending_drafted(schema: PosSchema) -> Statement[Drafted]:
         "sending_drafted",
         Drafted,
         f"""WITH t AS MATERIALIZED (
-  SELECT {_ticket(schema)} FROM {TICKET} t WHERE t.id = {{ticket:bigint}} AND t.original_ticket_id IS NULL FOR UPDATE
+  SELECT {pos.ticket_columns()} FROM {pos.tickets} t
+   WHERE t.id = {{ticket:bigint}} AND t.original_ticket_id IS NULL FOR UPDATE
 ), items AS MATERIALIZED (
   SELECT i.* FROM jsonb_to_recordset({{items:jsonb}})
        AS i(bill_item_id bigint, bill_id bigint, quantity bigint, table_number text, void boolean)
 ), house AS MATERIALIZED (
   SELECT lower({{station:text}}) AS station, {{brand:text}} AS brand, {{timezone:text}} AS timezone,
          {{table:text}} AS table_number, {{place:text}} AS place
-), {_ready(f"{_FIRST} AND j.printer_id = {{row:bigint}}")}, {_next_number("false")},
+), {_ready(f"{_first(pos)} AND j.printer_id = {{row:bigint}}")}, {_next_number("false")},
 {_promised("SELECT * FROM chain")},
 {_noted("bill_id = excluded.bill_id, table_number = excluded.table_number")}
 SELECT job.sends, job.cleared, job.maybe_at, job.moved_from, job.printer_id, job.printer_name, job.printer_key,
@@ -406,11 +337,15 @@ SELECT job.sends, job.cleared, job.maybe_at, job.moved_from, job.printer_id, job
 
 _FAMILY_LOCKED = f"SELECT pg_advisory_xact_lock({FAMILY_LOCK}, ({{ticket:bigint}} % 2147483647)::int)"
 """Prelude of a promise of a ticket that is no reprint: its own number is its family's."""
-_FIRST = f"""AND j.sends = 0 AND j.chain_number IS NULL
-     AND NOT EXISTS (SELECT 1 FROM {TICKET} c WHERE c.original_ticket_id = {{ticket:bigint}})"""
 
 
-def sending(schema: PosSchema) -> Statement[Paper]:
+def _first(pos: PosAdapter) -> str:
+    """Of a job: nothing has left yet, and there is no reprint."""
+    return f"""AND j.sends = 0 AND j.chain_number IS NULL
+     AND NOT EXISTS (SELECT 1 FROM {pos.tickets} c WHERE c.original_ticket_id = {{ticket:bigint}})"""
+
+
+def sending(pos: PosAdapter) -> Statement[Paper]:
     """The promise before the first byte: sends + 1, committed; returns what the paper must say.
 
     The first sending takes the ticket's number in the paper chain, and notes what will be on paper.
@@ -423,8 +358,8 @@ def sending(schema: PosSchema) -> Statement[Paper]:
         "sending",
         Paper,
         f"""WITH RECURSIVE t AS MATERIALIZED (
-  SELECT {_ticket(schema)} FROM {TICKET} t WHERE t.id = {{ticket:bigint}} FOR UPDATE
-), {_FAMILY}, {_order(schema)}, {_ready()}, known AS MATERIALIZED (
+  SELECT {pos.ticket_columns()} FROM {pos.tickets} t WHERE t.id = {{ticket:bigint}} FOR UPDATE
+), {_family(pos)}, {_order(pos)}, {_ready()}, known AS MATERIALIZED (
   SELECT 1 AS place, {CHAIN} FROM ready WHERE chain_number IS NOT NULL
   UNION ALL
   (SELECT 2, {CHAIN} FROM kps.job f JOIN family ON family.id = f.ticket_id
@@ -442,21 +377,21 @@ def sending(schema: PosSchema) -> Statement[Paper]:
    WHERE pi.ticket_id = ready.ticket_id AND ready.sends <= ready.cleared
      AND NOT EXISTS (SELECT 1 FROM items i WHERE i.bill_item_id = pi.bill_item_id AND NOT i.void)
 )
-SELECT {_facts(schema)}""",
-        prelude=f"""WITH RECURSIVE {_up(f"{TICKET} t WHERE t.id = {{ticket:bigint}}")}
+SELECT {_facts(pos)}""",
+        prelude=f"""WITH RECURSIVE {_up(pos, f"{pos.tickets} t WHERE t.id = {{ticket:bigint}}")}
 SELECT pg_advisory_xact_lock({FAMILY_LOCK}, (id % 2147483647)::int) FROM (
   SELECT id FROM up ORDER BY depth DESC LIMIT 1) root""",
     )
 
 
-def preview(schema: PosSchema) -> Statement[Paper]:
+def preview(pos: PosAdapter) -> Statement[Paper]:
     """What the next copy of a ticket would say at the printer row `row`; promises and changes nothing."""
     return Statement(
         "preview",
         Paper,
         f"""WITH RECURSIVE t AS MATERIALIZED (
-  SELECT {_ticket(schema)} FROM {TICKET} t WHERE t.id = {{ticket:bigint}}
-), {_FAMILY}, {_order(schema)}, job AS MATERIALIZED (
+  SELECT {pos.ticket_columns()} FROM {pos.tickets} t WHERE t.id = {{ticket:bigint}}
+), {_family(pos)}, {_order(pos)}, job AS MATERIALIZED (
   SELECT coalesce(j.sends, 0) + 1 AS sends, coalesce(j.cleared, 0) AS cleared, coalesce(j.maybe_at, '{{}}') AS maybe_at,
          coalesce(j.moved_from, '{{}}') AS moved_from, {{row:bigint}} AS printer_id, {{name:text}} AS printer_name,
          {{key:text}} AS printer_key, {{backup_for:text}} AS backup_for, '' AS backup_reason,
@@ -464,7 +399,7 @@ def preview(schema: PosSchema) -> Statement[Paper]:
          {_columns_of("j", CHAIN)}
     FROM t LEFT JOIN kps.job j ON j.ticket_id = t.id
 )
-SELECT {_facts(schema)}""",
+SELECT {_facts(pos)}""",
     )
 
 
@@ -476,13 +411,13 @@ class Whereabouts(NamedTuple):
     printer_id: int | None
 
 
-def whereabouts(schema: PosSchema) -> Statement[Whereabouts]:
+def whereabouts(pos: PosAdapter) -> Statement[Whereabouts]:
     """Station, brand and last printer row of a ticket; no row if it does not exist."""
     return Statement(
         "whereabouts",
         Whereabouts,
-        f"""SELECT lower(btrim(t.printer_target)) AS station, coalesce({brand_of(schema)}::text, '') AS brand,
+        f"""SELECT lower(btrim(t.printer_target)) AS station, coalesce({pos.brand_of()}::text, '') AS brand,
        j.printer_id
-  FROM {TICKET} t LEFT JOIN pos_bill b ON b.id = t.bill_id LEFT JOIN kps.job j ON j.ticket_id = t.id
+  FROM {pos.tickets} t LEFT JOIN {pos.bills} b ON b.id = t.bill_id LEFT JOIN kps.job j ON j.ticket_id = t.id
  WHERE t.id = {{ticket:bigint}}""",
     )

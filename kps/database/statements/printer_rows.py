@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from kps.database.connection import Statement
-from kps.database.schema import PRINTER, PosSchema
-from kps.database.statements.fragments import ip_text
+from kps.database.pos import PosAdapter
 
 
 class PosRow(NamedTuple):
@@ -28,16 +27,16 @@ class PosRow(NamedTuple):
     failed_prints: int
 
 
-def rows(schema: PosSchema) -> Statement[PosRow]:
+def rows(pos: PosAdapter) -> Statement[PosRow]:
     """All printer rows of the POS, in routing order."""
     return Statement(
         "rows",
         PosRow,
         f"""SELECT sp.id, lower(btrim(sp.station_code)) AS station, btrim(sp.printer_name) AS name,
-       btrim({ip_text(schema.printer_ip_type, "sp.printer_ip")}) AS host, sp.printer_port AS port,
+       btrim({pos.printer_address()}) AS host, sp.printer_port AS port,
        lower(btrim(sp.printer_type)) AS kind, sp.timeout_seconds AS timeout_s, sp.priority, sp.is_active AS active,
        sp.brand_id::text AS brand, lower(coalesce(br.code, '')) AS brand_code, coalesce(br.name, '') AS brand_name,
        sp.total_prints, sp.failed_prints
-  FROM {PRINTER} sp LEFT JOIN core_brand br ON br.id = sp.brand_id
+  FROM {pos.printers} sp LEFT JOIN {pos.brands} br ON br.id = sp.brand_id
  ORDER BY sp.priority, sp.id""",
     )

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from kps.core.tickets import TicketId
 from kps.database.connection import Statement
-from kps.database.schema import HEALTH, PRINTER, TICKET, PosSchema
+from kps.database.pos import PosAdapter as PosSchema
+from kps.database.pos.tables import HEALTH, PRINTER, TICKET
 from kps.database.statements.fragments import (
     CHANNEL_PRINTER,
     CHANNEL_TICKET,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from kps.core.tickets import PrinterKey, TicketId, Token
 from kps.database.connection import Statement
-from kps.database.schema import TICKET, PosSchema
+from kps.database.pos import PosAdapter
 from kps.database.statements.fragments import (
     AS_SEEN,
     CHANNEL_TICKET,
@@ -16,8 +16,6 @@ from kps.database.statements.fragments import (
     WOKEN,
     WokenTicket,
     covered,
-    ip_text,
-    log_rows,
     requeue,
 )
 from kps.database.statements.leases import LOCK_LEASE
@@ -32,7 +30,7 @@ class DeadReleased(NamedTuple):
     woken: int
 
 
-def release_dead(schema: PosSchema) -> Statement[DeadReleased]:
+def release_dead(pos: PosAdapter) -> Statement[DeadReleased]:
     """A printer process has been reaped: a new epoch, and all it held is given back.
 
     `blamed` is the token of a ticket that the process was preparing when it died of its own (0 = none).
@@ -45,7 +43,7 @@ def release_dead(schema: PosSchema) -> Statement[DeadReleased]:
     held = """SELECT j.ticket_id, j.printer_key, j.token FROM kps.job j JOIN a ON a.printer_key = j.printer_key
    WHERE j.state IN ('claimed', 'sending') AND j.epoch < a.epoch"""
     body = requeue(
-        schema,
+        pos,
         held,
         "'reclaimed'",
         text="'the printer process died'",
@@ -69,7 +67,7 @@ class LeftRequeued(NamedTuple):
     woken: int
 
 
-def requeue_left(schema: PosSchema) -> Statement[LeftRequeued]:
+def requeue_left(pos: PosAdapter) -> Statement[LeftRequeued]:
     """What earlier epochs of printers of mine have left open, because somebody had locked the tickets' rows."""
     before = """a AS MATERIALIZED (
   SELECT p.printer_key, p.epoch FROM kps.printer p
@@ -77,7 +75,7 @@ def requeue_left(schema: PosSchema) -> Statement[LeftRequeued]:
 ),"""
     held = """SELECT j.ticket_id, j.printer_key, j.token FROM kps.job j JOIN a ON a.printer_key = j.printer_key
    WHERE j.state IN ('claimed', 'sending') AND j.epoch < a.epoch"""
-    body = requeue(schema, held, "'reclaimed'", text="'its printer has a new owner or process'", before=before)
+    body = requeue(pos, held, "'reclaimed'", text="'its printer has a new owner or process'", before=before)
     return Statement(
         "requeue_left",
         LeftRequeued,
@@ -93,7 +91,7 @@ class Orphan(NamedTuple):
     token: Token
 
 
-def orphans(schema: PosSchema) -> Statement[Orphan]:
+def orphans(pos: PosAdapter) -> Statement[Orphan]:
     """`printing` tickets that no job under a live lease accounts for: mine, and those that this instance decides on.
 
     The others are another shop's: whoever prints them need not be KPS.
@@ -101,10 +99,10 @@ def orphans(schema: PosSchema) -> Statement[Orphan]:
     return Statement(
         "orphans",
         Orphan,
-        f"""SELECT t.id, coalesce(j.token, 0) AS token FROM {TICKET} t LEFT JOIN kps.job j ON j.ticket_id = t.id
-  LEFT JOIN pos_bill b ON b.id = t.bill_id
+        f"""SELECT t.id, coalesce(j.token, 0) AS token FROM {pos.tickets} t LEFT JOIN kps.job j ON j.ticket_id = t.id
+  LEFT JOIN {pos.bills} b ON b.id = t.bill_id
  WHERE t.status = 'printing' AND NOT (coalesce(j.state, '') IN ('claimed', 'sending') AND {LIVE})
-   AND (j.owner = {{me:uuid}} OR {covered(schema)})
+   AND (j.owner = {{me:uuid}} OR {covered(pos)})
  ORDER BY t.id LIMIT {MOST_ORPHANS}""",
     )
 
@@ -113,16 +111,15 @@ MOST_ORPHANS = 10_000
 """So many are watched at once."""
 
 
-def adopt(schema: PosSchema) -> Statement[WokenTicket]:
+def adopt(pos: PosAdapter) -> Statement[WokenTicket]:
     """Take over `printing` tickets that nobody accounts for; all but the only claimed ones are marked."""
-    log = log_rows(
-        schema,
+    log = pos.insert_log(
         "k JOIN pick ON pick.id = k.id",
         ticket_id="k.id",
         old_status="'printing'",
         new_status="'new'",
         action="'retry'",
-        printer_ip=ip_text(schema.ticket_ip_type, "k.printer_ip"),
+        printer_ip=pos.ticket_address("k"),
         error_code="'reclaimed'",
         error_message="'printing for too long without a live owner'",
         metadata="""jsonb_build_object('instance', {instance:text},
@@ -134,7 +131,8 @@ def adopt(schema: PosSchema) -> Statement[WokenTicket]:
         f"""WITH want AS MATERIALIZED (
   SELECT * FROM unnest({{ids:bigint[]}}, {{tokens:bigint[]}}) AS w(id, token)
 ), pick AS MATERIALIZED (
-  SELECT t.id, j.state AS job_state FROM want w JOIN {TICKET} t ON t.id = w.id LEFT JOIN kps.job j ON j.ticket_id = t.id
+  SELECT t.id, j.state AS job_state FROM want w JOIN {pos.tickets} t ON t.id = w.id
+    LEFT JOIN kps.job j ON j.ticket_id = t.id
    WHERE t.status = 'printing' AND coalesce(j.token, 0) = w.token
      AND NOT (coalesce(j.state, '') IN ('claimed', 'sending') AND {LIVE})
    ORDER BY t.id FOR UPDATE OF t SKIP LOCKED
@@ -148,7 +146,7 @@ def adopt(schema: PosSchema) -> Statement[WokenTicket]:
    WHERE {AS_SEEN}
   RETURNING j.ticket_id
 ), k AS (
-  UPDATE {TICKET} k SET status = 'new' FROM job WHERE k.id = job.ticket_id AND k.status = 'printing'
+  {pos.update_tickets("k", status="'new'")} FROM job WHERE k.id = job.ticket_id AND k.status = 'printing'
   RETURNING k.id, k.printer_ip
 ), log AS ({log})
 SELECT id, (SELECT count(pg_notify('{CHANNEL_TICKET}', ''))) AS woken FROM k ORDER BY id""",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from kps.database.connection import Statement
-from kps.database.schema import TICKET
+from kps.database.pos import PosAdapter
 
 SWEEP_AT_ONCE = 5000
 
@@ -19,7 +19,7 @@ class Swept(NamedTuple):
     more: bool
 
 
-def sweep() -> Statement[Swept]:
+def sweep(pos: PosAdapter) -> Statement[Swept]:
     """Forget jobs of tickets that the POS has deleted, among the next ones after `after`, and what is long over.
 
     `last`: the last job that was looked at; NULL = there were no more. Years of jobs are looked through in pieces.
@@ -33,7 +33,7 @@ def sweep() -> Statement[Swept]:
 ), gone AS (
   DELETE FROM kps.job j WHERE j.ticket_id IN (
     SELECT o.ticket_id FROM page o WHERE o.state NOT IN ('claimed', 'sending')
-       AND NOT EXISTS (SELECT 1 FROM {TICKET} t WHERE t.id = o.ticket_id OFFSET 0))
+       AND NOT EXISTS (SELECT 1 FROM {pos.tickets} t WHERE t.id = o.ticket_id OFFSET 0))
   RETURNING 1
 ), old AS (
   DELETE FROM kps.instance i WHERE i.seen_at < statement_timestamp() - interval '1 day'

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from kps.core.slips import SlipId
 from kps.core.tickets import PrinterKey, Token
 from kps.database.connection import Statement
-from kps.database.schema import PRINTER, TICKET, PosSchema
+from kps.database.pos import PosAdapter as PosSchema
+from kps.database.pos.tables import PRINTER, TICKET
 from kps.database.statements.fragments import CHANNEL_TICKET, OneSlip, brand_of, ip_text
 from kps.database.statements.paper import CANCELLED, PAID, place
 
