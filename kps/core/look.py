@@ -64,8 +64,11 @@ def what_was_found(seen: Sequence[Waiting], depth: int, routes: Routes, survey: 
     ends = _ends(seen, depth, routes, survey)
     if survey is None:
         return Found(tuple(seen), complete=len(seen) < depth, ends=ends)
-    counts = _by_route(seen)
-    used_up = {route: end for route, end in survey.cut.items() if counts[route] < depth}
+    # Younger tickets of a route must not make up for surveyed ones that are gone.
+    reached = _by_route(
+        ticket for ticket in seen if ticket.id <= survey.cut.get((ticket.station, ticket.brand), ticket.id)
+    )
+    used_up = {route: end for route, end in survey.cut.items() if reached[route] < depth}
     kept = [ticket for ticket in seen if not _overtakes(ticket, routes, survey, used_up)]
     return Found(tuple(kept), complete=False, ends=ends)
 
@@ -85,7 +88,9 @@ def _ends(seen: Sequence[Waiting], depth: int, routes: Routes, survey: Survey | 
     for ticket in seen:
         numbers.setdefault((ticket.station, ticket.brand), []).append(ticket.id)
     last: dict[Route, TicketId] = {} if survey is None else dict(survey.cut)
-    last |= {route: ids[-1] for route, ids in numbers.items() if len(ids) >= depth}
+    for route, found in numbers.items():
+        if len(found) >= depth:
+            last[route] = min(found[-1], last.get(route, found[-1]))
     ends: dict[PrinterKey, TicketId] = {}
     for (station, brand), end in last.items():
         for row in routes.of(station, brand):

@@ -85,6 +85,28 @@ def test_what_is_left_of_a_look_lets_no_ticket_of_a_printer_be_overtaken(
         assert not [number for number in of_same_printers if number in left_out and number < one.id]
 
 
+@given(waiting_tickets, st.integers(1, 4), st.integers(1, 4))
+def test_a_survey_lets_no_ticket_be_overtaken_that_it_did_not_reach(
+    waiting: list[Waiting], reach: int, depth: int
+) -> None:
+    surveyed = looked(waiting, reach)
+    cut = {
+        (station, "b"): same[reach - 1].id
+        for station in STATIONS
+        if len(same := [one for one in waiting if one.station == station]) >= reach
+    }
+    survey = Survey(TicketId(99), 0.0, frozenset(one.id for one in surveyed), cut, len(waiting))
+    newer = [ticket(100, station) for station in STATIONS]
+    found = what_was_found(looked([*surveyed, *newer], depth), depth, ROUTES, survey)
+    assert not found.complete
+    unreached = [one for one in waiting if one not in surveyed]
+    for one in found.without(set(), ROUTES).tickets:
+        keys = {row.key for row in ROUTES.of(one.station, one.brand)}
+        for other in unreached:
+            if keys & {row.key for row in ROUTES.of(other.station, other.brand)}:
+                assert one.id < other.id
+
+
 def test_a_route_whose_survey_is_used_up_keeps_only_its_own_printers_waiting() -> None:
     survey = Survey(TicketId(9), 0.0, frozenset({TicketId(1)}), {("kitchen", "b"): TicketId(1)}, 9000)
     seen = [ticket(1), ticket(10), ticket(11, "bar"), ticket(12, "grill")]
