@@ -26,9 +26,11 @@ from kps.core.routing import (
     can_be_rescued,
     covers,
     decide,
+    is_ours,
     normal,
     printer_for_slip,
     queued,
+    served,
     why_not,
 )
 from kps.core.settings import PrinterDownPolicy
@@ -476,3 +478,37 @@ def test_a_waiting_ticket_counts_once_where_it_is_claimed_or_where_its_route_lea
     assert found(device(1), device(2)) == {1: 4, 2: 2, 5: 4, 3: 5}
     assert found(device(1, "down"), device(2)) == {2: 6, 5: 4, 3: 5}
     assert found(device(1, "down"), device(2, "down")) == {1: 4, 2: 2, 5: 4, 3: 5}
+
+
+# What a limited instance looks at.
+
+
+PLACES = st.sampled_from(["kitchen", "bar"])
+
+
+@given(
+    st.lists(st.tuples(PLACES, st.integers(1, 3)), max_size=5),
+    PLACES,
+    st.frozensets(PLACES),
+    st.frozensets(st.sampled_from(["dapur", "warung"])),
+    st.frozensets(st.integers(1, 3).map(lambda id: PrinterKey(f"k{id}"))),
+)
+def test_an_instance_reads_all_of_its_tickets_and_no_others(
+    places: list[tuple[str, int]],
+    station: str,
+    stations: frozenset[str],
+    brands: frozenset[str],
+    owned: frozenset[PrinterKey],
+) -> None:
+    routes = Routes(tuple(row(id, station=place, key=f"k{id}") for place, id in places))
+    subject = ticket(station=station)
+    reads = served(routes, stations, brands, owned)
+    is_read = covers(reads.stations, reads.brands, subject) or (subject.station, subject.brand) in reads.routes
+    assert is_read == is_ours(subject, routes, stations, brands, owned)
+
+
+def test_a_lease_that_was_seen_alive_has_not_ended_before() -> None:
+    leapt = device(1, live=False, lapsed_s=1e9)
+    assert leapt.ability is Ability.UNABLE
+    assert leapt.lapsed_at_most(2.0).ability is Ability.ABLE
+    assert device(1).lapsed_at_most(2.0) == device(1)
