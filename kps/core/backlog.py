@@ -1,4 +1,4 @@
-"""Which of the waiting tickets a look considers, when there are too many old ones to look through them all."""
+"""Which `new` tickets a look considers, when there are too many, or too old ones, to look through them all."""
 
 from __future__ import annotations
 
@@ -11,34 +11,37 @@ Route = tuple[str, str]
 """A station and a brand."""
 
 COMMITTED_WITHIN_S = 120.0
-"""Longest transaction of the POS that writes a ticket."""
+"""The longest that a transaction of the POS which writes a ticket is taken to last."""
 NO_TICKET = TicketId(2**53)
 """A number above every ticket's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Among:
-    """A look considers `new` tickets written since a moment, those above a number, and those of these numbers."""
+    """Which `new` tickets a look considers: each that meets one of these conditions."""
 
     since: float
-    """Seconds since 1970 by the database's clock; infinity = none for its time."""
+    """Its `created_at`, in seconds since 1970, is this moment or later; infinity = none is."""
     above: TicketId
+    """It has a higher number than this."""
     ids: frozenset[TicketId] = frozenset()
+    """It has one of these numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Horizon:
-    """What a first look found: tickets written before a moment and numbered up to `up_to` are of another day.
+    """Which tickets are of another day, as the first look after a start found: those that meet both conditions.
 
-    A ticket with a later number has come while we looked, whatever time the POS wrote on it.
+    A ticket with a higher number has come since that look, whatever time the POS wrote on it.
     """
 
     before: float
-    """Seconds since 1970 by the database's clock."""
+    """Its `created_at`, in seconds since 1970, is before this moment."""
     up_to: TicketId
+    """It has at most this number."""
 
     def without_old(self, spared: frozenset[TicketId]) -> Among:
-        """All that is not of another day, and what is spared of that."""
+        """All tickets that are not of another day, and those of another day that are spared."""
         return Among(self.before, self.up_to, spared)
 
 
@@ -47,19 +50,22 @@ class Survey:
     """The oldest tickets of each route at a moment, when there were too many to ask for them at every look."""
 
     above: TicketId
-    """The last ticket of that moment; what comes later is seen by every look."""
+    """The newest ticket of that moment. Every look sees the tickets that come later."""
     at: float
-    """When that one was written by the POS's clock, seconds since 1970; infinity = there is none."""
+    """`created_at` of that ticket, in seconds since 1970; infinity = there was none."""
     ids: frozenset[TicketId] = frozenset()
+    """The tickets that the survey has found."""
     cut: Mapping[Route, TicketId] = field(default_factory=dict)
-    """Routes that have more than was surveyed, with the last that was."""
+    """Routes that have more tickets than the survey found, with the last ticket that it found."""
     count: int = 0
-    """All `new` tickets."""
+    """How many tickets were `new` at that moment, on all routes."""
     took_s: float = 0.0
+    """How long the survey took."""
 
     def among(self, more: frozenset[TicketId]) -> Among:
-        """What was surveyed, what has come since, and these.
+        """The tickets of the survey, those that have come since, and these.
 
-        A ticket that was numbered before the last one may have been committed behind it: what is as young is seen too.
+        A ticket may be committed after one with a higher number, so that the survey did not see it. Therefore all
+        tickets count that were written not long before the newest.
         """
         return Among(self.at - COMMITTED_WITHIN_S, self.above, self.ids | more)

@@ -9,11 +9,11 @@ from kps.core.routing import Waiting
 from kps.core.tickets import TicketId
 
 ARRIVALS = 5
-"""The last tickets that were seen to arrive are asked; more than half of them must agree."""
+"""So many of the last tickets that were seen to arrive are compared; more than half of them must agree."""
 TOGETHER_S = 30.0
-"""Those that agree lie no further apart."""
+"""Ages that agree differ by no more than this."""
 RIGHT_WITHIN_S = 30.0
-"""A clock that is off by less is right: commits, looks and NTP take their time too."""
+"""A clock that is off by less counts as right: commits, looks and NTP have delays too."""
 NEWS_S = 10.0
 """What is known of the POS's clock is written anew if it differs by so much."""
 

@@ -1,4 +1,4 @@
-"""Which printer gets a ticket now: stations, printers by priority, the next printer of a route."""
+"""Which printer gets a ticket now. The route of a station and brand is its printer rows, in order of priority."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from kps.core.settings import PrinterDownPolicy
 from kps.core.tickets import PrinterKey, Reason, TicketId, Token
 
 UNOWNED_GRACE_S = 15.0
-"""A printer without a live lease for longer than this cannot print; for less, somebody is about to take it over."""
+"""A printer without a live lease for longer than this cannot print; for less, an instance is about to take it over."""
 
 
 class Lookup(Enum):
-    """What has become of the question for the address of a printer's host name."""
+    """How far the lookup of a printer's host name is."""
 
     DONE = "done"
     PENDING = "pending"
-    """It was asked a moment ago."""
+    """It has begun a moment ago."""
     FAILED = "failed"
-    """Nobody knows, or nobody answers."""
+    """The name is not known, or no name server answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class PrinterRow:
-    """One row of the POS's printer table. `key` names its physical device, '' if it has none we can reach."""
+    """One row of the POS's printer table. Several rows may name the same physical device."""
 
     id: int
     station: str
@@ -41,17 +41,20 @@ class PrinterRow:
     priority: int
     active: bool
     key: PrinterKey
+    """Names the physical device; '' = its address says of none that can be reached."""
     refused: str = ""
     """Why no printer may be at its address, see `kps.core.networks`; '' if one may."""
     absent: str = ""
-    """Why this instance cannot open its device, a file at a host; '' if it can. Another instance may, so it has its key
-    and stays a printer of its route; who serves it, the database knows."""
+    """Why this instance cannot open its device, which is a file on a host; '' if it can.
+
+    An instance on another host may, so the row has its key all the same, and stays part of its route.
+    """
     lookup: Lookup = Lookup.DONE
-    """A row whose name has no address has no device yet, and so no key; it is unable like a printer that is off."""
+    """Until its host name has an address, the row has no device and no key; it is unable like a printer that is off."""
 
     @property
     def trouble(self) -> str:
-        """Why it has no device yet; '' if it has one."""
+        """Why its host name has no address yet; '' if it has one."""
         return "" if self.lookup is Lookup.DONE else f"its name {self.address.pos_ip} is not resolved yet"
 
     @property
@@ -68,14 +71,13 @@ class Ability(Enum):
     ABLE = "able"
     UNABLE = "unable"
     UNKNOWN = "unknown"
-    """Somebody is about to find out: wait for it."""
+    """Its printer process is about to find out: tickets wait for that."""
 
 
 ABLE_STATES = frozenset({"ready"})
 PENDING_STATES = frozenset({"starting"})
-HELD_STATES = frozenset({"held"})
-"""A person has it for a while, and gives it back: a probe."""
-
+ON_HOLD_STATES = frozenset({"held"})
+"""A probe has borrowed the device, and gives it back."""
 
 _CAUSES = {
     "down": Reason.REFUSED,
@@ -96,14 +98,16 @@ class DeviceState:
     state: str
     text: str
     live: bool
+    """Whether an instance has its lease now."""
     lapsed_s: float
     """Seconds since the lease ended; negative or zero while it is live."""
     held_by: str = ""
+    """Who has put it on hold; '' = no one."""
 
     @property
-    def held(self) -> bool:
+    def on_hold(self) -> bool:
         """Whether a person keeps it from printing for a while: a ticket without another printer waits for it."""
-        return bool(self.held_by) or self.state in HELD_STATES
+        return bool(self.held_by) or self.state in ON_HOLD_STATES
 
     def lapsed_at_most(self, seconds: float) -> DeviceState:
         """The same, if its lease was seen alive so many seconds ago: a leap of the database's clock ends no lease."""
@@ -112,7 +116,7 @@ class DeviceState:
     @property
     def ability(self) -> Ability:
         """Able, unable, or not known yet."""
-        if self.held:
+        if self.on_hold:
             return Ability.UNABLE
         if not self.live and self.lapsed_s > UNOWNED_GRACE_S:
             return Ability.UNABLE
@@ -123,7 +127,7 @@ class DeviceState:
     @property
     def cause(self) -> str:
         """Why it cannot print: a `Reason`, or words; empty if it can, as far as is known."""
-        if self.held:
+        if self.on_hold:
             return "in use"
         if not self.live and self.lapsed_s > UNOWNED_GRACE_S:
             return "not served"
@@ -134,7 +138,7 @@ class DeviceState:
         """Why it cannot print, in a few words."""
         if self.held_by:
             return f"on hold by {self.held_by}"
-        if not self.held and not self.live and self.lapsed_s > UNOWNED_GRACE_S:
+        if not self.on_hold and not self.live and self.lapsed_s > UNOWNED_GRACE_S:
             return "no instance serves it"
         return self.text or self.state.replace("_", " ")
 
@@ -145,20 +149,24 @@ class Waiting:
 
     id: TicketId
     token: Token
-    """Of its job; 0 = it has none."""
+    """The token of its job; 0 = it has no job yet."""
     station: str
     brand: str
     brand_code: str
     items: int
+    """How many it has now."""
     original_items: int | None
-    """None if it is no reprint."""
+    """How many the ticket has that it is a reprint of; None if it is no reprint."""
     round_open: bool
+    """Whether its round has begun: printers have been tried in it."""
     tried: frozenset[PrinterKey]
+    """The printers that have been tried in this round."""
     forced_printer: str = ""
+    """The key or name of the printer that was chosen for it; ignored if its route has no such printer."""
     age_s: float = 0.0
     """By the POS's clock, which may be wrong."""
     untried: bool = True
-    """Nobody has decided anything about it, as far as the database knows."""
+    """No decision about it is on record."""
     waited_s: float = 0.0
     """Seconds since it was noted that no printer row would do; 0 if it was not."""
     unroutable_noted: bool = False
@@ -172,18 +180,24 @@ class ClaimFor:
     backup_for: str
     backup_for_key: PrinterKey | None = None
     backup_reason: str = ""
-    """Why that first printer does not print it: a `Reason`, or words; empty if nobody knows."""
+    """Why that first printer does not print it: a `Reason`, or words; empty if that is not known."""
 
 
 class WaitFor(StrEnum):
     """Why a ticket stays `new` for now."""
 
     ITEMS = "items"
+    """Its items are still being written."""
     BUSY = "busy"
+    """Its printer has no room, or belongs to another instance."""
     PENDING = "pending"
+    """Whether its printer can print is not known yet."""
     HELD = "held"
+    """No printer of its route can print, and the policy, or a printer on hold, keeps it from failing for that."""
     INACTIVE = "inactive"
+    """Every printer row of its route is switched off."""
     GRACE = "grace"
+    """Its route has no printer row that could ever print; one may be added."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,11 +211,12 @@ class EndRound:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """`failed` at once; `rescue` = a printer row that appears later may save it."""
+    """The ticket becomes `failed` at once."""
 
     reason: Reason
     text: str
     rescue: bool
+    """Whether it may be rescued, once a printer row for it has appeared."""
 
 
 Decision = ClaimFor | WaitFor | EndRound | GiveUp
@@ -239,20 +254,21 @@ class Routes:
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """Tickets of one station and brand that wait."""
+    """Waiting tickets of one station and brand, counted together."""
 
     station: str
     brand: str
     key: PrinterKey
     """The device that they are claimed for; '' = none yet."""
     tickets: int
+    """How many."""
 
 
 def queued(routes: Routes, crowds: Iterable[Crowd], devices: Mapping[PrinterKey, DeviceState]) -> dict[int, int]:
     """How many tickets wait at each printer row, by its id; each ticket waits at one row.
 
-    What is claimed waits at the device that it is claimed for. Any other ticket waits where its route leads now: at the
-    first row that can print, or at the first active one if none can, or at the first if none is active.
+    A claimed ticket waits at the device that it is claimed for. Any other ticket waits where its route leads now: at
+    the first row that can print, or at the first active one if none can, or at the first if none is active.
     """
     found: dict[int, int] = {}
     for crowd in crowds:
@@ -268,7 +284,7 @@ def queued(routes: Routes, crowds: Iterable[Crowd], devices: Mapping[PrinterKey,
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What a limited instance must see: its STATIONS and BRANDS, and every route of the devices that it owns."""
+    """Which tickets a look reads: those of these stations and brands, and those of these routes. All empty = all."""
 
     stations: frozenset[str] = frozenset()
     brands: frozenset[str] = frozenset()
@@ -343,13 +359,13 @@ def _along(
                     return WaitFor.BUSY
                 return _claim_for(row, first, devices)
             case Ability.UNKNOWN:
-                # The better printer may be able in a moment; a backup is not asked on a guess.
+                # The better printer may be able in a moment; a backup is used only if it is known not to be.
                 return WaitFor.PENDING
             case Ability.UNABLE:
                 continue
             case unexpected:
                 assert_never(unexpected)
-    waits = policy is PrinterDownPolicy.HOLD or any(_is_held(devices, row.key) for row in active)
+    waits = policy is PrinterDownPolicy.HOLD or any(_is_on_hold(devices, row.key) for row in active)
     if waits and not any(_ability(devices, row) is Ability.ABLE for row in active):
         return WaitFor.HELD
     return EndRound(first, Reason.NONE_ABLE, _why(active, devices, ticket.tried))
@@ -370,23 +386,23 @@ def _ability(devices: Mapping[PrinterKey, DeviceState], row: PrinterRow) -> Abil
         return Ability.UNKNOWN if row.lookup is Lookup.PENDING else Ability.UNABLE
     state = devices.get(row.key)
     if state is None:
-        # A device that nobody has ever owned is about to be taken, by whoever can.
+        # No instance has ever owned this device: one that can open it is about to.
         return Ability.UNABLE if row.absent else Ability.UNKNOWN
     return state.ability
 
 
 def sentence_of(row: PrinterRow, state: DeviceState | None) -> str:
-    """Why a printer cannot print, or how it is, in a few words; '' if nothing is known."""
+    """Why a printer cannot print, or else its state, in a few words; '' if nothing is known."""
     if state is None:
         return row.absent
-    if row.absent and not state.live and not state.held:
+    if row.absent and not state.live and not state.on_hold:
         return f"no instance serves it; {row.absent}"
     return state.sentence
 
 
-def _is_held(devices: Mapping[PrinterKey, DeviceState], key: PrinterKey) -> bool:
+def _is_on_hold(devices: Mapping[PrinterKey, DeviceState], key: PrinterKey) -> bool:
     state = devices.get(key)
-    return state is not None and state.held
+    return state is not None and state.on_hold
 
 
 def _why(active: Sequence[PrinterRow], devices: Mapping[PrinterKey, DeviceState], tried: frozenset[PrinterKey]) -> str:
@@ -413,13 +429,16 @@ def _unroutable(ticket: Waiting, rows: Sequence[PrinterRow], grace_s: float) -> 
 
 
 def why_not(rows: Iterable[PrinterRow], devices: Mapping[PrinterKey, DeviceState]) -> dict[int, tuple[PrinterKey, str]]:
-    """The rows of a route that are wanted and cannot print, by id: their device, and why in a few words."""
+    """The active rows of a route that cannot print, by id: their device, and why in a few words.
+
+    A printer on hold is not among them.
+    """
     found = {}
     for row in rows:
         state = devices.get(row.key)
         if row.active and (row.fault or row.lookup is Lookup.FAILED):
             found[row.id] = (row.key, row.fault or row.trouble)
-        elif row.active and not (state is not None and state.held) and _ability(devices, row) is Ability.UNABLE:
+        elif row.active and not _is_on_hold(devices, row.key) and _ability(devices, row) is Ability.UNABLE:
             found[row.id] = (row.key, sentence_of(row, state))
     return found
 
@@ -427,7 +446,7 @@ def why_not(rows: Iterable[PrinterRow], devices: Mapping[PrinterKey, DeviceState
 def printer_for_slip(
     rows: Iterable[PrinterRow], target: PrinterKey, devices: Mapping[PrinterKey, DeviceState]
 ) -> PrinterRow | None:
-    """Where a slip can come out now: at `target` alone if it has one, else at the first able printer of its route."""
+    """Where a slip can be printed now: on `target` alone if it has one, else on the first able printer of its route."""
     for row in rows:
         if row.active and not row.fault and (not target or row.key == target):
             if _ability(devices, row) is Ability.ABLE:

@@ -1,4 +1,4 @@
-"""What is done about a backlog that is too old or too large, beside the dispatcher's loop: no ticket waits for it."""
+"""A thread that fails tickets of another day and surveys very large backlogs, so that no new ticket waits for that."""
 
 from __future__ import annotations
 
@@ -23,45 +23,50 @@ from kps.process.clocks import monotonic
 AT_ONCE = 500
 """Old tickets that are failed in one transaction; fewer where that takes too long."""
 SURVEYED = 200
-"""Tickets of a route that a survey finds: more than its printers print until the next one."""
+"""Tickets of a route that a survey finds: more than its printers print before the next survey."""
 PAUSE_S = 1.0
-"""After an error, or when somebody has locked an old ticket; each further one doubles it."""
+"""After an error, or while an old ticket's row is locked; each further one in a row doubles the pause."""
 LONGEST_PAUSE_S = 30.0
 _SLOW = frozenset({"57014", "55P03", "40P01"})
-"""A time-out, a lock that somebody keeps, a deadlock: with fewer tickets, or later, it may do."""
+"""PostgreSQL's codes for a time-out, a lock not granted in time, a deadlock: fewer tickets, or a later try, may do."""
 
 log = logging.getLogger("kps.dispatcher")
 
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """Old tickets that have become `failed`, and others that are wanted all the same."""
+    """Some of the old tickets have been worked off."""
 
     horizon: Horizon
     failed: tuple[TicketId, ...]
+    """These have become `failed`."""
     spared: frozenset[TicketId]
+    """These are printed although they are old: the POS has reset them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """No ticket behind the horizon is left, but for what is spared."""
+    """No old ticket is left that has to be failed."""
 
     horizon: Horizon
 
 
 @dataclass(frozen=True, slots=True)
 class Surveyed:
-    """What has been asked for, or why it came to nothing."""
+    """The survey that was asked for has ended."""
 
     survey: Survey | None
+    """None = it failed."""
     trouble: str = ""
+    """Why it failed."""
 
 
 News = Passed | Done | Surveyed
+"""What the thread reports."""
 
 
 class Walk:
-    """The way through the old tickets, oldest first; whoever could not be failed is come back to."""
+    """How far the old tickets have been worked off, oldest first. Those that cannot be failed wait for another pass."""
 
     def __init__(self, horizon: Horizon) -> None:
         self.horizon = horizon
@@ -73,10 +78,14 @@ class Walk:
         self.since = -math.inf
         self.passed: frozenset[TicketId] = frozenset()
         self.left = 0
-        """Tickets that this pass had to leave."""
+        """Tickets that this pass could not fail."""
 
     def go_on(self, page: list[OldTicket], failed: set[TicketId]) -> None:
-        """Behind this page. Who is still `new` at its last moment is not to be met again."""
+        """Go on behind this page.
+
+        The next page begins with the moment of this page's last ticket, for others may have been written at that
+        moment too; those of this page that are still `new` must not be read again.
+        """
         still = frozenset(one.id for one in page if one.id not in failed and one.at == page[-1].at)
         self.passed = still | (self.passed if page[-1].at == self.since else frozenset())
         self.since = page[-1].at
@@ -91,8 +100,8 @@ class Walk:
         return pause_s
 
 
-class BacklogKeeper:
-    """A thread with a connection of its own, both only while there is something to do; news come by a bell."""
+class BacklogWorker:
+    """The dispatcher's side of the thread, which has a database connection only while there is something to do."""
 
     def __init__(self, settings: Settings, schema: PosAdapter, owner: str, name: str) -> None:
         self._settings = settings
@@ -105,18 +114,19 @@ class BacklogKeeper:
         self._thread: threading.Thread | None = None
         self._again_at = 0.0
         self._failures = 0
-        self._bell, self._ring = os.pipe()
-        os.set_blocking(self._bell, False)
-        os.set_blocking(self._ring, False)
+        self._reading_end, self._writing_end = os.pipe()
+        os.set_blocking(self._reading_end, False)
+        os.set_blocking(self._writing_end, False)
         self.horizon: Horizon | None = None
-        """Tickets behind it are still being failed: a look leaves them out."""
+        """Tickets that were written before it are still being failed: a look leaves them out. None = no such ticket."""
         self.spared: frozenset[TicketId] = frozenset()
-        """But for these, which are wanted."""
+        """But for these, which are printed although they are old."""
         self.surveying = False
+        """Whether a survey has been asked for, and not been reported yet."""
 
     def fileno(self) -> int:
-        """Readable when there are news."""
-        return self._bell
+        """Readable when `take` has something to return."""
+        return self._reading_end
 
     @property
     def errors(self) -> int:
@@ -124,21 +134,21 @@ class BacklogKeeper:
         return self._database.errors
 
     def fail(self, horizon: Horizon) -> None:
-        """Begin to fail what lies behind the horizon; a later one takes the place of an earlier one."""
+        """Begin to fail the tickets of another day; a later horizon takes the place of an earlier one."""
         self.horizon, self.spared = horizon, frozenset()
         self._put(horizon)
 
     def survey(self, among: Among) -> None:
-        """Look for the oldest tickets of each route, unless that is under way."""
+        """Begin to look for the oldest tickets of each route, unless such a survey is under way."""
         if not self.surveying:
             self.surveying = True
             self._put(among)
 
     def take(self) -> list[News]:
-        """What has happened since the last call."""
-        self._have_it_done()
+        """What the thread has done since the last call."""
+        self._have_thread()
         with contextlib.suppress(BlockingIOError):
-            os.read(self._bell, 4096)
+            os.read(self._reading_end, 4096)
         news = [self._news.popleft() for _ in range(len(self._news))]
         for one in news:
             match one:
@@ -156,16 +166,16 @@ class BacklogKeeper:
             self._work.put(None)
             self._thread.join()
         self._database.close()
-        os.close(self._bell)
-        os.close(self._ring)
+        os.close(self._reading_end)
+        os.close(self._writing_end)
 
     def _put(self, work: Horizon | Among) -> None:
         self._work.put(work)
-        self._have_it_done()
+        self._have_thread()
 
-    def _have_it_done(self) -> None:
+    def _have_thread(self) -> None:
         if self._thread is not None and not self._thread.is_alive() and monotonic() >= self._again_at:
-            # It met what nobody has thought of, its traceback is in the log: what it was at is begun anew.
+            # It ended by an unexpected exception, whose traceback is in the log: its work is begun anew.
             self._thread, self.surveying, self._again_at = None, False, monotonic() + LONGEST_PAUSE_S
             if self.horizon is not None:
                 self._work.put(self.horizon)
@@ -175,7 +185,7 @@ class BacklogKeeper:
         thread = threading.Thread(target=self._run, name="backlog", daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # the host allows no further thread now: tried again with the next look at the news
+        except RuntimeError:  # the host allows no further thread now: `take` tries again
             return
         self._thread = thread
 
@@ -193,7 +203,7 @@ class BacklogKeeper:
                 assert walk is not None
                 pause_s = self._page(walk)
                 if pause_s is None:
-                    self._tell(Done(walk.horizon))
+                    self._report(Done(walk.horizon))
                     walk = None
                 else:
                     due = monotonic() + pause_s
@@ -206,22 +216,22 @@ class BacklogKeeper:
                 case None:
                     return
 
-    def _tell(self, news: News) -> None:
+    def _report(self, news: News) -> None:
         self._news.append(news)
-        with contextlib.suppress(BlockingIOError):  # it has rung already
-            os.write(self._ring, b"!")
+        with contextlib.suppress(BlockingIOError):  # the pipe is full, so it is readable
+            os.write(self._writing_end, b"!")
 
     def _survey(self, among: Among) -> None:
         began = monotonic()
         try:
             found = self._queue.survey(SURVEYED, among)
         except DatabaseTrouble as trouble:
-            self._tell(Surveyed(None, trouble.sentence))
+            self._report(Surveyed(None, trouble.sentence))
         else:
-            self._tell(Surveyed(replace(found, took_s=monotonic() - began)))
+            self._report(Surveyed(replace(found, took_s=monotonic() - began)))
 
     def _page(self, walk: Walk) -> float | None:
-        """Fail some old tickets; returns seconds until the next, None = there are no more."""
+        """Fail one page of old tickets; returns seconds until the next page, None = there is none."""
         settings = self._settings
         try:
             page = self._queue.stale(
@@ -237,11 +247,11 @@ class BacklogKeeper:
         self._failures = 0
         if page:
             walk.go_on(page, failed)
-            self._tell(Passed(walk.horizon, (), frozenset(one.id for one in page if one.reset)))
+            self._report(Passed(walk.horizon, (), frozenset(one.id for one in page if one.reset)))
         return 0.0 if len(page) == AT_ONCE else walk.again()
 
     def _fail(self, walk: Walk, todo: list[OldTicket]) -> set[TicketId]:
-        """Fail these, fewer at once where it takes too long. Raises DatabaseTrouble if it is not for their number."""
+        """Fail these, fewer at once where it takes too long. Raises DatabaseTrouble if fewer would not help."""
         failed: set[TicketId] = set()
         while todo:
             part = todo[: walk.size]
@@ -259,6 +269,6 @@ class BacklogKeeper:
             else:
                 walk.size = min(AT_ONCE, walk.size * 2)
             failed.update(done)
-            self._tell(Passed(walk.horizon, tuple(done), frozenset()))
+            self._report(Passed(walk.horizon, tuple(done), frozenset()))
             todo = todo[len(part) :]
         return failed

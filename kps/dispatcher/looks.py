@@ -16,7 +16,7 @@ from kps.core.settings import Settings
 from kps.core.tickets import TicketId
 from kps.database import DatabaseTrouble
 from kps.database.dispatcher_queue import DispatcherQueue
-from kps.dispatcher.backlog import BacklogKeeper, Done, News, Passed, Surveyed
+from kps.dispatcher.backlog import BacklogWorker, Done, News, Passed, Surveyed
 from kps.dispatcher.printers import Printers
 from kps.process.clocks import monotonic
 from kps.process.shared_stats import Cell, Stats
@@ -41,7 +41,7 @@ log = logging.getLogger("kps.dispatcher")
 
 
 class Looks:
-    """One look after the other. What is too old, or too much for a look, is the backlog keeper's."""
+    """One look after the other. The backlog worker sees to what is too old, or too much for a look."""
 
     def __init__(
         self,
@@ -50,14 +50,14 @@ class Looks:
         stats: Stats,
         agenda: Agenda,
         printers: Printers,
-        keeper: BacklogKeeper,
+        backlog: BacklogWorker,
     ) -> None:
         self._settings = settings
         self._queue = queue
         self._stats = stats
         self._agenda = agenda
         self._printers = printers
-        self.keeper = keeper
+        self.backlog = backlog
         self._depth = depth_of(settings)
         self.clock = PosClock()
         self.survey: Survey | None = None
@@ -67,7 +67,7 @@ class Looks:
         up_to = stats.get(Cell.BACKLOG_UP_TO)
         self._is_first = up_to == 0
         if up_to > 0:
-            keeper.fail(Horizon(stats.get(Cell.BACKLOG_BEFORE), TicketId(int(up_to))))
+            backlog.fail(Horizon(stats.get(Cell.BACKLOG_BEFORE), TicketId(int(up_to))))
 
     def begin_anew(self) -> None:
         """After an outage: tickets that waited for all of it may be of another day, like those before a start."""
@@ -83,7 +83,7 @@ class Looks:
         slow_minutes = max(0.0, self.clock.known_s or 0.0) / 60
         horizon, any_old = self._queue.horizon(self._settings.stale_after_minutes + slow_minutes)
         if any_old:
-            self.keeper.fail(horizon)
+            self.backlog.fail(horizon)
             self._stats.set(Cell.BACKLOG_BEFORE, horizon.before)
         self._stats.set(Cell.BACKLOG_UP_TO, horizon.up_to if any_old else -1)
         self._is_first = False
@@ -102,7 +102,7 @@ class Looks:
 
     def _look(self) -> Found:
         survey = self.survey
-        among = self._today() if survey is None else survey.among(self.keeper.spared)
+        among = self._today() if survey is None else survey.among(self.backlog.spared)
         began = monotonic()
         try:
             # A survey is of all tickets, and so are the ends of its routes.
@@ -126,12 +126,12 @@ class Looks:
 
     def _today(self) -> Among | None:
         """All but the tickets of another day that are still being failed; None = there are none of that kind."""
-        keeper = self.keeper
-        return None if keeper.horizon is None else keeper.horizon.without_old(keeper.spared)
+        backlog = self.backlog
+        return None if backlog.horizon is None else backlog.horizon.without_old(backlog.spared)
 
     def _learn_clock(self, found: Found) -> None:
         """A ticket that has come since the last look was written just now, whatever the POS's clock says."""
-        behind_s = self.clock.saw(found.tickets, found.complete and self.keeper.horizon is None)
+        behind_s = self.clock.saw(found.tickets, found.complete and self.backlog.horizon is None)
         if behind_s is None:
             return
         self._queue.learn_pos_clock(behind_s)
@@ -142,11 +142,11 @@ class Looks:
     # -- the backlog -----------------------------------------------------------------------------------------------
 
     def _begin_survey(self) -> None:
-        self.keeper.survey(self._today() or EVERYTHING)
+        self.backlog.survey(self._today() or EVERYTHING)
 
     def survey_due_at(self) -> float | None:
         """When the next survey is to be begun; None = there is none, or it is under way."""
-        return None if self.survey is None or self.keeper.surveying else self._agenda.at(Task.SURVEY)
+        return None if self.survey is None or self.backlog.surveying else self._agenda.at(Task.SURVEY)
 
     def came_back(self, tickets: Iterable[TicketId]) -> None:
         """These have become `new` again, and a survey would not know them."""
@@ -154,9 +154,9 @@ class Looks:
             self.survey = replace(self.survey, ids=self.survey.ids | set(tickets))
 
     def hear(self) -> bool:
-        """What the backlog keeper has done; True = another look may find more."""
+        """Hear what the backlog worker has done; True = another look may find more."""
         found = False
-        for news in self.keeper.take():
+        for news in self.backlog.take():
             found = self._hear(news) or found
         return found
 
@@ -165,7 +165,7 @@ class Looks:
             case Passed(_, failed, spared):
                 self._say_failed(failed)
                 return bool(spared)
-            case Done() if self.keeper.horizon is None:
+            case Done() if self.backlog.horizon is None:
                 self._stats.set(Cell.BACKLOG_UP_TO, -1)
                 self._agenda.at_once(Task.SURVEY)
                 return True

@@ -16,7 +16,7 @@ from kps.database import Database, DatabaseTrouble
 from kps.database.dispatcher_queue import DispatcherQueue
 from kps.database.listen import Listener
 from kps.database.statements import CHANNEL_PRINTER
-from kps.dispatcher.backlog import BacklogKeeper
+from kps.dispatcher.backlog import BacklogWorker
 from kps.dispatcher.devices import Devices
 from kps.dispatcher.looks import Looks
 from kps.dispatcher.outage import Outage
@@ -55,8 +55,8 @@ class Dispatcher:
         self._agenda = agenda = Agenda()
         self._printers = printers = Printers(tools.control, queue, stats, agenda)
         self._devices = devices = Devices(queue, agenda)
-        keeper = BacklogKeeper(settings, schema, owner, f"{start.name}-backlog")
-        self._looks = Looks(settings, queue, stats, agenda, printers, keeper)
+        backlog = BacklogWorker(settings, schema, owner, f"{start.name}-backlog")
+        self._looks = Looks(settings, queue, stats, agenda, printers, backlog)
         maker = SlipMaker(settings, schema, owner, f"{start.name}-slips")
         self._slips = Slips(queue, stats, agenda, printers, devices, maker)
         self._rounds = Rounds(settings, queue, stats, agenda, printers, devices)
@@ -99,7 +99,7 @@ class Dispatcher:
     # -- hearing ---------------------------------------------------------------------------------------------------
 
     def _count(self) -> None:
-        errors = self._database.errors + self._slips.maker.errors + self._looks.keeper.errors + self._listener.errors
+        errors = self._database.errors + self._slips.maker.errors + self._looks.backlog.errors + self._listener.errors
         self._stats.count(Cell.DATABASE_ERRORS, errors)
         self._stats.count(Cell.LOG_DROPPED, self._log_handle.dropped)
 
@@ -304,7 +304,7 @@ class Dispatcher:
         if self._may_work:
             timeout = min(timeout, self._agenda.due_in(monotonic()))
         sources: list[object] = [self._control, *(box.channel for box in self._printers.boxes.values())]
-        sources += [self._slips.maker.fileno(), self._looks.keeper.fileno()]
+        sources += [self._slips.maker.fileno(), self._looks.backlog.fileno()]
         if self._listener.fileno() is not None:
             sources.append(self._listener.fileno())
         wait(sources, timeout)  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ from kps.core.settings import Settings
 from kps.core.tickets import TicketId
 from kps.database.connection import Database, Statement
 from kps.database.migrations import applied, available, migrate
-from kps.dispatcher.backlog import AT_ONCE, BacklogKeeper, Done, News, Passed
+from kps.dispatcher.backlog import AT_ONCE, BacklogWorker, Done, News, Passed
 from kps.dispatcher.looks import EVERYTHING
 from tests.conftest import eventually
 from tests.database.house import House, Instance, settings_of
@@ -31,13 +31,13 @@ YESTERDAY = timedelta(days=1)
 
 
 @contextlib.contextmanager
-def keeper(house: House, one: Instance, **settings: object) -> Iterator[BacklogKeeper]:
+def worker(house: House, one: Instance, **settings: object) -> Iterator[BacklogWorker]:
     given = Settings(database=settings_of(house.target), **settings)  # type: ignore[arg-type]
-    with contextlib.closing(BacklogKeeper(given, house.schema, one.me, "backlog")) as made:
+    with contextlib.closing(BacklogWorker(given, house.schema, one.me, "backlog")) as made:
         yield made
 
 
-def until(made: BacklogKeeper, end: Callable[[News], bool]) -> list[News]:
+def until(made: BacklogWorker, end: Callable[[News], bool]) -> list[News]:
     """All news up to the one that is waited for."""
     found: list[News] = []
 
@@ -69,7 +69,7 @@ def horizon(one: Instance) -> Horizon:
 
 def test_an_old_backlog_is_failed_in_pieces_and_each_ticket_says_why(house: House, one: Instance) -> None:
     first, last = pile_up(house.pos, 1200)
-    with keeper(house, one) as made:
+    with worker(house, one) as made:
         made.fail(horizon(one))
         pieces = failed_by(until(made, is_done))
     assert [len(piece) for piece in pieces] == [500, 500, 200]
@@ -89,7 +89,7 @@ def test_old_tickets_of_one_moment_are_all_met_once(house: House, one: Instance)
     house.pos.execute("UPDATE kitchen_kitchenticket SET created_at = now() - interval '2 days'")
     reset = list(range(first, last, 3))
     house.pos.execute("UPDATE kitchen_kitchenticket SET print_attempts = 3 WHERE id = ANY (%s)", [reset])
-    with keeper(house, one) as made:
+    with worker(house, one) as made:
         made.fail(horizon(one))
         news = until(made, is_done)
     assert sum(map(len, failed_by(news))) == 1100 - len(reset)
@@ -103,7 +103,7 @@ def test_an_old_ticket_that_was_held_lately_is_not_failed_when_it_comes_back_mea
     other = house.pos.ticket(created_at=datetime.now(UTC) - YESTERDAY)
     row = house.row("kitchen-1")
     (claimed,) = one.try_claim(ticket, on=row)
-    with keeper(house, one) as made:
+    with worker(house, one) as made:
         found = horizon(one)
         one.queue.release([(claimed.ticket, claimed.token)], "its printer is blocked")
         assert house.status(ticket) == "new"
@@ -115,14 +115,14 @@ def test_an_old_ticket_that_was_held_lately_is_not_failed_when_it_comes_back_mea
 def test_an_instance_goes_through_the_old_tickets_of_its_own_stations_only(house: House, one: Instance) -> None:
     pile_up(house.pos, 700)
     bar, _ = pile_up(house.pos, 1, "bar")
-    with keeper(house, one, stations=frozenset({"bar"})) as made:
+    with worker(house, one, stations=frozenset({"bar"})) as made:
         made.fail(horizon(one))
         assert failed_by(until(made, is_done)) == [[bar]]
 
 
 def test_an_old_ticket_that_somebody_has_locked_is_come_back_to(house: House, one: Instance) -> None:
     first, last = pile_up(house.pos, 3)
-    with keeper(house, one) as made:
+    with worker(house, one) as made:
         with house.instance("pos").transaction() as raw:
             raw.cursor().execute("SELECT 1 FROM kitchen_kitchenticket WHERE id = %s FOR UPDATE", [first + 1])
             made.fail(horizon(one))
@@ -139,7 +139,7 @@ def test_a_piece_that_takes_too_long_is_halved_and_one_ticket_keeps_no_other(
 ) -> None:
     first, last = pile_up(house.pos, 2)
     one.queue.wait([one.seen(last)])
-    with keeper(house, one) as made:
+    with worker(house, one) as made:
         with house.instance("pos").transaction() as raw:
             raw.cursor().execute("SELECT 1 FROM kps.job WHERE ticket_id = %s FOR UPDATE", [last])
             made.fail(horizon(one))
@@ -153,7 +153,7 @@ def test_a_later_outage_takes_the_place_of_an_earlier_one(house: House, one: Ins
     pile_up(house.pos, AT_ONCE)
     earlier = horizon(one)
     late, _ = pile_up(house.pos, 1)
-    with keeper(house, one) as made:
+    with worker(house, one) as made:
         made.fail(dataclasses.replace(earlier, before=0.0))
         made.fail(horizon(one))
         until(made, lambda news: isinstance(news, Done) and news.horizon.up_to >= late)
@@ -265,8 +265,8 @@ def test_a_ticket_that_is_committed_behind_a_survey_with_an_earlier_number_is_se
 def test_a_crowd_is_printed_in_order_from_one_survey_to_the_next(house: House, one: Instance) -> None:
     first, last = pile_up(house.pos, 2600, age=timedelta(0), items=True)
     with scene(house, one, "kitchen-1", started=False) as here:
-        here.dispatcher._looks.keeper.survey(EVERYTHING)
-        assert wait([here.dispatcher._looks.keeper.fileno()], 20)
+        here.dispatcher._looks.backlog.survey(EVERYTHING)
+        assert wait([here.dispatcher._looks.backlog.fileno()], 20)
         here.dispatcher._looks.hear()
         assert here.dispatcher._looks.survey is not None
         here.start()
@@ -281,8 +281,8 @@ def test_a_crowd_that_nobody_can_print_keeps_no_other_station_waiting(house: Hou
     house.printer("grill-1", station="grill", is_active=False)
     pile_up(house.pos, 2600, "grill", age=timedelta(0), items=True)
     with scene(house, one, "kitchen-1", "grill-1", started=False) as here:
-        here.dispatcher._looks.keeper.survey(EVERYTHING)
-        assert wait([here.dispatcher._looks.keeper.fileno()], 20)
+        here.dispatcher._looks.backlog.survey(EVERYTHING)
+        assert wait([here.dispatcher._looks.backlog.fileno()], 20)
         here.dispatcher._looks.hear()
         here.start()
         tickets = [house.pos.ticket() for _ in range(3)]

@@ -89,7 +89,7 @@ class Scene:
         self._control.send(("stop",))
         self._thread.join()
         self.dispatcher._slips.maker.close()
-        self.dispatcher._looks.keeper.close()
+        self.dispatcher._looks.backlog.close()
         self._ours.close()
         self._end.close()
 

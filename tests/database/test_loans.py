@@ -134,7 +134,7 @@ def test_everybody_sees_that_a_printer_is_held_for_a_probe_and_by_whom(
     )  # fmt: skip
     loans.borrow(kitchen.key, kitchen.name)
     state = seen(one, kitchen)
-    assert (state.state, state.sentence, state.held) == ("held", f"borrowed for a probe by {ANNA}", True)
+    assert (state.state, state.sentence, state.on_hold) == ("held", f"borrowed for a probe by {ANNA}", True)
     assert state.ability is Ability.UNABLE
     loans.give_back(kitchen.key)
     assert seen(one, kitchen).state == "down"
@@ -243,7 +243,7 @@ def test_a_clock_that_goes_back_does_not_revive_a_loan_that_was_given_back(
     lapse(one, kitchen)
     assert store(loans, kitchen) if stored else loans.give_back(kitchen.key)
     clock_goes_back(house)
-    assert not seen(one, kitchen).held
+    assert not seen(one, kitchen).on_hold
     one.renew()
     assert len(one.acquire(kitchen)) == 1
     row = shown(loans._database, [kitchen.key])[kitchen.key]
