@@ -47,6 +47,7 @@ from kps.supervisor.maintenance import (
     wakeup_pipe,
 )
 from kps.supervisor.printers import NOBODY, MailboxState, Printer
+from kps.supervisor.publisher import Publisher
 from kps.supervisor.run_dir import RunDir
 from kps.supervisor.snapshot import Facts, build
 from kps.supervisor.tallies import Tallies
@@ -55,15 +56,16 @@ from kps.supervisor.wiring import Mailboxes, RowsSender, Shortage
 
 TICK_S = 0.5
 """Longest wait while something must be done in time: children end, or we do."""
-IDLE_TICK_S = 1.0
-"""The same otherwise. Whatever happens to a child, and whatever maintenance learns, wakes the loop at once."""
+IDLE_TICK_S = 2.0
+"""The same otherwise. What happens to a child, what maintenance learns, and who asks for a snapshot wake it at once."""
 LATE_S = 1.0
 """A turn that came so much later than it should gives no hang verdicts: the host stood still, not the children."""
 BOOT_TOGETHER = 8
 """Printer processes that start at the same time: more would only make each of them miss its boot limit."""
 UNMADE_AGAIN_S = 1.0
 """Between tries to make a child for which there was no room."""
-SNAPSHOT_EVERY_S = 0.25
+MAILBOX_AGAIN_S = 0.25
+"""Between looks whether dispatcher and printer process read again, so that a mailbox can be made."""
 YIELD_AFTER_S = 15.0
 DOUBT_EVERY_S = 2.0
 KILL_AFTER_S = 2.0
@@ -112,8 +114,6 @@ class Supervisor:
         self._last = monotonic()
         self._beats_count_from = monotonic()
         self._started = monotonic()
-        self._snapshot_due = 0.0
-        self._snapshot_owed = False
         self._doubt_due = 0.0
         self._lag_s = 0.0
         self._draining_since: float | None = None
@@ -129,7 +129,7 @@ class Supervisor:
         self._limits = tuple(limits)
         self._unmade_due: float | None = None
         self.tick = monotonic()
-        self.snapshot: Snapshot = build(self._facts())
+        self._publisher = Publisher(self._picture, self._wake)
 
     def each_turn(self, turn: Callable[[], None]) -> None:
         """Something short that the main loop does each turn: watching the HTTP threads, say."""
@@ -192,7 +192,7 @@ class Supervisor:
             turn()
         self._watch_maintenance()
         self._doubt_schema(now)
-        self._publish(now)
+        self._publisher.turn()
 
     def _doubt_schema(self, now: float) -> None:
         """A child that fails in the database, while maintenance does not, may have lost a table or a right."""
@@ -217,8 +217,6 @@ class Supervisor:
         """Until something happens, or it is time for something."""
         poll = select.poll()
         poll.register(self._reader, select.POLLIN)
-        if self._snapshot_owed:
-            due = min(due, self._snapshot_due)
         full = self._booting() >= BOOT_TOGETHER  # the first that is up wakes us
         if self._template.control is not None:
             poll.register(self._template.control, self._template.control.awaited)
@@ -236,7 +234,7 @@ class Supervisor:
                 due = min(due, child.restart_at)
         if self._draining_since is None:
             for printer in self._mailboxes.missing(self._printers.values()):
-                due = min(due, max(printer.mailbox.due, self._last + SNAPSHOT_EVERY_S))
+                due = min(due, max(printer.mailbox.due, self._last + MAILBOX_AGAIN_S))
         self._ready = _polled(poll, max(0.0, due - monotonic()))
         self._empty_bell()
 
@@ -303,11 +301,12 @@ class Supervisor:
                 within(logs.OPEN_LIMIT_S, functools.partial(_dump_stacks, self._stacks))
         for child in self._all():
             child.signal(signal.SIGUSR2)
-        for view in self.snapshot.children:
+        snapshot = self._picture()
+        for view in snapshot.children:
             log.info(
                 "child state", extra={"text": f"{view.name} {view.state}", "pid_of": view.pid, "ticket": view.ticket}
             )
-        for printer in self.snapshot.printers:
+        for printer in snapshot.printers:
             log.info("printer state", extra={"printer": printer.name, "state": printer.state, "cause": printer.reason})
 
     # -- the lives of printers -------------------------------------------------------------------------------------
@@ -837,15 +836,12 @@ class Supervisor:
 
     # -- views -----------------------------------------------------------------------------------------------------
 
-    def _publish(self, now: float) -> None:
-        self._snapshot_owed = now < self._snapshot_due
-        if not self._snapshot_owed:
-            self.snapshot = build(self._facts())
-            self._snapshot_due = now + SNAPSHOT_EVERY_S
+    def _picture(self) -> Snapshot:
+        return build(self._facts())
 
     def fresh_snapshot(self) -> Snapshot:
-        """The last snapshot with its ages as of now; safe from any thread."""
-        snapshot = self.snapshot
+        """A snapshot with its ages as of now; for other threads."""
+        snapshot = self._publisher.latest()
         now = monotonic()
         return replace(
             snapshot,
