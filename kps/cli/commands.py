@@ -131,7 +131,7 @@ def schema(
 
 @app.command()
 def preview(
-    ticket: Annotated[int, typer.Argument(min=1, metavar="TICKET_ID", help="kitchen_kitchenticket.id.")],
+    ticket: Annotated[int, typer.Argument(min=1, metavar="TICKET_ID", help="Number of the ticket in the POS.")],
     png: Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw it, dot by dot, into this file.")] = None,
     printer: Annotated[
         str,

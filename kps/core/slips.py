@@ -71,7 +71,7 @@ class ElsewhereTicket:
     """A ticket of a printer's that another printer got, or that waits, as a cook would name it."""
 
     ticket: int
-    """`kitchen_kitchenticket.id`."""
+    """Its number in the POS."""
     station: str
     number: int | None
     """In the paper chain of its station."""

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import NewType
 
 TicketId = NewType("TicketId", int)
-"""`kitchen_kitchenticket.id`; order of ids is the order in which tickets are printed."""
+"""A ticket's number in the POS; their order is the order in which tickets are printed."""
 Token = NewType("Token", int)
 """A fencing token: new at every claim, from a database sequence that is never reset."""
 PrinterKey = NewType("PrinterKey", str)

@@ -29,7 +29,7 @@ _OF_OID: dict[int, Any] = {
     3802: "json",
 }
 """What psycopg2 makes of PostgreSQL's types, by their number in pg_type; others are not meant to occur."""
-_OF_TYPE: dict[str, object] = {
+VALUE_OF_TYPE: dict[str, object] = {
     "bigint": -1,
     "bigint[]": [],
     "boolean": False,
@@ -45,7 +45,7 @@ _OF_TYPE: dict[str, object] = {
 
 def columns(raw: Connection, statement: Statement[Any]) -> dict[str, Any]:
     """Run a statement with values that nothing has; answers its columns and what Python types they have."""
-    values = {name: _OF_TYPE[kind] for name, kind in statement.parameters.items()}
+    values = {name: VALUE_OF_TYPE[kind] for name, kind in statement.parameters.items()}
     with raw.cursor() as cursor:
         cursor.execute(statement.prepare)
         cursor.execute(statement.execute, values or None)

@@ -33,7 +33,7 @@ CREATE TABLE kps.printer (
 ) WITH (fillfactor = 50);
 
 CREATE TABLE kps.job (
-  ticket_id       bigint PRIMARY KEY,           -- kitchen_kitchenticket.id, deliberately no foreign key
+  ticket_id       bigint PRIMARY KEY,           -- of the POS's ticket, deliberately no foreign key
   state           text NOT NULL CHECK (state IN ('waiting', 'claimed', 'sending', 'requeued', 'printed', 'failed')),
   token           bigint NOT NULL DEFAULT nextval('kps.token_seq'),
   settled_token   bigint,                       -- the token under which the last outcome was written

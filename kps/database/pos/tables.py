@@ -39,7 +39,7 @@ READ: Final[dict[str, tuple[str, ...]]] = {
         "brand_id", "created_by_id", "store_id", "table_id",
     ),
     BILL_ITEM: (
-        "id", "notes", "modifiers", "printer_target", "is_void", "void_reason", "bill_id", "product_id",
+        "id", "quantity", "notes", "modifiers", "printer_target", "is_void", "void_reason", "bill_id", "product_id",
     ),
     BRAND: ("id", "code", "name", "company_id"),
     STORE: ("id", "timezone"),

@@ -1,0 +1,96 @@
+"""One folder names the POS's tables; what the statements make of them does not depend on how it names them."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from kps.database.connection import Database, Statement
+from kps.database.migrations import migrate
+from kps.database.pos import PosAdapter, introspect
+from kps.database.pos.tables import (
+    BILL,
+    BILL_ITEM,
+    BRAND,
+    PRINTER,
+    PRODUCT,
+    READ,
+    TABLE,
+    TICKET,
+    TICKET_ITEM,
+)
+from kps.database.statements import Statements
+from tests.conftest import Database as Target
+from tests.database.house import settings_of
+from tests.database.row_types import VALUE_OF_TYPE
+
+RELATIONS = {
+    "tickets": TICKET,
+    "ticket_items": TICKET_ITEM,
+    "bills": BILL,
+    "bill_items": BILL_ITEM,
+    "tables": TABLE,
+    "products": PRODUCT,
+    "brands": BRAND,
+    "printers": PRINTER,
+}
+
+
+def test_every_relation_is_known_here() -> None:
+    changed_in_place = {"health_checks"}
+    words = {"name", "cancelled", "paid"}
+    found = {name for name, kind in vars(PosAdapter).items() if isinstance(kind, property)}
+    assert found == set(RELATIONS) | changed_in_place | words
+
+
+def column_names(relation: str, pos: PosAdapter) -> tuple[str, ...]:
+    brand = ("brand_id",) if relation == "tickets" and pos.ticket_has_brand else ()
+    return READ[RELATIONS[relation]] + brand
+
+
+def named_otherwise(pos: PosAdapter) -> PosAdapter:
+    """The same, with a sub-query in the place of each table: of the columns that are looked for at the start."""
+
+    def sub_query(relation: str) -> property:
+        columns = ", ".join(column_names(relation, pos))
+        return property(lambda _: f"(SELECT {columns} FROM {RELATIONS[relation]})")
+
+    kind = type("Otherwise", (PosAdapter,), {"__slots__": (), **{name: sub_query(name) for name in RELATIONS}})
+    made: PosAdapter = kind(**{one.name: getattr(pos, one.name) for one in fields(pos)})
+    return made
+
+
+def plan(database: Database, statement: Statement[Any]) -> list[str]:
+    """The steps of the plan of a statement, each with what it works on, in depth."""
+    values = {name: VALUE_OF_TYPE[kind] for name, kind in statement.parameters.items()}
+    database.query("DEALLOCATE ALL")
+    database.query(statement.prepare)
+    with database.raw.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (FORMAT JSON) {statement.execute.split('; ')[-1]}", values or None)
+        (found,) = cursor.fetchall()
+    return steps(found[0][0]["Plan"], 0)
+
+
+def steps(node: dict[str, Any], depth: int) -> list[str]:
+    kinds = ("Node Type", "Strategy", "Operation", "Join Type", "Relation Name", "Index Name")
+    here = " ".join(str(node[kind]) for kind in kinds if kind in node)
+    return [f"{depth} {here}", *(step for inner in node.get("Plans", ()) for step in steps(inner, depth + 1))]
+
+
+@pytest.mark.parametrize("fixture", ["pos_database", "older_pos_database", "oldest_pos_database"])
+def test_a_relation_may_be_a_sub_query_and_every_plan_stays_what_it_was(
+    fixture: str, request: pytest.FixtureRequest
+) -> None:
+    target: Target = request.getfixturevalue(fixture)
+    with closing(Database(settings_of(target), "test")) as database:
+        pos = introspect(database)
+        migrate(database, automatic=True)
+        plain, otherwise = Statements(pos), Statements(named_otherwise(pos))
+        for name in plain.names():
+            statement: Statement[Any] = getattr(plain, name)
+            other: Statement[Any] = getattr(otherwise, name)
+            assert plan(database, statement) == plan(database, other), name
+        assert plain.look.sql != otherwise.look.sql
