@@ -53,7 +53,7 @@ check-long: test check
 fuzz: $(STAMPS)/fuzz
 	$(BIN)/python tests/fuzz/fuzz_status.py $(FUZZ_SECONDS) || [ $$? = 77 ]
 
-# bench-quick takes a minute, bench ten. Nothing else should run meanwhile, or the figures are worth nothing.
+# bench-quick takes a minute, bench less than a quarter of an hour. Nothing else should run meanwhile, or the figures are worth nothing.
 bench: $(STAMPS)/demo
 	$(BIN)/python -m bench
 

@@ -29,7 +29,6 @@ from bench.shop import Shop, open_shop, percentile, service, wait_until
 
 LIMIT_S = 120.0
 LOOK_EVERY_S = 0.05
-STRETCH = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,11 +201,11 @@ def report(bursts: Sequence[Burst], peers: Peers, size: Size) -> Report:
     where = (
         f"{size.tickets} tickets; processor time for each: service {ours.service_ms:.1f} ms, database"
         f" {ours.database_ms:.1f} ms, printers {ours.printers_ms:.1f} ms: {cores} cores have that for"
-        f" {cores * 1000 / spent:.0f} tickets/s; the stretch goal is {STRETCH}"
+        f" {cores * 1000 / spent:.0f} tickets/s"
     )
     ceiling = f"{ours.rate / peers.plain:.2f} x"
     figures = (
-        at_least(Goal.BURST, ours.rate, 250.0, "tickets/s", samples, where, f"{ceiling} (d)"),
+        at_least(Goal.BURST, ours.rate, "tickets/s", samples, where, f"{ceiling} (d)"),
         _against_cups(ours, peers, samples),
         told(
             Goal.BURST_AGAINST_CEILING, ceiling, Met.NONE, samples,
@@ -220,7 +219,7 @@ def _against_cups(ours: Burst, peers: Peers, samples: int) -> Figure:
     if peers.cups is None:
         return told(Goal.BURST_AGAINST_CUPS, f"not measured: {peers.cups_missing}", Met.SHORT)
     note = f"{ours.rate:.0f} tickets/s against {peers.cups:.0f} papers/s"
-    return at_least(Goal.BURST_AGAINST_CUPS, ours.rate / peers.cups, 2.0, "x", samples, note)
+    return at_least(Goal.BURST_AGAINST_CUPS, ours.rate / peers.cups, "x", samples, note)
 
 
 def _table(bursts: Sequence[Burst], peers: Peers) -> Table:

@@ -211,7 +211,7 @@ def isolation(shop: Shop, sizes: Sizes) -> tuple[list[Figure], Table]:
         beside = beside_trouble(tickets, sizes.idle)
     change = percentile(beside, 0.99) - percentile(without, 0.99)
     note = f"p99 {percentile(without, 0.99):.1f} ms without, {percentile(beside, 0.99):.1f} ms with them"
-    figure = at_most(Goal.ISOLATION, change, 50.0, "ms", len(beside), note)
+    figure = at_most(Goal.ISOLATION, change, "ms", len(beside), note)
     rows = (_row("8 well printers", without), _row("2 of 8 dead and hung, tickets for them too", beside))
     return [figure], Table("One printer's trouble is its own", HEADER, rows)
 
@@ -355,12 +355,12 @@ def failover(shop: Shop, instance: Instance, sizes: Sizes) -> tuple[list[Figure]
     shop.pos.execute(OFF, [SLOW])
     others = [*held.next, *held.later]
     figures = [
-        at_most(Goal.KNOWN_DOWN, percentile(down, 0.99), 100.0, "ms", len(down)),
-        at_most(Goal.JUST_OFF, percentile(first, 0.99), 100.0, "ms", len(first)),
+        at_most(Goal.KNOWN_DOWN, percentile(down, 0.99), "ms", len(down)),
+        at_most(Goal.JUST_OFF, percentile(first, 0.99), "ms", len(first)),
         _mid_ticket_figure(taken, sending),
-        at_most(Goal.BLOCKED_INSIDE, max(held.stuck), HOLD_S + 1.0, "s", len(held.stuck),
-                f"worst; HOLD_SECONDS = {HOLD_S}"),
-        at_most(Goal.BLOCKED_OTHERS, percentile(others, 0.99), 100.0, "ms", len(others),
+        at_most(Goal.BLOCKED_INSIDE, max(held.stuck), "s", len(held.stuck),
+                f"worst; HOLD_SECONDS = {HOLD_S}", limit=HOLD_S + 1.0),
+        at_most(Goal.BLOCKED_OTHERS, percentile(others, 0.99), "ms", len(others),
                 f"right behind it: worst {max(held.next):.0f} ms of {len(held.next)};"
                 f" later: worst {max(held.later):.0f} ms of {len(held.later)}"),
     ]  # fmt: skip
@@ -385,7 +385,7 @@ def _mid_ticket_figure(taken: list[float], sending: list[float]) -> Figure:
         f"a timeout of {SLOW_TIMEOUT_S} s; worst of {len(taken)} with all of the ticket in the printer"
         f" ({max(taken):.2f} s) and {len(sending)} with a part of it unsent ({max(sending):.2f} s)"
     )
-    return at_most(Goal.MID_TICKET, max(dying), SLOW_TIMEOUT_S + 1.0, "s", len(dying), note)
+    return at_most(Goal.MID_TICKET, max(dying), "s", len(dying), note, limit=SLOW_TIMEOUT_S + 1.0)
 
 
 def _by_its_own_till(shop: Shop, work: Callable[[Shop], list[float]]) -> list[float]:
@@ -480,7 +480,7 @@ def take_over(
 
 def take_over_figure(found: list[float]) -> Figure:
     """The worst of them against the goal."""
-    return at_most(Goal.TAKE_OVER, max(found), 8.0, "s", len(found), f"worst; the best {min(found):.2f} s")
+    return at_most(Goal.TAKE_OVER, max(found), "s", len(found), f"worst; the best {min(found):.2f} s")
 
 
 # -- the usual design --------------------------------------------------------------------------------------------------
@@ -540,9 +540,9 @@ def _kill_figures(printer: list[float], service: list[float], alone: list[float]
         else ""
     )
     return [
-        at_most(Goal.PRINTER_KILLED, max(printer), 1.0, "s", len(printer),
-                f"worst; p50 {percentile(printer, 0.5):.2f} s"),
-        at_most(Goal.SERVICE_KILLED, max(service), 4.0, "s", len(service), note),
+        at_most(Goal.PRINTER_KILLED, 1000 * max(printer), "ms", len(printer),
+                f"worst; p50 {1000 * percentile(printer, 0.5):.0f} ms"),
+        at_most(Goal.SERVICE_KILLED, max(service), "s", len(service), note),
         *([take_over_figure(over)] if over else []),
     ]  # fmt: skip
 

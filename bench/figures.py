@@ -69,19 +69,33 @@ def told(goal: Goal, figure: str, met: Met, samples: int = 0, note: str = "") ->
 
 
 def at_most(
-    goal: Goal, value: float, limit: float, unit: str, samples: int, note: str = "", beside: str = ""
+    goal: Goal,
+    value: float,
+    unit: str,
+    samples: int,
+    note: str = "",
+    beside: str = "",
+    limit: float | None = None,
 ) -> Figure:
-    """A figure that must not be above its limit; `beside` is what the peers do."""
-    met = Met.OK if value <= limit else Met.SHORT
+    """A figure that must not be above its goal's limit; `beside` is what the peers do.
+
+    `limit`: where the goal has none of its own.
+    """
+    met = Met.OK if value <= _limit(goal, limit) else Met.SHORT
     return told(goal, _in_words(value, unit, beside), met, samples, note)
 
 
-def at_least(
-    goal: Goal, value: float, limit: float, unit: str, samples: int, note: str = "", beside: str = ""
-) -> Figure:
-    """A figure that must not be below its limit; `beside` is what the peers do."""
-    met = Met.OK if value >= limit else Met.SHORT
+def at_least(goal: Goal, value: float, unit: str, samples: int, note: str = "", beside: str = "") -> Figure:
+    """A figure that must not be below its goal's limit; `beside` is what the peers do."""
+    met = Met.OK if value >= _limit(goal) else Met.SHORT
     return told(goal, _in_words(value, unit, beside), met, samples, note)
+
+
+def _limit(goal: Goal, given: float | None = None) -> float:
+    limit = goal.limit if given is None else given
+    if limit is None:
+        raise ValueError(f"no limit is known for {goal.what!r}")
+    return limit
 
 
 def _in_words(value: float, unit: str, beside: str) -> str:

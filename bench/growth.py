@@ -34,8 +34,6 @@ from bench.rig import (
 from bench.shop import Shop, open_shop, service
 from kps.demo.pos_tables import LOG, TICKET
 
-SAME = 1.2
-"""How much a latency may differ and still be the same."""
 PRINTERS = (1, 4, 16, 64)
 CALM_PER_S = 20.0
 """Tickets a second while the number of printers, or of rows, grows."""
@@ -367,7 +365,7 @@ def _same_latencies(points: Sequence[Point]) -> tuple[Figure, ...]:
     def ratio(goal: Goal, of: Callable[[Outcome], float]) -> Figure:
         before, after = of(small.shown), of(large.shown)
         note = f"{after:.2f} ms, with {small.x:,.0f} rows {before:.2f} ms"
-        return at_most(goal, after / before, SAME, "x", large.shown.tickets, note, less)
+        return at_most(goal, after / before, "x", large.shown.tickets, note, less)
 
     tail = ratio(Goal.ROWS_FIRST_BYTE_P99, lambda shown: p99(shown.first_byte_ms))
     if large.shown.tickets < P99_SAMPLES:

@@ -18,6 +18,7 @@ from bench import burst, faults, footprint, growth, latency, many, real_speed, s
 from bench.beside import Faults, Turn
 from bench.ceiling import STATIONS as BURST_STATIONS
 from bench.figures import Findings, Report
+from bench.footprint import QUICK_LOAD_S
 from bench.load import press
 from bench.rig import PROFILE, Printers, Tills, add_printers, pattern, proven
 from bench.shop import SERVICE, Instance, Shop, open_shop
@@ -52,7 +53,10 @@ def findings(_: Turn) -> Findings:
             add_printers(shop, rig, RIG)
             add_printers(shop, real, REAL)
 
-        yield "footprint", footprint.measure_on(shop, instance, loop, beside.running, beside.begin, grow, False)
+        yield (
+            "footprint",
+            footprint.measure_on(shop, instance, loop, beside.running, beside.begin, grow, QUICK_LOAD_S, False),
+        )
         yield "faults", beside.report()
         tills = stack.enter_context(Tills(shop.server.dsn("pos"), pattern(shop)))
         with ThreadPoolExecutor(1) as pool:  # the loops wait, and so do printers at real speed
