@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 
 from kps.core.backlog import Route, Survey
 from kps.core.routing import Routes, Waiting
@@ -48,6 +49,30 @@ class Found:
 
 NOTHING = Found()
 """Nothing is known: only a look can tell what waits."""
+
+
+class Refill(Enum):
+    """What is done when printers have room again."""
+
+    NOTHING = "nothing"
+    """No ticket waits. The next one is notified, or found by the next poll."""
+    GO_ON = "go on"
+    """They get the next tickets of those that are left of the last look."""
+    LOOK = "look"
+    """Only a look can tell what they get."""
+
+
+def when_room(left: Found, *, believed: bool, slips_wait: bool) -> Refill:
+    """What is done when printers have room again.
+
+    `believed`: nothing can have changed what the look found without our knowing it, and no look is due. `slips_wait`: a
+    slip waits for room, and goes before the next ticket.
+    """
+    if slips_wait:
+        return Refill.LOOK
+    if left.complete and not left.tickets:
+        return Refill.NOTHING
+    return Refill.GO_ON if left.tickets and believed else Refill.LOOK
 
 
 def depth_of(settings: Settings) -> int:

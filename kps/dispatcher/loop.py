@@ -7,16 +7,15 @@ import time
 from multiprocessing.connection import wait
 
 from kps.core.agenda import Agenda, LookAgain, NextLook, Task, Why, next_look
-from kps.core.half_written import HalfWritten
-from kps.core.look import NOTHING, Found
-from kps.core.plan import Plan, plan
-from kps.core.routing import PrinterRow, WaitFor
-from kps.core.tickets import PrinterKey, TicketId
+from kps.core.look import Refill, when_room
+from kps.core.routing import PrinterRow
+from kps.core.tickets import PrinterKey
 from kps.database import Database, DatabaseTrouble
 from kps.database.dispatcher_queue import DispatcherQueue
 from kps.database.listen import Listener
 from kps.database.statements import CHANNEL_PRINTER
 from kps.dispatcher.backlog import BacklogWorker
+from kps.dispatcher.decisions import Decisions
 from kps.dispatcher.devices import Devices
 from kps.dispatcher.looks import Looks
 from kps.dispatcher.outage import Outage
@@ -60,15 +59,12 @@ class Dispatcher:
         maker = SlipMaker(settings, schema, owner, f"{start.name}-slips")
         self._slips = Slips(queue, stats, agenda, printers, devices, maker)
         self._rounds = Rounds(settings, queue, stats, agenda, printers, devices)
+        self._decisions = Decisions(settings, queue, stats, printers, devices, self._rounds)
         self._outage = Outage(stats)
-        self._half_written = HalfWritten()
-        self._found = NOTHING
         self._woken = False
         """Whether what the POS commits wakes us: its trigger notifies, and we hear it."""
         self._trigger_reported = schema.has_trigger
         """What the supervisor knows about that trigger."""
-        self._said_held: dict[TicketId, WaitFor] = {}
-        """Tickets of which the log says already why they are held."""
         self._draining = False
 
     def run(self) -> None:
@@ -88,7 +84,9 @@ class Dispatcher:
         self._read_control()
         gained = self._read_mailboxes()
         self._hear_notifications()
-        self._hear_helpers()
+        self._hear_threads()
+        if self._rounds.begin():
+            self._look_now()
         if gained and not self._draining:
             self._fill_room(gained)
         if self._may_work and self._is_due(Task.LOOK, Task.MAKE_SLIPS):
@@ -164,18 +162,16 @@ class Dispatcher:
             self._trigger_reported = wakes
             self._control.send(("trigger",))
 
-    def _hear_helpers(self) -> None:
-        """What the threads for slips and for the backlog have done, and whether a round begins."""
+    def _hear_threads(self) -> None:
+        """What the threads for slips and for the backlog have done."""
         if self._slips.hear():
             self._look_now()
         if self._looks.hear():
             self._look_now()
-        if self._rounds.begin():
-            self._look_now()
 
     def _look_now(self) -> None:
         """Something has happened that may have changed what a look finds."""
-        self._found = NOTHING
+        self._decisions.forget_look()
         self._agenda.look_now()
 
     # -- working ---------------------------------------------------------------------------------------------------
@@ -189,21 +185,23 @@ class Dispatcher:
         return any(self._agenda.due(task, now) for task in tasks)
 
     def _fill_room(self, gained: set[PrinterKey]) -> None:
-        """These printers have room again: go on with what the last look found, if that may be believed still."""
-        found, slips = self._found, self._slips
-        if found.complete and not found.tickets and not slips.waiting:
-            return  # no ticket waits for them: the next one is notified, or found by the next poll
-        stale = self._is_due(Task.LOOK, Task.MAKE_SLIPS, Task.READ_DEVICES)
+        """These printers have room again: go on with what the last look found, if that may still be believed."""
+        left = self._decisions.left
         # Where no notification wakes us, an older ticket may have come unseen.
-        if stale or not found.tickets or not self._woken or slips.waiting or self._outage.lasts:
-            self._look_now()
-            return
+        believed = self._woken and not self._outage.lasts
+        believed = believed and not self._is_due(Task.LOOK, Task.MAKE_SLIPS, Task.READ_DEVICES)
+        match when_room(left, believed=believed, slips_wait=self._slips.waiting):
+            case Refill.NOTHING:
+                return
+            case Refill.LOOK:
+                self._look_now()
+                return
         try:
-            again = self._act_on(found, polled=False)
+            again = self._decisions.carry_out(left)
         except DatabaseTrouble as trouble:
             self._failed(trouble)
             return
-        if again is not None or (self._printers.have_room(gained) and not self._found.complete):
+        if again is not None or (self._printers.have_room(gained) and not self._decisions.left.complete):
             self._look_now()
 
     def _try_to_work(self) -> None:
@@ -230,7 +228,7 @@ class Dispatcher:
         at = monotonic() + self._outage.failed(trouble)
         self._agenda.look(NextLook(at, Why.TROUBLE))
         self._agenda.put(Task.MAKE_SLIPS, at)
-        self._found = NOTHING
+        self._decisions.forget_look()
         self._looks.clock.missed()
         if self._outage.is_long:
             self._looks.begin_anew()
@@ -246,50 +244,17 @@ class Dispatcher:
             self._slips.hand_out()
         found = self._looks.look()
         self._stats.set(Cell.LAST_POLL, time.time())
-        self._forget_all_but(found)
+        self._decisions.forget_all_but(found)
         if found.tickets:
             self._devices.read(self._printers.routes)
-        again = self._act_on(found, polled)
+        again = self._decisions.carry_out(found, polled=polled)
         if make_slips:
             self._slips.make()
         if rescued := self._rounds.rescue():
             self._looks.came_back(rescued)
-            self._found = NOTHING
+            self._decisions.forget_look()
         self._rounds.know_next()
         return again
-
-    def _act_on(self, found: Found, polled: bool) -> LookAgain | None:
-        """Carry out what is decided for each ticket; returns when these tickets want another look."""
-        routes, free = self._printers.routes, self._printers.free()
-        made = plan(found.tickets, routes, self._devices.states, free, self._half_written, self._settings, monotonic())
-        self._report(made)
-        if made.claims and polled:
-            self._stats.add(Cell.POLL_FOUND_WORK)
-        self._found = found.without({ticket.id for ticket, _ in made.claims}, routes)
-        unclaimed = self._printers.claim(made.claims, self._settings.max_tickets_per_poll)
-        if unclaimed is not None:
-            # A ticket that was not claimed must not be overtaken by those behind it.
-            self._found = NOTHING
-        self._rounds.end(made.ended)
-        self._rounds.give_up(made.given_up)
-        if noted := [ticket for ticket in made.unroutable if not ticket.unroutable_noted]:
-            self._queue.wait(noted)
-        self._rounds.say_why(made.ending)
-        return unclaimed or made.again
-
-    def _report(self, made: Plan) -> None:
-        """Tell how many tickets wait, and the log once for each why."""
-        self._stats.set(Cell.UNROUTABLE, len(made.unroutable))
-        self._stats.set(Cell.HELD_TICKETS, len(made.held))
-        for ticket, why in made.held:
-            if self._said_held.get(ticket.id) != why:
-                self._said_held[ticket.id] = why
-                log.warning("ticket held", extra={"ticket": ticket.id, "station": ticket.station, "cause": why.value})
-
-    def _forget_all_but(self, found: Found) -> None:
-        present = {ticket.id for ticket in found.tickets}
-        self._half_written.forget_all_but(present)
-        self._said_held = {ticket: why for ticket, why in self._said_held.items() if ticket in present}
 
     # -- ending, waiting -------------------------------------------------------------------------------------------
 

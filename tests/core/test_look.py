@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kps.core.address import TcpAddress
 from kps.core.backlog import Survey
-from kps.core.look import CROWDED_S, NOTHING, Found, depth_of, is_crowded, what_was_found
+from kps.core.look import CROWDED_S, NOTHING, Found, Refill, depth_of, is_crowded, what_was_found, when_room
 from kps.core.routing import PrinterRow, Routes, Waiting
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey, TicketId, Token
@@ -125,6 +125,16 @@ def test_a_look_is_crowded_only_if_it_is_slow_and_cut() -> None:
 def test_nothing_is_known_after_anything_has_happened() -> None:
     assert not NOTHING.complete
     assert NOTHING.tickets == ()
+
+
+def test_room_is_filled_from_what_is_left_of_a_look_only_while_that_may_be_believed() -> None:
+    left, none_left = Found((ticket(1),), complete=True), Found(complete=True)
+    assert when_room(left, believed=True, slips_wait=False) is Refill.GO_ON
+    assert when_room(left, believed=False, slips_wait=False) is Refill.LOOK
+    assert when_room(none_left, believed=False, slips_wait=False) is Refill.NOTHING
+    assert when_room(NOTHING, believed=True, slips_wait=False) is Refill.LOOK
+    for found in (left, none_left, NOTHING):
+        assert when_room(found, believed=True, slips_wait=True) is Refill.LOOK, "a slip goes first"
 
 
 def test_a_look_is_as_deep_as_what_may_be_claimed_at_once() -> None:

@@ -169,7 +169,7 @@ def test_a_ticket_that_is_reset_meanwhile_comes_before_the_younger_ones(
             eventually(knows, what="the dispatcher has heard of it")
 
     def knows() -> bool:
-        waiting = any(ticket.id == tickets[0] for ticket in here.dispatcher._found.tickets)
+        waiting = any(ticket.id == tickets[0] for ticket in here.dispatcher._decisions.left.tickets)
         return waiting or house.status(tickets[0]) == "printing"
 
     with scene(house, one, "kitchen-1") as here:
