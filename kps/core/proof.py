@@ -1,6 +1,6 @@
 """When a ticket is printed: what is known of one try to print it, as tables, and what follows from that.
 
-Nothing here touches a printer; kps.core.confirmation turns bytes and replies into these events, kps.device.sending
+Nothing here touches a printer; kps.core.confirmation turns bytes and replies into these events, kps.device.attempt
 carries the steps out.
 
 The law:

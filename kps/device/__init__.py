@@ -1,4 +1,4 @@
-"""The only device socket of the service: connect, ask, send within a deadline, read replies."""
+"""Everything that is said to a printer and heard from it; no other package opens a connection to one."""
 
 from kps.device.connection import Device, Ready, Unable
 

@@ -1,4 +1,4 @@
-"""A printer's host, as the POS stores it -> socket addresses."""
+"""A printer's host, as a row of the POS names it -> socket addresses to connect to."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ class Unresolvable(Exception):
 
 
 def resolved(address: DeviceAddress, *, limit_s: float) -> DeviceAddress:
-    """The address by which the supervisor knows this device. Raises Unresolvable."""
+    """The same address with its host name replaced by an IP address, which tells one device from another.
+
+    Raises Unresolvable.
+    """
     if isinstance(address, FileAddress):
         return address
     found = addresses(address.host, address.port, limit_s=limit_s, pulse=lambda: None)
@@ -29,9 +32,9 @@ def resolved(address: DeviceAddress, *, limit_s: float) -> DeviceAddress:
 
 
 def addresses(host: str, port: int, *, limit_s: float, pulse: Callable[[], None]) -> list[Address]:
-    """Where to connect, best first. An IP address asks no resolver.
+    """Where to connect, best first. No resolver is asked about an IP address. Raises Unresolvable.
 
-    A resolver cannot be told to hurry, so a name is looked up in a thread that may outlive the limit.
+    A lookup has no limit of its own, so a name is looked up in a thread, which may outlive ours.
     """
     if not 0 < port < 65536:
         raise Unresolvable(f"port {port}")

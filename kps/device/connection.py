@@ -1,4 +1,4 @@
-"""A printer: is it able, and print this."""
+"""One printer behind its connection: whether it can print now, and print this ticket."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from kps.core.status import (
 )
 from kps.core.status_round import StatusRound, realtime_query
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain
+from kps.device.attempt import Attempt, Consent
 from kps.device.link import ECHOES_KEPT, Link, LinkLost, Talkative
 from kps.device.opening import open_link
 from kps.device.preparing import Disbelieved, Recovery, Unanswered, prepare
-from kps.device.sending import Consent, Sending
 from kps.device.transport import Limit, Unreachable
 
 CONNECT_LIMIT_S = 2.0
-"""A printer on a local network accepts in milliseconds; waiting longer only delays the backup."""
+"""A printer on a local network accepts in milliseconds; to wait longer only delays the backup printer."""
 
 FIRST_ANSWER_LIMIT_S = 1.0
 """How long a device that never answered gets for its first answer on a new connection."""
@@ -38,25 +38,25 @@ FIRST_ANSWER_LIMIT_S = 1.0
 MUTE_QUESTION_EVERY_S = 15.0
 """How often a device that never answers is asked again, without waiting: it may have been mended."""
 
-OWED_TIMES = 3
-"""So many connections on which an answer that the probe has seen did not come, and the probe is not believed."""
+MISSING_TIMES = 3
+"""On so many connections an answer that the probe has seen did not come: then the probe is not believed."""
 
-OWED_AGAIN_S = 15.0
-"""How long a printer that owes an answer is left alone before it is asked again."""
+MISSING_AGAIN_S = 15.0
+"""How long a printer that has not given such an answer is left alone before it is asked again."""
 
 FRESH_S = 0.05
-"""So long after it has answered a printer counts as asked, unless it says otherwise by itself."""
+"""For so long after its last answer a printer is not asked again, unless it reports a trouble by itself."""
 
 QUIET_S, QUIET_BYTES = 1.0, 512
-"""A device that has talked without end must be silent for so long, but for so many bytes, before it is believed."""
+"""On a new connection a device that has talked without end must say no more than so many bytes in so many seconds."""
 
 OVERDUE_TIMES = 2
-"""So many tickets in a row without a proof from a printer that is well, and the probe is not believed."""
+"""So many tickets in a row without their proof, though the printer can print: then the probe is not believed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The device can print now, as far as it tells."""
+    """The device can print now, as far as it says."""
 
     status: PrinterStatus
     response_ms: int
@@ -72,7 +72,7 @@ class Unable:
     text: str
     """The reason in a few words for people."""
     alive: bool
-    """Whether something at that address answered, or accepted the connection at least."""
+    """Whether something at that address answered, or at least accepted the connection."""
     status: PrinterStatus
 
 
@@ -80,8 +80,8 @@ class Device:
     """One physical printer and the one connection to it.
 
     `timeout_s` (clamped to 1..30) limits connecting and standstills. `pulse` is called at least every 0.5 s while
-    anything is waited for; an exception of it goes through to the caller. `shared`: other hosts print on it too, so
-    nothing of theirs may be thrown away. For `fresh_s` seconds after an answer nothing is asked again.
+    anything is waited for; what it raises goes through to the caller. `shared`: other hosts print on it too, so it is
+    never told to clear, which would take their data as well. An answer is good for `fresh_s` seconds.
     """
 
     def __init__(
@@ -107,36 +107,41 @@ class Device:
         self.abilities = (abilities or Abilities()).heard_on(fresh=address.fresh)
         """What it has proven, less what it has lost by contrary evidence."""
         self.disproof = ""
-        """The contrary evidence by which it lost its rung; empty = none."""
+        """The evidence by which it lost its proof level; empty = none."""
         self._shared = shared
         self._fresh_s = fresh_s
         self._level = ProofLevel.NONE
         self._link: Link | None = None
         self._prepared = False
-        self._owed = 0
-        self._owed_at = 0.0
-        self._overdue = 0
+        self._missing = 0
+        """Connections in a row on which an answer that the probe has seen did not come."""
+        self._missing_at = 0.0
+        """When that happened last."""
+        self._unproven = 0
+        """Tickets in a row without their proof although the printer could print."""
         self._recovery = Recovery.after_unknown(self.abilities.level)
         self._echoes: deque[bytes] = deque(maxlen=ECHOES_KEPT)
         self._talked = False
         """Whether the last connection ended because it said more than any printer."""
         self._ever_connected = False
         self._unanswered_since: float | None = None
+        """When it was last asked in vain on this connection; None = it answers, or was not asked yet."""
         self._answered_at = float("-inf")
-        """When it last showed that it can print (`time.monotonic`), on the connection that is held."""
+        """When it last showed that it can print (`time.monotonic`), on the open connection."""
         self._known = PrinterStatus()
+        """What it said of itself then."""
 
     @property
     def connected(self) -> bool:
-        """Whether a connection is held; it may have died since it was last looked at."""
+        """Whether a connection is open; it may have died since it was last used."""
         return self._link is not None
 
     def fileno(self) -> int | None:
-        """The descriptor of the held connection, to wait on while idle; None = none is held."""
+        """The descriptor of the open connection, to wait on while idle; None = none is open."""
         return None if self._link is None else self._link.fileno()
 
     def inherit(self, *, torn: bool) -> None:
-        """Before the first connection: whether a predecessor left something there without an end."""
+        """To be called before the first connection: whether an earlier process left a torn picture or command there."""
         self._recovery = Recovery.after_unknown(self.abilities.level, torn=torn)
 
     def ask(self, *, whole: bool = False) -> Ready | Unable:
@@ -147,7 +152,7 @@ class Device:
         """
         began = time.monotonic()
         with contextlib.ExitStack() as undo:
-            # A question may be open: its late answer must not meet the next one.
+            # If `pulse` raises, a question may be open: its late answer would be taken for the answer to the next one.
             undo.callback(self._drop)
             answer = self._ask(began, whole)
             undo.pop_all()
@@ -167,10 +172,9 @@ class Device:
     ) -> Printed | NotPrinted | Uncertain:
         """Print one ticket (at least one byte, `lines` lines high) on the connection that `ask` found ready.
 
-        Without `ids` the rung `process_id` is not used.
-        `may_write` is asked before each portion; `first_byte` is called once, right before the first attempt to write;
-        `blocked` once, when the ticket is stuck for `timeout_s` or a sign speaks against it, after which it gets
-        `hold_s` seconds to come free. After an Uncertain the connection is gone, and what it still held with it.
+        Without `ids` the level `process_id` is not used. `may_write`, `first_byte`, `blocked` and `wake`: see Consent.
+        From the call of `blocked` the printer gets `hold_s` seconds to come free. After an Uncertain the connection is
+        closed, and what had not left it is taken back.
         """
         if self._link is None:
             return NotPrinted(Reason.CONNECTION_LOST, "not connected")
@@ -178,7 +182,7 @@ class Device:
         if level is ProofLevel.PROCESS_ID and ids is None:
             level = ProofLevel.REALTIME
         proof = Confirmation(level, len(data), ids)
-        sending = Sending(
+        attempt = Attempt(
             self._link,
             data,
             proof,
@@ -191,27 +195,27 @@ class Device:
         outcome: Printed | NotPrinted | Uncertain | None = None
         self._answered_at = float("-inf")
         try:
-            outcome = sending.run()
+            outcome = attempt.run()
             self._talked = isinstance(outcome, (NotPrinted, Uncertain)) and outcome.reason is Reason.TALKATIVE
         finally:
-            self.bytes_sent += sending.accepted
+            self.bytes_sent += attempt.accepted
             self._judge(proof, outcome)
-            if sending.accepted and not isinstance(outcome, Printed):
-                self._recovery = Recovery.after(data + proof.trailer, sending.accepted, level, ids)
-            self._leave(outcome, sending.accepted)
+            if attempt.accepted and not isinstance(outcome, Printed):
+                self._recovery = Recovery.after(data + proof.trailer, attempt.accepted, level, ids)
+            self._leave(outcome, attempt.accepted)
         return outcome
 
     def _judge(self, proof: Confirmation, outcome: Printed | NotPrinted | Uncertain | None) -> None:
-        """Whether its proofs are still worth something after this ticket."""
+        """Whether its proofs are still to be believed after this ticket."""
         if isinstance(outcome, Printed):
-            self._overdue = 0
+            self._unproven = 0
             if outcome.level is ProofLevel.PROCESS_ID and self.abilities.pushes:
-                self._answered_at = time.monotonic()  # by the proof; of what came after it, it tells by itself
+                self._answered_at = time.monotonic()  # the proof is an answer, and any change after it is pushed
         elif proof.proof_withheld:
-            self._overdue += 1
+            self._unproven += 1
         if proof.evidence:
             self.disbelieve(proof.evidence)
-        elif self._overdue >= OVERDUE_TIMES:
+        elif self._unproven >= OVERDUE_TIMES:
             self.disbelieve(f"{OVERDUE_TIMES} tickets in a row without {proof.level.value}, and it has no trouble")
 
     def take_echoes(self) -> list[bytes]:
@@ -224,7 +228,7 @@ class Device:
         return echoes
 
     def disbelieve(self, evidence: str) -> None:
-        """It does not keep what the probe has seen: from now on it is treated as one that was never probed."""
+        """It does not do what the probe has seen: from now on it is treated as one that was never probed."""
         level = self.abilities.level
         if (level is not None and level.proves_paper) or self.abilities.pushes or self.abilities.clears:
             self.disproof = evidence
@@ -232,7 +236,7 @@ class Device:
             self._level = level_in_force(self.abilities.level, answered=bool(self.answers))
 
     def close(self, *, abort: bool = False) -> None:
-        """End the connection: orderly, within 1 s, or at once, taking back what the printer has not yet fetched."""
+        """End the connection: orderly, within 1 s; or at once (`abort`), taking back what has not arrived."""
         link = self._let_go()
         if link is None:
             return
@@ -252,17 +256,17 @@ class Device:
                 self.close(abort=True)
 
     def _ask(self, began: float, whole: bool) -> Ready | Unable:
-        if self._owed and time.monotonic() - self._owed_at >= OWED_AGAIN_S:
+        if self._missing and time.monotonic() - self._missing_at >= MISSING_AGAIN_S:
             self.close()
         try:
             if self._link is not None:
                 try:
-                    return self._greet(self._link, began, whole)
+                    return self._ask_on(self._link, began, whole)
                 except Talkative:
                     raise
                 except LinkLost:
-                    self._drop()  # it died while idle, which says nothing about the printer: a new one decides
-            return self._greet(self._connect(), began, whole)
+                    self._drop()  # it died while idle, which says nothing about the printer: a new connection will tell
+            return self._ask_on(self._connect(), began, whole)
         except Unreachable as error:
             return Unable(error.reason, error.text, alive=False, status=PrinterStatus())
         except LinkLost as lost:
@@ -282,11 +286,10 @@ class Device:
         return link
 
     def _wait_for_quiet(self, link: Link) -> None:
-        """It has talked without end, or what it says now may answer somebody who was here before us.
+        """Before anything is asked on this connection, the device must have been silent for a while.
 
-        What it answers counts when it has shown that it can be silent.
-
-        Raises Talkative, LinkLost.
+        It may be one that talks without end; or what it says now answers whoever used the same file before us. Raises
+        Talkative, LinkLost.
         """
         until = time.monotonic() + QUIET_S
         while (left := until - time.monotonic()) > 0:
@@ -297,18 +300,18 @@ class Device:
                 raise Talkative
         self._talked = False
 
-    def _greet(self, link: Link, began: float, whole: bool) -> Ready | Unable:
-        """Ask what there is to ask on this connection. Raises LinkLost if it turns out to be of no use."""
-        late_answer = self._hear_out(link)
+    def _ask_on(self, link: Link, began: float, whole: bool) -> Ready | Unable:
+        """Ask on this connection what has to be asked now. Raises LinkLost if the connection cannot be used."""
+        late_answer = self._read_unasked(link)
         if self._unanswered_since is not None:
-            return self._greet_mute(link, began, late_answer=late_answer)
+            return self._ask_mute(link, began, late_answer=late_answer)
         if self.abilities.level is ProofLevel.NONE:
             return self._prepare_mute(link, began)
-        if self._prepared and not whole and not (self._shared or self._owed) and trouble(link.pushed) is None:
+        if self._prepared and not whole and not (self._shared or self._missing) and trouble(link.pushed) is None:
             if began - self._answered_at < self._fresh_s:
                 return self._verdict(link.pushed if self.abilities.pushes else self._known, began)
             if self.abilities.pushes and link.pushed.online is not None:
-                # Cover, paper and cutter it tells by itself: here it says that it is there, and online.
+                # It pushes changes of cover, paper and cutter: one answer, that it is there and online, is enough.
                 one = StatusRound(link.pushed, REALTIME_QUERIES[:1])
                 if not self._all_answered(link, one):
                     return self._unanswered(link, one, began)
@@ -321,10 +324,10 @@ class Device:
             return self._prepare(link, questions, began)
         return self._verdict(questions.status, began)
 
-    def _hear_out(self, link: Link) -> bool:
-        """What was said while nobody asked; returns whether an answer is among it. Raises LinkLost if it is of no use.
+    def _read_unasked(self, link: Link) -> bool:
+        """Read what has come since the last question; returns whether an answer is in it, which is a late one.
 
-        It ends: who never stops is Talkative.
+        Raises LinkLost if the printer was switched on anew, and Talkative if it does not stop.
         """
         answered = False
         while True:
@@ -337,34 +340,34 @@ class Device:
             self._pulse()
 
     def _prepare(self, link: Link, questions: StatusRound, began: float) -> Ready | Unable:
-        """Once per connection, before its first ticket: modes, identity, and what an earlier ticket left behind."""
+        """Once per connection, before its first ticket: modes, firmware, and what an earlier ticket left behind."""
         self._prepared = True
         try:
             prepare(link, self.abilities, self._recovery, pulse=self._pulse, limit_s=self._timeout_s)
         except Unanswered as why:
-            self._note_owed(str(why))
+            self._note_missing_answer(str(why))
         except Disbelieved as why:
             self.disbelieve(str(why))
             raise LinkLost(str(why)) from why
         else:
-            self._owed = 0
+            self._missing = 0
             self._recovery = Recovery()
         reason = trouble(link.pushed)
         return self._verdict(link.pushed if reason is not None else questions.status, began)
 
-    def _note_owed(self, what: str) -> None:
-        """It may be busy with what it holds, or with another host's job; but it has to answer some time.
+    def _note_missing_answer(self, what: str) -> None:
+        """It may be busy with what it still has to print, or with another host's job; but it has to answer some time.
 
-        Until then it prints as one that was never probed. It is asked again on later connections only: an answer
-        that comes late must not meet a question of ours.
+        Until then it prints as one that was never probed. It is asked again on later connections only: on this one the
+        late answer would be taken for the answer to another question.
         """
-        self._owed += 1
-        self._owed_at = time.monotonic()
-        if self._owed >= OWED_TIMES:
-            self.disbelieve(f"{what}, {OWED_TIMES} times, and it has no trouble")
+        self._missing += 1
+        self._missing_at = time.monotonic()
+        if self._missing >= MISSING_TIMES:
+            self.disbelieve(f"{what}, {MISSING_TIMES} times, and it has no trouble")
 
     def _all_answered(self, link: Link, questions: StatusRound) -> bool:
-        """Ask the questions of a round, one at a time, each within the limit."""
+        """Ask the questions of a round one by one; False = an answer did not come within the limit."""
         while (question := questions.question) is not None:
             link.write(realtime_query(question))
             questions.asked()
@@ -385,7 +388,7 @@ class Device:
         return self._timeout_s if self.answers else min(self._timeout_s, FIRST_ANSWER_LIMIT_S)
 
     def _unanswered(self, link: Link, questions: StatusRound, began: float) -> Ready | Unable:
-        """Silence of a device that answers is trouble; of one that never did, its nature."""
+        """It did not answer. That is trouble if the device has answered before; some never answer anything."""
         if link.queued():
             return self._not_reading(link)
         if self.answers:
@@ -395,7 +398,7 @@ class Device:
         return self._prepare_mute(link, began)
 
     def _prepare_mute(self, link: Link, began: float) -> Ready | Unable:
-        """A device that cannot be asked anything gets at least what completes a torn picture, once per connection."""
+        """Once per connection: a device that cannot be asked anything gets at least what completes a torn picture."""
         if not self._prepared:
             self._prepared = True
             try:
@@ -405,8 +408,8 @@ class Device:
             self._recovery = Recovery()
         return self._verdict(link.status(), began)
 
-    def _greet_mute(self, link: Link, began: float, *, late_answer: bool) -> Ready | Unable:
-        """A device that has not answered on this connection: nobody waits for it, but an answer is noticed later."""
+    def _ask_mute(self, link: Link, began: float, *, late_answer: bool) -> Ready | Unable:
+        """A device that has not answered on this connection: it is not waited for, but a later answer is noticed."""
         if late_answer:
             self.answers = True
             raise LinkLost("a late answer: which question it belongs to cannot be told on this connection")
@@ -419,7 +422,7 @@ class Device:
         return self._verdict(link.status(), began)
 
     def _not_reading(self, link: Link) -> Unable:
-        """Not even the few bytes of a question were acknowledged: the host is dead, or its window closed."""
+        """Not even the few bytes of a question were acknowledged: its host is dead, or it takes no data."""
         vitals = link.vitals()
         self._drop()
         if vitals is not None and vitals.dead(FIRST_ANSWER_LIMIT_S / 2):
@@ -429,11 +432,11 @@ class Device:
     def _verdict(self, status: PrinterStatus, began: float) -> Ready | Unable:
         reason = trouble(status)
         if reason is not None:
-            self._owed = 0  # what it owed has found its reason
+            self._missing = 0  # that is why its answer did not come
             self._answered_at = float("-inf")
             return _unable(reason, status)
         answered = bool(self.answers) and self._unanswered_since is None
-        level = ProofLevel.REALTIME if self._owed and self.abilities.level is not None else self.abilities.level
+        level = ProofLevel.REALTIME if self._missing and self.abilities.level is not None else self.abilities.level
         self._level = level_in_force(level, answered=answered)
         self._known = status
         return Ready(status, max(1, round((time.monotonic() - began) * 1000)), self._level)
@@ -444,7 +447,7 @@ class Device:
             link.drop()
 
     def _let_go(self) -> Link | None:
-        """No connection is held any more; what came over it is kept."""
+        """Give the connection out of our hands; the process IDs that came over it are kept."""
         link, self._link = self._link, None
         self._answered_at = float("-inf")
         if link is not None:

@@ -1,12 +1,12 @@
 """A printer behind a device file of this host: by USB (the kernel's usblp) or at a serial port.
 
 The law of this file:
-* A row in the POS names the file, so nothing is opened that PRINTER_DEVICES does not have, that lies outside of /dev
+* A row in the POS names the file, so nothing is opened that PRINTER_DEVICES does not list, that lies outside of /dev
   once links are followed, or that is no character device.
-* No far end acknowledges what we write. usblp tells when the printer has taken a portion, for USB has flow control; a
-  serial port tells what has left it, and no more.
-* A file is not a connection: what was said to whoever had it before may be answered to us. Nothing that rests on an
-  answer being new is used here (`Abilities.heard_on`).
+* Nothing acknowledges what we write. By USB, which has flow control, usblp knows when the printer has taken a portion;
+  a serial port knows what has left it, and no more.
+* A file is not a connection: we may read the answer to a question of the program that had it open before. So nothing is
+  used here that needs the answer to be new (`Abilities.heard_on`).
 """
 
 from __future__ import annotations
@@ -29,15 +29,16 @@ from kps.core.tickets import Reason
 from kps.device.transport import SLICE_S, Unreachable, Vitals
 
 _LPGETSTATUS = 0x060B
-"""The printer class's own status byte, as usblp asks for it. Source: linux/lp.h."""
+"""Reads the status byte of the USB printer class. Source: linux/lp.h."""
 _USB_MAJOR = 180
+"""The device number that Linux gives to usblp."""
 _WOULD_BLOCK = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR)
 _ONE_WAY = (errno.EINVAL, errno.EOPNOTSUPP)
-"""A read from a printer whose USB interface has no way back."""
+"""Errors of a read from a printer whose USB interface has no way back."""
 
 
 class _NoDevice(Exception):
-    """The message says why, after the file's name."""
+    """The file is none that may be opened as a printer. The message says why, and follows the file's name."""
 
 
 def absence(address: FileAddress, settings: Settings) -> str:
@@ -52,7 +53,7 @@ def absence(address: FileAddress, settings: Settings) -> str:
 
 
 def _located(path: str) -> str:
-    """The file itself, links followed. Raises _NoDevice."""
+    """The path of the device once links are followed. Raises _NoDevice."""
     try:
         found = os.path.realpath(path, strict=True)
         mode = os.stat(found).st_mode
@@ -66,7 +67,7 @@ def _located(path: str) -> str:
 
 
 def open_file(address: FileAddress) -> FileTransport:
-    """Open it for us alone. Raises Unreachable; an open file is no promise that a printer is behind it."""
+    """Open it for us alone. Raises Unreachable. It may open although no printer is connected to it."""
     try:
         found = _located(address.path)
         descriptor = os.open(found, os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -75,27 +76,27 @@ def open_file(address: FileAddress) -> FileTransport:
     except OSError as error:
         if is_shortage(error):
             raise Unreachable(Reason.HOST_FULL, sentence(Reason.HOST_FULL)) from error
-        raise Unreachable(Reason.REFUSED, f"{address.path}: {_said(error)}") from error
+        raise Unreachable(Reason.REFUSED, f"{address.path}: {_in_words(error)}") from error
     with contextlib.ExitStack() as undo:
         undo.callback(os.close, descriptor)
         try:
-            transport = _taken(descriptor, address)
+            transport = _set_up(descriptor, address)
         except _NoDevice as why:
             raise Unreachable(Reason.REFUSED, f"{address.path} {why}") from why
         except OSError as error:
-            raise Unreachable(Reason.REFUSED, f"{address.path}: {_said(error)}") from error
+            raise Unreachable(Reason.REFUSED, f"{address.path}: {_in_words(error)}") from error
         undo.pop_all()
     return transport
 
 
-def _said(error: OSError) -> str:
+def _in_words(error: OSError) -> str:
     if error.errno in (errno.EBUSY, errno.EWOULDBLOCK):
         return "another program has it"
     return os.strerror(error.errno or 0).lower()
 
 
-def _taken(descriptor: int, address: FileAddress) -> FileTransport:
-    """Ours alone, and carrying bytes as they are. Raises _NoDevice, OSError."""
+def _set_up(descriptor: int, address: FileAddress) -> FileTransport:
+    """Lock it and set it up to carry bytes unchanged. Raises _NoDevice, OSError."""
     known = os.fstat(descriptor)
     if not stat.S_ISCHR(known.st_mode):
         raise _NoDevice("is no character device")
@@ -120,7 +121,7 @@ def _make_raw(descriptor: int, address: FileAddress) -> None:
     if address.flow is Flow.HARDWARE:
         control |= termios.CRTSCTS
     signs = termios.tcgetattr(descriptor)[6]
-    signs[termios.VMIN], signs[termios.VTIME] = 1, 0  # a read without data is EAGAIN; an empty one, the end
+    signs[termios.VMIN], signs[termios.VTIME] = 1, 0  # no data is EAGAIN; an empty read means that the port is gone
     termios.tcsetattr(descriptor, termios.TCSANOW, [given, 0, control, 0, speed, speed, signs])
     termios.tcflush(descriptor, termios.TCIFLUSH)
 
@@ -132,8 +133,8 @@ class FileTransport:
         self._descriptor = descriptor
         self._is_tty = is_tty
         self._last = 0
-        """Bytes of the last portion that was taken."""
-        self._hears = True
+        """Bytes of the last write that was taken."""
+        self._can_read = True
         self._has_status = not is_tty
 
     def fileno(self) -> int:
@@ -141,8 +142,8 @@ class FileTransport:
         return self._descriptor
 
     def read(self, most: int) -> bytes | None:
-        """See Transport. A serial port ends when it is hung up; a USB printer may say nothing at any time."""
-        if not self._hears:
+        """See Transport. An empty read means that a serial port is gone, and by USB only that there is nothing."""
+        if not self._can_read:
             return None
         try:
             data = os.read(self._descriptor, most)
@@ -150,7 +151,7 @@ class FileTransport:
             if error.errno in _WOULD_BLOCK:
                 return None
             if error.errno in _ONE_WAY and not self._is_tty:
-                self._hears = False
+                self._can_read = False
                 return None
             raise
         return data if data or self._is_tty else None
@@ -175,9 +176,9 @@ class FileTransport:
         poll.poll(max(0.0, min(limit_s, SLICE_S)) * 1000)
 
     def unsent(self) -> int:
-        """At a serial port what waits in it; by USB the last portion, until the printer has taken it.
+        """At a serial port what waits in it; by USB the last write, until the printer has taken it.
 
-        Of a device that is gone nobody knows: then what was taken last counts as not sent.
+        If the device is gone, what was written last counts as not sent.
         """
         if not self._last:
             return 0
@@ -196,14 +197,14 @@ class FileTransport:
         return int(struct.unpack("i", answer)[0])
 
     def vitals(self) -> Vitals | None:
-        """Nobody tells: a printer that is off is taken for one that takes no data."""
+        """Unknown: a printer that is switched off cannot be told from one that takes no data."""
         return None
 
     def expect_life(self, limit_s: float | None) -> None:
-        """A device that goes is noticed at once, a printer behind a cable not at all."""
+        """Nothing to do: that the device is gone is noticed at once, that a printer at a cable is off not at all."""
 
     def status(self) -> PrinterStatus:
-        """What the printer class's own status byte says. The kernel waits for it, at worst for 5 s."""
+        """The status byte of the USB printer class. The kernel waits for it, at worst for 5 s."""
         if not self._has_status:
             return PrinterStatus()
         answer = bytearray(4)
@@ -215,17 +216,17 @@ class FileTransport:
         return port_status(int(struct.unpack("i", answer)[0]))
 
     def finish(self) -> None:
-        """There is nobody to tell."""
+        """Nothing to do: a file has no end to announce."""
 
     def finished(self) -> bool:
-        """Whether all has left: closing takes the rest back."""
+        """Whether all has left. Closing takes the rest back."""
         return self.unsent() == 0
 
     def close(self) -> None:
-        """Without waiting, as the kernel would do for half a minute: what has not left is taken back."""
+        """Take back what has not left; the kernel would wait for it, up to half a minute."""
         try:
             if self._is_tty:
-                # Whatever fails here, the device is gone, and the file is closed all the same.
+                # If this fails, the device is gone; the file is closed all the same.
                 with contextlib.suppress(termios.error, OSError):
                     termios.tcflush(self._descriptor, termios.TCOFLUSH)
                 with contextlib.suppress(OSError):
@@ -234,5 +235,5 @@ class FileTransport:
             os.close(self._descriptor)
 
     def abort(self) -> None:
-        """The same."""
+        """The same as `close`."""
         self.close()

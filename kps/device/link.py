@@ -24,22 +24,23 @@ CLOSE_LIMIT_S = 1.0
 """How long an orderly close listens for the printer's own end."""
 
 TURN_BYTES = 16 * 1024
-"""Most that one `read` takes: whoever listens gets back to its heartbeat and its deadlines in between."""
+"""Most that one `read` takes, so that the caller gets back to its heartbeat and its deadlines in between."""
 
 ECHOES_KEPT = 1024
-"""Process IDs that wait to be taken note of; of more than that the oldest are forgotten, as if they had been lost."""
+"""Most process IDs that wait for `Device.take_echoes`; beyond that the oldest are forgotten, as if they were lost."""
 
 _PIECE = 4096
+"""Bytes of one read."""
 
 _BLOCK_LIMIT_S = 1.0
-"""A reply that is unfinished for so long is noise."""
+"""A reply that has begun and is not complete after so long is noise."""
 
 _FINISH_LOOK_S = 0.05
-"""Between two looks whether what was taken has gone out."""
+"""While a connection is closed: pause between two looks whether everything has gone out."""
 
 
 class LinkLost(Exception):
-    """The connection ended under us. `orderly`: the printer closed it; else it was reset or broke on the way."""
+    """The connection ended without our doing. `orderly`: the printer closed it; else it was reset or broke."""
 
     reason = Reason.CONNECTION_LOST
 
@@ -49,7 +50,7 @@ class LinkLost(Exception):
 
 
 class Talkative(LinkLost):
-    """More came than a printer has to say: nothing of it is believed, and the connection is of no use any more."""
+    """More came than any printer says: nothing of it is believed, and the connection is not used any more."""
 
     reason = Reason.TALKATIVE
 
@@ -67,13 +68,13 @@ class Link:
         self._end: LinkLost | None = None
         self._talk = Talk(self._heard_at)
         self.heard = 0
-        """Bytes that the printer has said on this connection."""
+        """Bytes that came on this connection."""
         self.more = False
         """Whether there may be more than the last `read` took."""
         self.pushed = PrinterStatus()
-        """What the printer told on this connection without being asked (ASB)."""
+        """The status that the printer has pushed on this connection (automatic status back)."""
         self.echoes: deque[bytes] = deque(maxlen=ECHOES_KEPT)
-        """Process IDs that the printer has said on this connection; whoever takes note of them empties it."""
+        """Process IDs that came on this connection; `Device.take_echoes` empties it."""
 
     def fileno(self) -> int:
         """A descriptor that is readable when the printer has said something, or is gone."""
@@ -105,11 +106,11 @@ class Link:
         return replies
 
     def _receive(self) -> bytes:
-        """What lies ready; nothing if that is nothing, or if the stream has ended, which is then noted."""
+        """What can be read now; empty = nothing, or the stream has ended, and `_end` says how."""
         try:
             data = self._transport.read(_PIECE)
         except OSError as error:
-            # It is told once only, perhaps behind answers that still count.
+            # The system reports it once only, and answers that came before it still count.
             self._end = LinkLost(f"read: {error.strerror}")
             return b""
         if data is None:
@@ -122,7 +123,7 @@ class Link:
         return data
 
     def write(self, data: bytes | memoryview) -> int:
-        """Hand over as much as is taken now; 0 = nothing. Raises LinkLost."""
+        """Write as much as is taken now; returns how many bytes that were. Raises LinkLost."""
         try:
             return self._transport.write(data)
         except OSError as error:
@@ -136,11 +137,11 @@ class Link:
         self._transport.wait(limit_s, writable=writable, also=also)
 
     def queued(self) -> int:
-        """Bytes taken that the far end does not have yet."""
+        """Bytes that were written and that the far end does not have yet."""
         return self._transport.unsent()
 
     def vitals(self) -> Vitals | None:
-        """What the system knows about the far end; None where it does not tell."""
+        """What the system knows about the far end; None where it knows nothing."""
         return self._transport.vitals()
 
     def expect_life(self, limit_s: float | None) -> None:
@@ -148,12 +149,12 @@ class Link:
         self._transport.expect_life(limit_s)
 
     def status(self) -> PrinterStatus:
-        """What is known of the printer without a word of its own in answer to ours: pushed, or by a channel beside."""
-        beside = self._transport.status()
-        return self.pushed if trouble(beside) is None else beside
+        """What is known of the printer without asking it: what it pushed, or what the transport knows."""
+        own = self._transport.status()
+        return self.pushed if trouble(own) is None else own
 
     def close(self, pulse: Pulse) -> None:
-        """Orderly: say that we are done, and wait 1 s at most until that has arrived, so that nothing is cut off."""
+        """Close in order: say that we are done, and wait until all has gone out, 1 s at most."""
         until = time.monotonic() + CLOSE_LIMIT_S
         with contextlib.closing(self._transport):
             try:

@@ -1,4 +1,4 @@
-"""From an address to an open connection: the one place that knows which kinds of address there are."""
+"""From an address to an open connection. Nothing else in this package knows which kinds of address there are."""
 
 from __future__ import annotations
 

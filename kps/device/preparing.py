@@ -1,4 +1,7 @@
-"""What is done once on a new connection before its first ticket: modes, identity, what an earlier one left behind."""
+"""What is done once on a new connection before its first ticket.
+
+Modes are set, the firmware is compared with that of the probe, and what an earlier ticket left behind is ended.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +17,27 @@ from kps.device.link import Link
 from kps.device.transport import Limit
 
 RESET = b"\x1b@"
+"""`ESC @`: all modes as after switching on."""
 PUSH_ALL = b"\x1d\x61\x0f"
 """`GS a 15`: push every change of drawer, online, error and paper. `ESC @` turns it off. Source: TM-T88III guide."""
 ASK_FIRMWARE = b"\x1d\x49\x41"
 """`GS I 65`. Source: TM-U220 and HPRT TP80K manuals."""
 _TEXT_HEAD = 0x5F
+"""The first byte of a text of `GS I`."""
 _RASTER = b"\x1dv0"
+"""`GS v 0`: a strip of a picture."""
 _RASTER_HEAD = 8
+"""Bytes of the command before its picture."""
 _LARGEST_PICTURE = 72 * 128
 """Bytes of the largest raster strip that a ticket has: 128 rows of 576 dots."""
 _MOST_S = 30.0
-"""A printer that takes what it is given by the byte is not waited for longer than this."""
+"""Longest wait for a printer that takes its data byte by byte, and so begins its limit anew each time."""
 _LONGEST_COMMAND = 16
-"""Bytes of the longest command but pictures: so many NULs complete whatever was torn; surplus ones are ignored."""
+"""Bytes of the longest command without a picture: so many NULs complete any torn command; more are ignored."""
 
 
 class Unanswered(Exception):
-    """The printer owes an answer that it gave to the probe, and has no trouble; the message says which."""
+    """The printer can print and has not given an answer that it gave to the probe; the message says which."""
 
 
 class Disbelieved(Exception):
@@ -46,14 +53,14 @@ class Recovery:
     process_id: bytes = b""
     """Asks whether the printer is done with all that is older; empty = not asked."""
     fence: bool = False
-    """The same by a fence."""
+    """Whether a fence asks the same."""
 
     @staticmethod
     def after_unknown(level: ProofLevel | None, *, torn: bool = False) -> Recovery:
-        """At a process's first connection: its predecessor may have died in the middle of anything.
+        """For the first connection of a process: the one before it may have died in the middle of anything.
 
-        `torn`: it is on record that something was left there without an end. A device that nobody has looked at gets
-        its NULs only then.
+        `torn`: the database says that it left a torn ticket there. A device without a proven level may print NULs, so
+        it gets them only then.
         """
         proven = level is not None and level.proves_paper
         return Recovery(_LARGEST_PICTURE if proven or torn else 0)
@@ -62,7 +69,7 @@ class Recovery:
     def after(data: bytes, accepted: int, level: ProofLevel, ids: ProcessIds | None) -> Recovery:
         """After `accepted` bytes of a ticket's `data`; how many of them arrived is not known."""
         picture = _longest_picture(data[:accepted])
-        # A device that nobody has looked at may print what it does not know; then NULs only for what needs them.
+        # A device without a proven level may print NULs, so it gets only those that complete a picture.
         fill = max(picture, _LONGEST_COMMAND) if level.proves_paper else picture
         asks = level is ProofLevel.PROCESS_ID and ids is not None
         return Recovery(fill, ids.after if ids is not None and asks else b"", level is ProofLevel.FENCE)
@@ -90,7 +97,7 @@ def prepare(link: Link, abilities: Abilities, recovery: Recovery, *, pulse: Call
         return
     if abilities.firmware:
         _compare(abilities.firmware, asker.ask(ASK_FIRMWARE, _is_text, "its name"))
-    # Nothing older waits inside. It may still be busy with what it holds; but it has to answer some time.
+    # Is it done with everything older? It may be busy printing that; but it has to answer some time.
     if level is ProofLevel.PROCESS_ID and recovery.process_id:
         wanted = ProcessIdEcho(recovery.process_id)
         asker.ask(process_id_command(recovery.process_id), lambda reply: reply == wanted, "the process ID")
@@ -134,10 +141,10 @@ class _Asker:
                 self._link.wait(left, writable=True)
 
     def ask(self, question: bytes, fits: Callable[[Reply], bool], what: str) -> Reply:
-        """The first reply that fits; others are not for us.
+        """The first reply that fits; others do not answer this question.
 
-        Raises Unanswered if none comes within the limit. It counts from when the printer last took something of what
-        stands before the question: that may be many NULs, and a slow way.
+        Raises Unanswered if none comes within the limit. It counts from when the printer last took some of the bytes
+        before the question: those may be many NULs on a slow line.
         """
         self.write(question)
         limit, most, queued = Limit(self._limit_s), Limit(_MOST_S), self._link.queued()

@@ -1,6 +1,6 @@
-"""TCP, as network printers speak it: a non-blocking socket, and what the kernel knows about it.
+"""A printer on the network: a non-blocking TCP socket, and what the kernel knows about it.
 
-Made for Linux. Where TCP_INFO is missing, a dead host is taken for a closed window (`vitals` is None).
+Made for Linux. Without TCP_INFO (`vitals` is None) a dead host cannot be told from a printer that takes no data.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ SEND_BUFFER = 8192
 """Bytes asked for SO_SNDBUF: small, so that a printer that does not read shows early."""
 
 _IDLE_KEEPALIVE = (5, 2, 3)
-"""Seconds until the first question, between two, and how many without an answer end the connection."""
+"""Keepalive: seconds until the first probe, seconds between two, and how many without an answer end it."""
 
 _WOULD_BLOCK = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR)
 _NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
 
 _Where = tuple[str, int] | tuple[str, int, int, int]
-"""Host and port; with a zone also flow and the interface's number."""
+"""Host and port; for an IPv6 address with a zone also flow and the number of its network interface."""
 
 
 class TcpTransport:
@@ -48,7 +48,7 @@ class TcpTransport:
         return self._socket.fileno()
 
     def read(self, most: int) -> bytes | None:
-        """See Transport. An error is told once only, perhaps behind answers that still count."""
+        """See Transport."""
         try:
             return self._socket.recv(most)
         except OSError as error:
@@ -96,30 +96,30 @@ class TcpTransport:
         return Vitals(retransmits=info[2], unacked=unacked, probes=info[3], last_ack_s=last_ack_ms / 1000)
 
     def expect_life(self, limit_s: float | None) -> None:
-        """The kernel asks each second, without a byte of data: a printer that lives acknowledges, whatever it does."""
+        """The kernel probes each second: a host that lives acknowledges that, whatever its printer does."""
         if limit_s is None:
             _set_keepalive(self._socket, *_IDLE_KEEPALIVE)
         else:
             _set_keepalive(self._socket, 1, 1, math.ceil(limit_s))
 
     def status(self) -> PrinterStatus:
-        """TCP has no channel for that."""
+        """Unknown: TCP has no channel for it."""
         return PrinterStatus()
 
     def finish(self) -> None:
-        """FIN; the printer's own follows."""
+        """Send FIN. The printer answers with its own."""
         self._socket.shutdown(socket.SHUT_WR)
 
     def finished(self) -> bool:
-        """Never: it ends with the printer's FIN, so that nothing is reset."""
+        """Never: the printer's FIN is waited for. To close before it may lose what is on its way."""
         return False
 
     def close(self) -> None:
-        """The kernel still delivers what it took."""
+        """Close at once; the kernel still delivers what it took."""
         self._socket.close()
 
     def abort(self) -> None:
-        """RST: what the kernel has not delivered is thrown away."""
+        """Send RST; the kernel throws away what it has not delivered."""
         with contextlib.suppress(OSError):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
@@ -128,7 +128,7 @@ class TcpTransport:
 def connect(address: TcpAddress, *, limit_s: float, pulse: Pulse) -> TcpTransport:
     """Connect to the first of its addresses that accepts. Raises Unreachable.
 
-    An accepted connection is no promise that the printer listens.
+    A printer that is busy with somebody else may accept a connection, and neither read nor answer.
     """
     until = time.monotonic() + limit_s
     try:
@@ -178,8 +178,9 @@ def _set_options(sock: socket.socket) -> None:
     sock.setblocking(False)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)  # counts only before the connect
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    # Keepalive notices a host that died while idle. With data on its way it rests, and a short TCP_USER_TIMEOUT would
-    # kill living printers that are out of paper: the deadlines in flight are our own.
+    # Keepalive notices a host that dies while the connection is idle. It does not work while data is on its way, and a
+    # short TCP_USER_TIMEOUT would end connections to printers that are only out of paper: kps.device.attempt has limits
+    # of its own for that.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     _set_keepalive(sock, *_IDLE_KEEPALIVE)
 

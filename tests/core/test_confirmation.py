@@ -316,7 +316,7 @@ def test_the_second_id_proves_the_ticket_too() -> None:
     assert ticket.step is Step.DONE
 
 
-def test_behind_a_trouble_nothing_is_asked_again_and_nothing_is_owed() -> None:
+def test_behind_a_trouble_nothing_is_asked_again_and_no_proof_is_withheld() -> None:
     ticket = at(ProofLevel.PROCESS_ID)
     ticket.hear(PUSHED_OUT)
     ticket.hear(PUSHED_FINE)

@@ -18,7 +18,7 @@ from kps.core.status import PrinterStatus
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain
 from kps.demo.virtual_printer import VirtualPrinter
 from kps.demo.virtual_printer.faults import IdFault, Noise
-from kps.device.connection import OWED_TIMES, Device, Ready, Unable
+from kps.device.connection import MISSING_TIMES, Device, Ready, Unable
 from kps.device.preparing import PUSH_ALL
 
 CUT = b"\x1dV\x42\x00"
@@ -174,7 +174,7 @@ def test_a_printer_that_owes_an_id_on_connection_after_connection_is_not_believe
     epson.id_fault(IdFault.LOST)
     me = desk(epson)
     assert isinstance(me.print("ONE"), Uncertain)
-    for _ in range(OWED_TIMES):
+    for _ in range(MISSING_TIMES):
         assert me.device.disproof == ""
         assert me.ready().level is ProofLevel.REALTIME
         me.device.close()
@@ -529,7 +529,7 @@ def test_a_printer_that_never_says_that_it_is_done_is_not_believed_any_more(
     assert isinstance(me.send(ticket("ONE")), Uncertain)
     epson.id_fault(IdFault.LOST)
 
-    for _ in range(OWED_TIMES):
+    for _ in range(MISSING_TIMES):
         assert me.ready().level is ProofLevel.REALTIME
         me.device.close()
 
@@ -541,7 +541,7 @@ def test_a_printer_that_stops_pushing_is_treated_like_one_that_was_never_probed(
     with VirtualPrinter(profile="epson-t20iii", caps=frozenset(cap for cap in caps if cap.value != "asb")) as printer:
         me = desk(printer, Abilities(ProofLevel.REALTIME, pushes=True))
 
-        for _ in range(OWED_TIMES):
+        for _ in range(MISSING_TIMES):
             assert me.ready().level is ProofLevel.REALTIME
             me.device.close()
 
