@@ -1,4 +1,4 @@
-"""Snapshot of the service -> verdict: what /health, /readyz and /metrics say."""
+"""What the supervisor knows of the whole service (`Snapshot`), and what /health and /readyz conclude from it."""
 
 from __future__ import annotations
 
@@ -14,24 +14,26 @@ STALE_AFTER_S = 30.0
 """Counts from the database that are older than this say nothing about now."""
 SHUTTING_DOWN = "shutting down"
 UNAVAILABLE = "unavailable"
+"""What those without HTTP_TOKEN read of a database that is in trouble."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What has been counted under the name of a child, since the supervisor's start. It never falls."""
+    """What the processes of one name have counted since the supervisor's start. It never falls."""
 
     counters: Mapping[str, int] = field(default_factory=dict)
-    """By their place in /status, see kps.process.counters."""
+    """Place in /status (see kps.process.counters) -> count."""
     print_seconds_buckets: dict[float, int] = field(default_factory=dict)
     """Upper bound in seconds -> tickets, cumulative; the last bound is infinity."""
     print_seconds_sum: float = 0.0
+    """Seconds that all these tickets took together."""
 
     def plus(self, other: Counted) -> Counted:
         """Both together."""
         return self._with(other, 1)
 
     def minus(self, other: Counted) -> Counted:
-        """What has come since `other`."""
+        """What was counted since `other`."""
         return self._with(other, -1)
 
     def _with(self, other: Counted, sign: int) -> Counted:
@@ -59,26 +61,31 @@ class ChildView:
     """`dispatcher`, `printer` or `template`."""
     pid: int | None
     generation: int
+    """Rises with every start of a process of this name."""
     state: str
     """`starting`, `up`, `stopping`, `dead`, `crash_loop`."""
     heartbeat_age_s: float | None
+    """None = it has not beaten yet, or there is no process."""
     started_at: datetime | None
     ticket: int | None
+    """What it is printing now."""
     last_exit: str
+    """How its last process ended; '' before the first end."""
     refusal: str = ""
     """Why the host refuses to start it now; '' if it does not."""
     connected: bool = False
+    """Whether it has a connection to its printer."""
     counted: Counted = field(default_factory=Counted)
 
     @property
     def restarts(self) -> int:
-        """How often it was restarted, whatever the cause."""
+        """How often it was restarted, for whatever cause."""
         return sum([count for place, count in self.counted.counters.items() if place.startswith("restarts_by_cause.")])
 
 
 @dataclass(frozen=True, slots=True)
 class PrinterView:
-    """One printer row of the POS, with what is known about its device, whoever owns it."""
+    """One printer row of the POS, with what is known about its device, also if another instance serves it."""
 
     id: int
     name: str
@@ -94,15 +101,18 @@ class PrinterView:
     reason: str
     """Why it cannot print now, in one sentence; '' if it can."""
     key: str
+    """The device key; several rows may name one device."""
     owner: str
-    """Instance name of the lease owner; '' if nobody holds it."""
+    """Name of the instance that has the device's lease; '' if none has."""
     mine: bool
+    """Whether that is this instance."""
     state: str
     """`kps.printer.state`: starting, ready, held, down, silent, offline, paper_out, cover_open, error, blocked; or
     skipped where the row is not usable, else off where it is not active."""
     able: bool | None
     """Whether it can print now; None = not known yet."""
     state_since: datetime | None
+    """UTC."""
     proof: str
     """The proof level in force."""
     paper: str
@@ -112,15 +122,16 @@ class PrinterView:
     cutter: str
     """ok, error or unknown."""
     response_ms: int | None
+    """How long its last answer took; None = it did not answer."""
     checked_at: datetime | None
     queued: int
-    """Tickets that wait for it, each at one row; they are counted every few seconds."""
+    """Tickets that wait for it. A ticket is counted at one row only; the counts are some seconds old."""
     total_prints: int = 0
     failed_prints: int = 0
     proof_lost: str = ""
     """Why its probed proof level is not in force any more."""
     may_have_printed: tuple[int, ...] = ()
-    """Tickets of the last day of which an unproven copy may lie there, newest first."""
+    """Tickets of the last day of which an unproven copy may have come out of it, newest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +148,15 @@ class QueueView:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All that the HTTP side may know; replaced as a whole by the supervisor, never changed in place."""
+    """All that HTTP may show. The supervisor replaces it as a whole and never changes one."""
 
     version: str
     instance: str
     uptime_s: float
     tick_age_s: float
-    """Seconds since the supervisor's main loop last turned; the reader recomputes it."""
+    """Seconds since the supervisor's main loop last turned; brought up to date for each request."""
     draining: bool
+    """Whether the service is ending."""
     database: str
     """`connected`, or a sentence that says what is missing."""
     database_ok: bool
@@ -162,17 +174,20 @@ class Snapshot:
     notices: tuple[str, ...] = ()
     """Things a person should know: wake-up trigger absent, listener deaf, unroutable station ..."""
     loop_lag_s: float = 0.0
+    """How late the last turn of the supervisor's main loop was."""
     config_reload_ok: bool = True
+    """Whether the printer rows could be read when they were read last."""
     counters: Mapping[str, int] = field(default_factory=dict)
-    """What the service counts as a whole, by its place in /status, see kps.process.counters; what the supervisor
-    counts itself stands below `counters` as in a child."""
+    """Place in /status (see kps.process.counters) -> count of the service as a whole; what the supervisor counts itself
+    is below `counters`, as in a child."""
     held_tickets: int = 0
     """Tickets that wait because their printers are switched off in the POS, or because none can print (hold)."""
     listener_proven: bool = True
     """Whether the dispatcher hears notifications."""
     retired: Mapping[str, Counted] = field(default_factory=dict)
-    """What was counted under names that no child bears any more."""
+    """Name -> what its processes counted, for names that no child has now."""
     failovers: dict[tuple[str, str], int] = field(default_factory=dict)
+    """(first printer, backup) -> tickets that went to the backup."""
     template: ChildView | None = None
     """The process that the others are copies of; it works on nothing, so it is not one of the `children`."""
 
@@ -212,7 +227,7 @@ def verdict(snapshot: Snapshot) -> Verdict:
 
 
 def for_everybody(snapshot: Snapshot) -> Snapshot:
-    """The same, without a word of where the database and the printers are, who we are there, and what they said."""
+    """The same without hosts, addresses, user names and causes: what may be shown without HTTP_TOKEN."""
     count = len(snapshot.notices)
     return replace(
         snapshot,
@@ -232,7 +247,7 @@ def _for_everybody(printer: PrinterView) -> PrinterView:
 
 
 def ready(snapshot: Snapshot) -> tuple[bool, tuple[str, ...]]:
-    """Whether a ticket committed now would come out of some printer, and if not, why not."""
+    """Whether a ticket that is committed now would be printed; if not, why not."""
     reasons = list(_what_stops_everything(snapshot))
     if snapshot.draining:
         reasons.insert(0, SHUTTING_DOWN)
@@ -242,7 +257,7 @@ def ready(snapshot: Snapshot) -> tuple[bool, tuple[str, ...]]:
 
 
 def alive(snapshot: Snapshot) -> bool:
-    """Whether the supervisor's main loop turns. A database that is away must never make this False."""
+    """Whether the supervisor's main loop turns. This must stay True while the database is away."""
     return snapshot.tick_age_s < STALLED_AFTER_S
 
 
@@ -282,7 +297,7 @@ def _what_is_wrong_with_printers(printers: tuple[PrinterView, ...]) -> Iterator[
     if not any(printer.active for printer in printers):
         yield "no active printer is set up"
     for printer in printers:
-        # A row that we can never reach (win32) is somebody else's printer, unless its station has no other.
+        # A row that we can never reach (win32) is served by other software, unless its station has no other row.
         if printer.active and printer.usable and printer.able is False:
             yield f"printer {printer.name}: {printer.reason or printer.state}"
         elif not printer.active and printer.queued:
@@ -302,12 +317,12 @@ def _first_rows_of_stations_out_of_reach(printers: tuple[PrinterView, ...]) -> l
 
 
 def _station(printer: PrinterView) -> tuple[str, str]:
-    # The POS compares station codes trimmed and without case.
+    # As the POS compares station codes: trimmed, and upper and lower case alike.
     return printer.brand_id, printer.station.strip().casefold()
 
 
 def uptime_formatted(seconds: float) -> str:
-    """3600 -> `1h 0m 0s`. Hours grow without limit: there is no day."""
+    """3600 -> `1h 0m 0s`. Hours may be more than 24: there are no days."""
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes // 60}h {minutes % 60}m {rest}s"
 

@@ -1,6 +1,6 @@
-"""What so many printers need of the host, and which of its limits is too low for them.
+"""What the service needs of the host for a number of printers, and which limits of the host are too low for that.
 
-The rules were measured: docs/benchmarks.md for memory; descriptors and tasks were counted in /proc.
+The numbers are measured: memory as docs/benchmarks.md says; descriptors and tasks were counted in /proc.
 """
 
 from __future__ import annotations
@@ -14,22 +14,24 @@ MB = 1024 * 1024
 MEMORY_BASE_MB, MEMORY_EACH_MB = 80, 11
 """Proportional memory of the whole service without printers, and of one printer's process: README, Sizing."""
 MEMORY_PEAK = 1.5
-"""A limit that leaves room for peaks is so many times what is used."""
+"""A memory limit should be so many times what is used, to leave room for peaks."""
 TASKS_BASE, TASKS_EACH = 40, 3
-"""Processes and threads: supervisord and its listener, supervisor, template, dispatcher, a probe of the container and a
-command typed into it; for each printer a process, its log's thread, and one for what hangs."""
+"""Processes and threads: supervisord and its event listener, supervisor, template, dispatcher, a health check of the
+container and a command typed into it; for each printer a process, the thread of its log, and one to spare."""
 DESCRIPTORS_BASE, DESCRIPTORS_EACH = 64, 2
-"""Of the supervisor, which has most, and without HTTP: what it holds and what a start takes for a moment; for each
-printer a control pipe and what watches its process."""
+"""Of the supervisor, which has most open, without HTTP: what it keeps open, and what the start of a process needs for a
+moment; for each printer a control pipe and what reports the end of its process."""
 HTTP_LEAST, HTTP_MOST, HTTP_SHARE = 16, 512, 4
-"""Connections to both ports together: that share of the descriptors that the printers leave, within these bounds."""
+"""HTTP connections to both ports together: one in HTTP_SHARE of the descriptors that printers do not need, but no fewer
+and no more than these."""
 
 SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
-"""Of an OSError: the host, or what it allows us, is used up. It passes, and says nothing about what was asked for."""
+"""errno of an OSError that means: a resource of the host, or our share of it, is used up. That passes, and says nothing
+about the file or address that was asked for."""
 
 
 class Means(Enum):
-    """What there may be too little of."""
+    """A resource of the host: (what the service needs without printers, what each printer adds)."""
 
     DESCRIPTORS = (DESCRIPTORS_BASE + HTTP_LEAST, DESCRIPTORS_EACH)
     TASKS = (TASKS_BASE, TASKS_EACH)
@@ -51,7 +53,7 @@ class Limit:
     """A limit that the host sets us."""
 
     name: str
-    """Where one finds it: `ulimit -n`, `pids.max`, `memory.max` ..."""
+    """Where an operator finds it: `ulimit -n`, `pids.max`, `memory.max` ..."""
     means: Means
     value: int
     """Memory in bytes."""
@@ -68,7 +70,7 @@ def too_low(limits: Iterable[Limit], printers: int) -> Iterator[str]:
 
 
 def high_enough(limits: Iterable[Limit], printers: int) -> Iterator[str]:
-    """A sentence for each other limit: what is set, and what the printers that there are need of it."""
+    """A sentence for each limit that is high enough: what is set, and what so many printers need."""
     for limit in limits:
         if limit.value >= (needed := limit.means.needed(printers)):
             who = "1 printer needs" if printers == 1 else f"{printers} printers need"
@@ -81,13 +83,13 @@ def _sentence(limit: Limit, printers: int) -> str:
 
 
 def http_connections(descriptors: int, printers: int) -> int:
-    """How many HTTP connections there may be at both ports together, so that printing has the descriptors it needs."""
+    """How many HTTP connections to both ports together leave printing the descriptors that it needs."""
     left = descriptors - (DESCRIPTORS_BASE + DESCRIPTORS_EACH * printers)
     return max(HTTP_LEAST, min(HTTP_MOST, left // HTTP_SHARE))
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Whether it means no more than that something is used up for now."""
+    """Whether it only means that a resource is used up for now."""
     return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in SHORTAGES)
 
 
@@ -98,20 +100,21 @@ def _shown(means: Means, value: int) -> str:
 # -- control groups ------------------------------------------------------------------------------------------------
 
 UNLIMITED = 1 << 60
-"""The old memory controller writes some number beyond this where nothing is set."""
+"""Version 1 of the memory controller writes some number beyond this where no limit is set."""
 
 _FILES = {
     Means.TASKS: ("pids", "pids.max", "pids.max"),
     Means.MEMORY: ("memory", "memory.max", "memory.limit_in_bytes"),
 }
-"""Controller, and the name of its limit in the unified hierarchy and in one of its own."""
+"""Controller, and the name of its limit file in version 2 and in version 1 of the control groups."""
 
 
 def limit_files(membership: str, means: Means) -> list[str]:
     """The files below the mount of the control groups that may limit us, nearest first.
 
-    `membership` is the text of /proc/self/cgroup. Every group above ours limits us too. A container often sees the path
-    that the host knows, and has its own group mounted at the top: what is not there is left out by the reader.
+    `membership` is the text of /proc/self/cgroup. Every group above ours limits us too. In a container the path may be
+    the host's, while the container's own group is mounted at the top: some of the files do not exist, and the caller
+    skips them.
     """
     controller, unified, own = _FILES[means]
     found: list[str] = []
@@ -137,7 +140,7 @@ def _upwards(top: str, path: str) -> Iterator[str]:
 
 
 def limit_value(text: str) -> int | None:
-    """What a limit file says; None = no limit, or nothing that we understand."""
+    """The limit in the text of such a file; None = no limit, or a text that we do not understand."""
     try:
         value = int(text)
     except ValueError:

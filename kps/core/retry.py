@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Delays in seconds that double from `first` to `cap`; the very first retry may come `at_once`."""
+    """Delays in seconds that double from `first` to `cap`. `at_once`: the first retry comes without any."""
 
     first: float = 0.5
     cap: float = 30.0

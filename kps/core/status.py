@@ -1,10 +1,10 @@
 """Reply bytes of a printer -> what is known about it.
 
-`ReplyReader` cuts the stream of bytes that a printer sends back into replies. It is total: every byte ends in exactly
-one reply, or is counted as noise, or is flow control, or waits for the rest of its unit; and it does not matter how
-the network cut the stream. `PrinterStatus` says what the replies mean; what no reply told stays unknown.
+`ReplyReader` cuts the stream of bytes that a printer sends back into replies. Every byte becomes part of exactly one
+reply, or is noise, or flow control, or waits for the rest of its reply; how the network has cut the stream does not
+matter. `PrinterStatus` says what the replies mean; what no reply has said stays unknown.
 
-The order of tests and the masks are those of Epson's table of transmitted status identification (TM-T88III guide).
+The order of the tests and the masks are those of Epson's table "transmitted status identification" (TM-T88III guide).
 """
 
 from __future__ import annotations
@@ -18,17 +18,19 @@ REALTIME_QUERIES = (1, 2, 3, 4)
 """The n of `DLE EOT n`: printer, cause of offline, cause of error, paper. Asked in this order, one at a time."""
 
 MAX_BLOCK = 256
-"""Bytes of the longest block we wait for, head and end included; texts of `GS I` have at most 80."""
+"""Bytes of the longest reply that is waited for, first and last byte included; texts of `GS I` have at most 80."""
 
 _XON, _XOFF = 0x11, 0x13
 _ID_OR_NOTICE_HEAD = 0x37
+"""First byte of what `GS ( H` and `DLE DC4` 8 answer; the second says what it is."""
 _POWER_HEAD = 0x3B
+"""First byte of the notice that power was switched on or off."""
 _TEXT_HEADS = frozenset((_POWER_HEAD, 0x3D, 0x35, 0x5F))
 
 
 @dataclass(frozen=True, slots=True)
 class RealtimeAnswer:
-    """The answer to a `DLE EOT n`. It does not name its n: only the asker knows which question is open."""
+    """The answer to a `DLE EOT n`. It does not name its n; only who asked knows which it answers."""
 
     value: int
 
@@ -122,7 +124,7 @@ class ReplyReader:
 
     @property
     def pending(self) -> int:
-        """Bytes of a unit that has begun and is not complete."""
+        """Bytes of a reply that has begun and is not complete."""
         return len(self._buffer)
 
     def feed(self, data: bytes) -> list[Reply]:
@@ -140,30 +142,31 @@ class ReplyReader:
         return replies
 
     def flush(self) -> None:
-        """Drop a unit that stayed unfinished for 1 s (the caller's clock).
+        """Drop the reply that is not complete; the caller does so after 1 s.
 
-        Its bytes are noise as a whole: the rest of a torn text must not be read as answers.
+        All its bytes are noise: the rest of a torn text must not be read as answers.
         """
         self.noise += len(self._buffer)
         self._buffer.clear()
 
 
 TALK_BYTES, TALK_BYTES_PER_S = 16 * 1024, 4 * 1024
-"""What says so much at once, beyond so much in each second, is no printer. A busy one says 20 bytes for a ticket and 4
-for each change of its state; the answers that wait in a network board are 512 bytes (Epson UB-E02)."""
+"""A device that sends so many bytes at once, beyond so many a second, is no printer. A busy printer sends 20 bytes for
+a ticket and 4 for each change of its state; up to 512 may wait in a network board (Epson UB-E02)."""
 
 
 class Talk:
-    """How much a device says, against what a printer may have to say. `now` is any clock that does not go back."""
+    """Whether a device sends more than a printer would. `now` is any clock that does not go back."""
 
     def __init__(self, now: float) -> None:
         self._ahead = 0.0
+        """Bytes beyond what TALK_BYTES_PER_S allows so far."""
         self._at = now
 
     def too_much(self, count: int, now: float) -> bool:
-        """Note that `count` bytes were read (0 = nothing lay ready); whether it is more than a printer says.
+        """Note that `count` bytes were read (0 = nothing could be read); True = it is too much.
 
-        What has waited in a kernel while nobody read it came over all that time; silence is not saved up.
+        Bytes that nobody has read for a while came over all that time, so it counts; but silence gives no credit.
         """
         self._ahead += count - TALK_BYTES_PER_S * (now - self._at)
         self._at = now
@@ -174,7 +177,7 @@ class Talk:
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
-    """What the first bytes of the buffer are: a reply, noise, or (neither) flow control."""
+    """What the first `length` bytes of the buffer are: a reply, or noise, or, if neither, flow control."""
 
     length: int
     reply: Reply | None = None
@@ -185,7 +188,7 @@ _ONE_BYTE_OF_NOISE = _Taken(1, noise=1)
 
 
 def _first_unit(data: bytes) -> _Taken | None:
-    """The unit at the start of `data`; None = more bytes are needed to say."""
+    """What `data` begins with; None = more bytes are needed to say that."""
     first = data[0]
     if first == _ID_OR_NOTICE_HEAD:
         return _notice(data)
@@ -245,7 +248,7 @@ def _asb(data: bytes) -> _Taken | None:
 
 
 class PaperState(StrEnum):
-    """The paper roll, as far as the sensors tell."""
+    """The paper roll, as far as the sensors see it."""
 
     OK = "ok"
     LOW = "low"
@@ -255,14 +258,14 @@ class PaperState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PrinterStatus:
-    """What a printer told about itself. None and UNKNOWN mean: it told nothing about that."""
+    """What a printer has said about itself. None and UNKNOWN mean: it has said nothing about that."""
 
     online: bool | None = None
     cover_open: bool | None = None
     paper: PaperState = PaperState.UNKNOWN
     cutter_ok: bool | None = None
     error: bool | None = None
-    """An error that the printer does not mend by itself."""
+    """Whether there is an error from which the printer does not recover by itself."""
     temperature_ok: bool | None = None
     """False = the head is too hot; the printer goes on by itself when it has cooled."""
 
@@ -296,7 +299,7 @@ def after_realtime(status: PrinterStatus, query: int, answer: RealtimeAnswer) ->
 
 
 def after_asb(status: PrinterStatus, unit: AsbUnit) -> PrinterStatus:
-    """The status after a pushed one; it names every fact. Bits: TM-T88III guide."""
+    """The status after a pushed one, which names every fact. Bits: TM-T88III guide."""
     printer, errors, paper, _ = unit.raw
     return replace(
         status,
@@ -327,12 +330,12 @@ def _paper(*, out: int, low: int) -> PaperState:
 def _paper_after_2(status: PrinterStatus, value: int) -> PaperState:
     if value & 0x20:
         return PaperState.OUT
-    # Answer 2 takes back an older "out" without saying what is there now: that is answer 4's part.
+    # Answer 2 takes back an older "out"; whether the roll is low or all right is said in answer 4.
     return PaperState.UNKNOWN if status.paper is PaperState.OUT else status.paper
 
 
 def trouble(status: PrinterStatus) -> Reason | None:
-    """Why this printer cannot print now; None = nothing that it told speaks against it.
+    """Why this printer cannot print now; None = nothing that it has said speaks against it.
 
     The cover comes first, because an open one hides the paper from its sensor; plain "offline" last, because every
     other trouble is also one.

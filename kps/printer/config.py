@@ -1,4 +1,4 @@
-"""What a printer process is told about its device."""
+"""What the supervisor tells a printer process about its device."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from kps.core.address import DeviceAddress
 from kps.core.tickets import PrinterKey
 
 VANISHED_S = 30.0
-"""How long a device may still be held by an owner that vanished: its host may be alive, and its process stand still."""
+"""How long an instance that vanished may still be connected to the device: perhaps its process only stands still."""
 DIED_S = 10.0
-"""The same of a process of this host that is dead. Its connection has ended; but there are printers that take the next
-one only when they have printed what the last one sent, or notice late that it has gone."""
+"""The same for a process of this host that is dead. Its connection has ended; but some printers accept the next one
+only when they have printed what came over the last one, or notice late that it is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,17 +21,17 @@ class DeviceConfig:
 
     key: PrinterKey
     name: str
-    """Of the process, its log file and its metrics: unique in the instance."""
+    """Name of the process, its log file and its metrics; unique in the instance."""
     address: DeviceAddress
-    """Resolved, or as in the row if it could not be."""
+    """With an IP address, or with the host name of the row if that could not be resolved."""
     timeout_s: float
     rows: tuple[int, ...]
     """Ids of the printer rows that name this device."""
     names: tuple[str, ...] = ()
-    """What PROOF_LEVELS may call it, lower case: the names and addresses of all its rows. For the supervisor."""
+    """Names and addresses of all its rows, lower case: what PROOF_LEVELS may call it. Only the supervisor uses them."""
     answers: bool | None = None
-    """Whether it has ever answered a status query; None = nobody knows."""
+    """Whether it has ever answered a status question; None = not known."""
     abilities: Abilities = field(default_factory=Abilities)
-    """What a probe has proven of it, or somebody vouches for."""
+    """What a probe has shown that it can do, or PROOF_LEVELS says."""
     contested_s: float = 0.0
-    """For so long its last owner, which has not let go of it, may hold the device's only connection."""
+    """Seconds for which the connection of its last owner, which did not close it, may still block the device."""

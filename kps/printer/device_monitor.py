@@ -1,4 +1,4 @@
-"""What the printer process knows of its device and tells others: its state, its health rows, its proofs."""
+"""What the printer process knows of its device and writes to the database: state, health rows, lost proof level."""
 
 from __future__ import annotations
 
@@ -21,26 +21,28 @@ from kps.process.clocks import monotonic
 from kps.process.shared_stats import Cell, Stats
 
 HELLO_EVERY_S = 20.0
+"""How often an idle printer is asked how it is."""
 HEALTH_EVERY_S = 60.0
+"""How often a health row of the POS is written although nothing has changed."""
 PRUNE_EVERY_S = 3600.0
 WHY_AGAIN_S = 1.0
-"""A printer row that the POS was just writing is told again after this long why its device cannot print."""
+"""A row that was locked by the POS gets its text, why its printer cannot print, in another try after this long."""
 BUSY_PATIENCE_S = 3.0
-"""How long a device that we had let go of may be busy with another client before that counts as a fault."""
+"""After an idle connection was closed: how long the device may be busy with another client before that is a fault."""
 FORETOLD_S = 0.1
-"""So long an answer counts that was got because a ticket was announced."""
+"""How long an answer counts that the device gave when the dispatcher announced a ticket."""
 _ASK_AGAIN = Backoff(first=0.5, cap=5.0)
 _ASK_ALIVE_AGAIN = Backoff(first=0.5, cap=1.0)
-"""Somebody loads paper or shuts the cover: that should be noticed at once."""
+"""For a device that answers: that somebody loads paper or shuts the cover should be noticed at once."""
 _ASK_TALKER_AGAIN = Backoff(first=1.0, cap=5.0)
-"""It is no printer, or a person must mend it: each try costs a connection and what it can send meanwhile."""
+"""For a device that talks without end: a person must mend it, and each try lets it send until it is cut off."""
 _BUSY_SIGNS = frozenset({Reason.REFUSED, Reason.TIMEOUT, Reason.SILENT, Reason.CONNECTION_LOST})
 
 log = logging.getLogger("kps.printer")
 
 
 class DeviceMonitor:
-    """One device between its tickets: asked, kept awake, and told about."""
+    """One device between its tickets: it is asked how it is, kept connected, and its state is published."""
 
     def __init__(
         self,
@@ -64,7 +66,7 @@ class DeviceMonitor:
         self._on_disproof = on_disproof
         self.device = self._make_device(config.answers)
         self.unable: Unable | None = None
-        """Why it cannot print, as far as is known."""
+        """Why it cannot print, as far as is known; None = it can."""
         self.due = 0.0
         """When it is to be asked next (`monotonic`)."""
         self._status = PrinterStatus()
@@ -83,20 +85,20 @@ class DeviceMonitor:
         self._contested_until = monotonic() + config.contested_s
         self._disproof_told = ""
         self._foretold: tuple[Ready | Unable | None, float] = (None, 0.0)
-        """What it answered when a ticket was announced, and when."""
-        self._owes_news = True  # what a predecessor left there counts as well
+        """What it answered when a ticket was announced, and when that was."""
+        self._owes_news = True  # an earlier process may have left tickets there
 
     def new_epoch(self, epoch: int) -> None:
-        """The lease was taken anew: what we had published may be gone."""
+        """The lease was taken anew: the state that we had published may be overwritten."""
         self._epoch = epoch
         self._published = None
-        self._owes_news = True  # what a dead predecessor held is given back only now
+        self._owes_news = True  # only now the tickets of a process that died are back in the database
 
     def reconfigure(self, config: DeviceConfig) -> None:
-        """Rows, timeout or address text changed; the device itself, its key, is the same."""
+        """Rows, timeout or the text of the address have changed; the device itself, its key, is the same."""
         changed = (config.address, config.timeout_s) != (self.config.address, self.config.timeout_s)
         answers = self.device.answers
-        # What it can do is settled when the process starts; since then it may have lost some of it.
+        # Its abilities are read when the process starts; what it has lost since then stays lost.
         self.config = replace(config, abilities=self.device.abilities)
         if changed:
             self.device.close()
@@ -112,15 +114,15 @@ class DeviceMonitor:
             pulse=self._pulse,
             answers=answers,
             abilities=config.abilities,
-            # Who lets go of the socket does so because others print there.
+            # PRINTER_IDLE_CLOSE_SECONDS is set where other hosts print on it too.
             shared=self._settings.idle_close_s > 0,
         )
 
     def ask(self, *, whole: bool = False) -> Ready | Unable:
-        """Hello; what it says is published if it is news."""
+        """Ask it how it is, and publish the answer if it is not published yet."""
         answer = self.device.ask(whole=whole)
         if isinstance(answer, Unable) and answer.reason is Reason.CONNECTION_LOST:
-            answer = self.device.ask()  # the held connection is gone; whether the device is, a new one tells
+            answer = self.device.ask()  # the old connection is gone; whether the device is, only a new one shows
         self._asked_at = monotonic()
         self._status = answer.status
         if isinstance(answer, Ready):
@@ -155,19 +157,20 @@ class DeviceMonitor:
             self._publish(_state_of(answer.reason), answer.text)
 
     def perhaps_still_held(self, answer: Ready | Unable) -> bool:
-        """The last owner or process has vanished just now: that the device refuses us does not mean that it is down."""
+        """Whether it may refuse us only because the connection of a vanished owner or process is not closed yet."""
         if isinstance(answer, Ready):
             return False
         return monotonic() < self._contested_until and answer.reason in _BUSY_SIGNS
 
     def ask_patiently(self) -> Ready | Unable:
-        """A device that we let go of may be in somebody else's hands for a moment: busy is no failed print.
+        """Ask before a ticket. A device that is busy is asked again for a while, for that must not count as a failure.
 
-        The same of one that a dead process may seem to hold still.
+        It may be busy with another host, after we have closed an idle connection, or with the connection of a process
+        that has died.
         """
         (foretold, asked_at), self._foretold = self._foretold, (None, 0.0)
         if isinstance(foretold, Unable) and self._let_go_at is None and monotonic() - asked_at < FORETOLD_S:
-            return foretold  # the ticket came while it was asked: it need not wait for the same answer twice
+            return foretold  # asked when the ticket was announced: it need not wait for the same answer twice
         answer = self.ask()
         if self._let_go_at is None and not self.perhaps_still_held(answer):
             return answer
@@ -180,14 +183,14 @@ class DeviceMonitor:
         return answer
 
     def blocked(self, reason: Reason, status: PrinterStatus) -> None:
-        """A ticket is stuck inside: say so at once, so that the printer's other tickets go elsewhere."""
+        """A ticket is stuck in it: publish that at once, so that the printer's other tickets go elsewhere."""
         self._status = status
         self.unable = Unable(reason, "blocked with a ticket inside", True, status)
         self._publish(_state_of(reason), f"blocked with a ticket inside: {reason.value.replace('_', ' ')}")
         self._keep_health()
 
     def left_uncertain(self) -> None:
-        """It may still print what it was given: when it is well again, that goes on record."""
+        """It may still print the ticket that was given up: when it can print again, that is written down."""
         self._owes_news = True
 
     def _publish(self, state: str, text: str) -> None:
@@ -199,7 +202,7 @@ class DeviceMonitor:
         self.publish_wanted()
 
     def publish_wanted(self) -> None:
-        """Say what the device is like, as long as that is news that nobody has."""
+        """Write its state to the database, until that has succeeded."""
         if self._wanted is None:
             return
         status = self._status
@@ -220,15 +223,15 @@ class DeviceMonitor:
                 cutter_ok=status.cutter_ok,
             )
         except DatabaseTrouble:
-            # Counted by the connection; said again as long as it is news.
+            # The connection counts it; it is tried again in a moment.
             self._publish_due = monotonic() + 0.5
             return
         self._published = news
 
     def keep_up(self, *, expected: bool = False) -> None:
-        """Between tickets: keep the device awake, publish, write health rows.
+        """Between tickets: keep the connection, publish the state, write health rows.
 
-        `expected`: a ticket is on its way, and it need not wait for the printer's answer when it is there.
+        `expected`: a ticket is announced, so the printer is asked now, and the ticket need not wait for its answer.
         """
         if not self._trusted():
             if self.device.connected:
@@ -244,7 +247,7 @@ class DeviceMonitor:
         self._keep_health()
 
     def _keep_health(self) -> None:
-        """The POS's health rows, on each change and now and then."""
+        """Write the POS's health rows, on each change and each HEALTH_EVERY_S."""
         try:
             self._say_why()
             self._write_health()
@@ -254,7 +257,7 @@ class DeviceMonitor:
             self._health_due = monotonic() + 5.0
 
     def _say_why(self) -> None:
-        """The POS's own screen names what is wrong: each change, in the printer's rows."""
+        """Write into the printer's rows why it cannot print, for the POS's own screen; on each change."""
         state, text = self._wanted or ("", "")
         if self.unable is None or state == "starting":
             self._why_told = ""
@@ -265,7 +268,7 @@ class DeviceMonitor:
                 self._why_told, self._why_due = text, 0.0
 
     def _let_go(self) -> None:
-        """Where the site wants it, an idle socket is closed; the device is then asked once a minute only."""
+        """With PRINTER_IDLE_CLOSE_SECONDS an idle connection is closed; the device is then asked once a minute only."""
         idle_close_s = self._settings.idle_close_s
         if not idle_close_s or not self.device.connected or self.unable is not None:
             return
@@ -275,12 +278,12 @@ class DeviceMonitor:
             self.due = self._let_go_at + HEALTH_EVERY_S
 
     def tell_news(self) -> None:
-        """What happened to it, besides its state, and is not on record yet. Raises DatabaseTrouble."""
+        """Write down what has happened to it besides its state. Raises DatabaseTrouble: then later."""
         self._tell_disproof()
         self._tell_return()
 
     def _tell_disproof(self) -> None:
-        """It lost its proof level by contrary evidence: that is stored, until the next probe."""
+        """If it has lost its proof level, store that: it counts until the next probe."""
         disproof = self.device.disproof
         if not disproof or disproof == self._disproof_told:
             return
@@ -292,7 +295,7 @@ class DeviceMonitor:
         log.error("proof level lost", extra={"cause": disproof})
 
     def _tell_return(self) -> None:
-        """It can print again: which tickets may have come out of its memory goes on record."""
+        """If it can print again, write down which tickets may have come out of its memory now."""
         if not self._owes_news or self.unable is not None:
             return
         tickets = self._queue.came_back(self.config.key, self.config.rows)
@@ -351,5 +354,5 @@ def _state_of(reason: Reason) -> str:
 
 
 def _paper_word(paper: PaperState) -> str:
-    """The POS's words for paper."""
+    """How the POS names the state of the paper."""
     return {PaperState.OK: "ok", PaperState.LOW: "low", PaperState.OUT: "out"}.get(paper, "unknown")

@@ -1,4 +1,4 @@
-"""Process IDs that a printer says: which are ours, and what follows for a ticket that was given up."""
+"""Process IDs that a printer says: whether they are ours, and what follows for a ticket that was given up."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from kps.printer.device_monitor import DeviceMonitor
 from kps.process.shared_stats import Cell, Stats
 
 REMEMBERED = 256
-"""Sendings whose IDs are kept in mind; older ones are looked up."""
+"""For so many tries to print the IDs are kept in memory; older ones are looked up in the database."""
 LIES = 2
-"""So many IDs in a row that no ticket ever had, and the printer's IDs mean nothing."""
+"""After so many IDs in a row that no ticket ever had, the printer's IDs are not believed any more."""
 
 HEARD_AT_ONCE = 32
-"""Each may cost two statements: a printer that babbles must not keep the next ticket waiting."""
+"""Most IDs that are looked at between two tickets. Each may cost two statements, and the next ticket waits for them."""
 
 log = logging.getLogger("kps.printer")
 
 
 class LateProofs:
-    """What the printer's process IDs mean. A printer may say one late, doubled, or on a later connection."""
+    """Acts on the process IDs that a printer says late, twice, or on a later connection."""
 
     def __init__(self, queue: PrinterQueue, stats: Stats, monitor: DeviceMonitor) -> None:
         self._queue = queue
@@ -36,7 +36,7 @@ class LateProofs:
         self._lies = 0
 
     def sent(self, ids: ProcessIds, *, proven: bool) -> None:
-        """A sending has ended; its IDs are ours from now on."""
+        """A try to print has ended; these were its IDs."""
         for process_id in (ids.ticket, ids.again, ids.after):
             self._known[process_id] = None
         if proven:
@@ -47,7 +47,7 @@ class LateProofs:
             self._given_up.discard(self._known.popitem(last=False)[0])
 
     def listen(self) -> None:
-        """Act on what the printer has said since. Raises DatabaseTrouble; what was not done then is done later."""
+        """Act on the IDs that came since the last call. Raises DatabaseTrouble; what is left then is done later."""
         self._waiting += self._monitor.device.take_echoes()
         for _ in range(min(len(self._waiting), HEARD_AT_ONCE)):
             self._hear(self._waiting[0])
@@ -68,7 +68,7 @@ class LateProofs:
             self._monitor.device.disbelieve("it answered process IDs that no ticket ever had")
 
     def _prove(self, process_id: bytes) -> bool:
-        """Whether some ticket that was given up is proven by this."""
+        """Whether this proves a ticket that was given up; if so, the database knows it now."""
         value = _value(process_id)
         config = self._monitor.config
         late = None if value is None else self._queue.late_proof(config.key, config.rows, value)
@@ -81,7 +81,7 @@ class LateProofs:
         return True
 
     def _may_be_ours(self, process_id: bytes) -> bool:
-        """A predecessor's, or another printer's of ours: that is no lie, whatever it means."""
+        """Whether it was given to an earlier process or to another printer: then the printer has not made it up."""
         value = _value(process_id)
         return value is not None and self._queue.may_be_ours(value)
 
