@@ -33,7 +33,8 @@ from kps.database.schema import SchemaUnusable
 from kps.database.statements import Statements
 from kps.device.address import Unresolvable, resolved
 from kps.device.files import absence
-from kps.device.probe import Card, Findings, Person, ProbeFailed, probe
+from kps.device.probe import Card, Findings, Person, probe
+from kps.device.probe_wire import ProbeFailed
 from kps.process.clocks import boottime, monotonic
 from kps.supervisor.devices import vouched_for, wanted_devices
 

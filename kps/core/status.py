@@ -25,7 +25,9 @@ _ID_OR_NOTICE_HEAD = 0x37
 """First byte of what `GS ( H` and `DLE DC4` 8 answer; the second says what it is."""
 _POWER_HEAD = 0x3B
 """First byte of the notice that power was switched on or off."""
-_TEXT_HEADS = frozenset((_POWER_HEAD, 0x3D, 0x35, 0x5F))
+_IDENTITY_HEAD = 0x5F
+"""First byte of a text that answers `GS I`."""
+_TEXT_HEADS = frozenset((_POWER_HEAD, 0x3D, 0x35, _IDENTITY_HEAD))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,11 @@ class TextBlock:
     def power_on(self) -> bool:
         """Whether this is the notice that the printer has just been switched on."""
         return self.head == _POWER_HEAD and self.body == b"1"
+
+    @property
+    def identity(self) -> bool:
+        """Whether this is a text of `GS I`, and no notice."""
+        return self.head == _IDENTITY_HEAD
 
     @property
     def raw(self) -> bytes:

@@ -1,4 +1,4 @@
-"""Tickets, claims and outcomes: the nouns of the house and what each of them means."""
+"""Tickets and what becomes of them: the values that all parts of the service share."""
 
 from __future__ import annotations
 

@@ -22,8 +22,6 @@ PUSH_ALL = b"\x1d\x61\x0f"
 """`GS a 15`: push every change of drawer, online, error and paper. `ESC @` turns it off. Source: TM-T88III guide."""
 ASK_FIRMWARE = b"\x1d\x49\x41"
 """`GS I 65`. Source: TM-U220 and HPRT TP80K manuals."""
-_TEXT_HEAD = 0x5F
-"""The first byte of a text of `GS I`."""
 _RASTER = b"\x1dv0"
 """`GS v 0`: a strip of a picture."""
 _RASTER_HEAD = 8
@@ -96,7 +94,7 @@ def prepare(link: Link, abilities: Abilities, recovery: Recovery, *, pulse: Call
     if level is None or not level.proves_paper:
         return
     if abilities.firmware:
-        _compare(abilities.firmware, asker.ask(ASK_FIRMWARE, _is_text, "its name"))
+        _compare(abilities.firmware, asker.ask(ASK_FIRMWARE, _is_identity, "its name"))
     # Is it done with everything older? It may be busy printing that; but it has to answer some time.
     if level is ProofLevel.PROCESS_ID and recovery.process_id:
         wanted = ProcessIdEcho(recovery.process_id)
@@ -105,9 +103,8 @@ def prepare(link: Link, abilities: Abilities, recovery: Recovery, *, pulse: Call
         asker.ask(FENCE, lambda reply: isinstance(reply, ByteAnswer), "the fence")
 
 
-def _is_text(reply: Reply) -> bool:
-    """Whether this is a text of `GS I`, and no notice."""
-    return isinstance(reply, TextBlock) and reply.head == _TEXT_HEAD
+def _is_identity(reply: Reply) -> bool:
+    return isinstance(reply, TextBlock) and reply.identity
 
 
 def _compare(known: str, answer: Reply) -> None:

@@ -1,11 +1,11 @@
-"""The probe: what a printer can prove is found out by having it do so, while a person stands beside it.
+"""The probe: what a printer can prove is found out by having it prove something, while a person stands beside it.
 
 The law of this file:
-* A level is what was seen, never what a name promises: `GS I` fills in a form and decides nothing.
-* A proof counts only if it also stays away when there is no paper to prove: that is what the open cover is for.
-* Whatever is not surely so counts as not so. A probe that breaks off has found out nothing.
+* A level is what was seen, never what a model is known for: what `GS I` says is stored, and decides nothing.
+* A proof counts only if it also stays away while nothing can be printed: that is what the open cover is for.
+* What is not certain counts as not shown. A probe that breaks off has shown nothing.
 
-No terminal, no SQL: a `Person` answers, a function gives process IDs, another says whether we may go on.
+It knows no terminal and no database: the caller gives a `Person`, process IDs, and says whether it may go on.
 """
 
 from __future__ import annotations
@@ -18,41 +18,24 @@ from typing import Protocol
 from kps.core.abilities import Abilities
 from kps.core.address import DeviceAddress
 from kps.core.confirmation import CLEAR, FENCE
-from kps.core.patience import confirm_limit_s
 from kps.core.process_ids import process_id_command
-from kps.core.status import (
-    AsbUnit,
-    ByteAnswer,
-    Cleared,
-    PrinterStatus,
-    ProcessIdEcho,
-    Reply,
-    TextBlock,
-    after_asb,
-    sentence,
-    trouble,
-)
-from kps.core.status_round import StatusRound, realtime_query
-from kps.core.tickets import ProofLevel, Reason
-from kps.device.link import Link, LinkLost, Talkative
-from kps.device.opening import open_link
+from kps.core.status import AsbUnit, sentence, trouble
+from kps.core.tickets import ProofLevel
+from kps.device.identity import Identity, identify
+from kps.device.link import LinkLost
 from kps.device.preparing import PUSH_ALL, RESET
-from kps.device.transport import Unreachable
+from kps.device.probe_wire import FEED_AND_CUT, Limits, ProbeFailed, Wire, connect
 
-FEED_AND_CUT = b"\x1bd\x03\x1dV\x42\x00"
 LINES = 40
-"""Numbered lines before the process ID: more than a mechanism can print while an answer travels."""
+"""Numbered lines before the process ID: more than can be printed while an answer travels, so an early one shows."""
 RULERS = (48, 42, 32)
-"""Columns of 80 mm paper at 12 and 14 dots a character, and of 58 mm paper."""
+"""Characters in a line: 80 mm paper at 12 and 14 dots a character, and 58 mm paper."""
 OVERFLOW_LINES, OVERFLOW_COLUMNS = 640, 47
-"""With their line feeds 30 KB: more than the buffers of network board and printer together (UB-E02: 16 + 4 KB)."""
-_MODEL, _FIRMWARE, _MAKER, _NAME, _SERIAL = 1, 65, 66, 67, 68
-"""The n of `GS I n`. Source: TM-U220 and HPRT TP80K manuals."""
-_TEXT_HEAD = 0x5F
+"""With line feeds 30 KB: more than network board and printer can buffer together (Epson UB-E02: 16 + 4 KB)."""
 _PAPER_END = 0x0C
+"""The bits of a fence's answer that say "no paper"."""
 _PAUSE_S = 0.25
-_HEARD_MOST = 10_000
-"""Replies of one step; a printer has some ten to give."""
+"""Pause before a question is asked again."""
 
 CARD_IS_HERE = "A card with the printer's name at its head comes out. Is it the printer before you?"
 IS_IT_WELL = "It answers no question. Is it switched on, with paper in it, its cover closed, and no light blinking?"
@@ -67,50 +50,27 @@ ALL_LINES_CAME_OUT = (
 )
 
 
-class ProbeFailed(Exception):
-    """The probe could not be carried out, so nothing is known that was not known before. The message says why."""
-
-
 class Person(Protocol):
     """Who stands at the printer."""
 
     @property
     def present(self) -> bool:
-        """False = nobody is there: what needs hands or eyes is left out, and `confirm` is not called."""
+        """False = nobody is there: steps that need hands or eyes are left out, and `confirm` is not called."""
 
     def tell(self, text: str) -> None:
-        """Say what goes on; no answer is expected."""
+        """Show a sentence; no answer is expected."""
 
     def confirm(self, question: str) -> bool:
-        """Ask for something to be done or looked at; True = done, or so it is. Takes as long as it takes."""
+        """Ask the person to do or to look at something; True = done, or yes. There is no limit of time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What the test card says besides its rulers."""
+    """What the test card says above its rulers."""
 
     name: str
     address: str
     date: str
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How long to wait, in seconds."""
-
-    connect_s: float = 10.0
-    """For a connection that answers: whoever had the printer before may not quite have let go."""
-    answer_s: float = 1.0
-    """For an answer to a question that is not answered by paper."""
-    quiet_s: float = 1.5
-    """Nothing came for so long: nothing comes."""
-    change_s: float = 5.0
-    """Until a sensor's news is in the answers, once a person has used their hands."""
-    clear_s: float = 3.0
-    stalled_s: float = 15.0
-    """Without a byte taken by a printer that should read."""
-    proof_s: Callable[[int], float] = confirm_limit_s
-    """For the proof of so many lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,14 +100,14 @@ def probe(
 ) -> Findings:
     """Find out what the printer at this address can prove. Nobody else may be connected to it.
 
-    `next_id` gives process IDs that no other sending has; `may_go_on` is asked before every write and four times a
-    second: False = the printer is not ours any more, and not a byte may follow; `has_answered`: it has answered a
-    status question some day, so one that is silent now and that nobody looks at is busy rather than mute. Raises
-    ProbeFailed; what the caller's functions raise goes through. However it ends, the paper is cut and the connection
-    closed.
+    `next_id` gives process IDs that nothing else has. `may_go_on` is asked before every write and four times a second:
+    False = the printer is not ours any more, and not a byte may follow. `has_answered`: it has answered a status
+    question before, so if it is silent now and nobody stands there, it is taken for busy and not for one that never
+    answers. Raises ProbeFailed; what the caller's functions raise goes through. However it ends, the paper is cut and
+    the connection closed.
     """
     limits = limits or Limits()
-    wire = _connect(address, may_go_on, limits)
+    wire = connect(address, may_go_on, limits)
     try:
         return _Probe(
             wire, person, card, next_id, limits, fresh=address.fresh, has_answered=has_answered, overflow=overflow
@@ -155,161 +115,16 @@ def probe(
     except LinkLost as lost:
         raise ProbeFailed(f"the connection broke: {lost}") from lost
     finally:
-        # Also when somebody pressed Ctrl+C: a slip that hangs in the printer would become the head of a ticket.
+        # Also after Ctrl+C: paper that is not cut off would become the head of the next ticket.
         wire.leave()
 
 
-class _Wire:
-    """The connection, and all that was heard on it since the current step began."""
-
-    def __init__(self, link: Link, may_go_on: Callable[[], bool], limits: Limits) -> None:
-        self._link = link
-        self._may_go_on = may_go_on
-        self._limits = limits
-        self.heard: list[Reply] = []
-
-    def begin(self) -> None:
-        """Forget what was heard: a step begins."""
-        self.listen(0.0)
-        self.heard.clear()
-
-    def say(self, data: bytes) -> None:
-        """Write all of it. Raises LinkLost, and ProbeFailed if the printer stops reading."""
-        rest = memoryview(data)
-        until = time.monotonic() + self._limits.stalled_s
-        while rest:
-            self._check()
-            count = self._link.write(rest)
-            rest = rest[count:]
-            if count:
-                until = time.monotonic() + self._limits.stalled_s
-            elif time.monotonic() >= until:
-                raise ProbeFailed("the printer takes no data")
-            else:
-                self._link.wait(self._limits.stalled_s, writable=True)
-            self._hear()
-
-    def until(self, condition: Callable[[], bool], limit_s: float) -> bool:
-        """Listen until the condition holds; False = it did not within the limit."""
-        end = time.monotonic() + limit_s
-        while True:
-            self._check()
-            self._hear()
-            if condition():
-                return True
-            left = end - time.monotonic()
-            if left <= 0:
-                return False
-            self._link.wait(left)
-
-    def listen(self, seconds: float) -> None:
-        """Hear whatever comes for so long."""
-        self.until(lambda: False, seconds)
-
-    def status(self) -> PrinterStatus | None:
-        """One round of `DLE EOT` 1 to 4; None = a question stayed without an answer."""
-        self.listen(0.0)  # an answer that comes late is not one to these questions
-        questions = StatusRound()
-        while (question := questions.question) is not None:
-            known, answers = len(self.heard), questions.answers
-            self.say(realtime_query(question))
-            questions.asked()
-
-            def answered(known: int = known, answers: int = answers) -> bool:
-                if questions.answers == answers:
-                    for reply in self.heard[known:]:
-                        questions.hear(reply)
-                return questions.answers > answers
-
-            if not self.until(answered, self._limits.answer_s):
-                return None
-        return questions.status
-
-    @property
-    def unread(self) -> bool:
-        """Whether something that we wrote has not even arrived."""
-        return self._link.queued() > 0
-
-    @property
-    def echoes(self) -> list[bytes]:
-        """The process IDs of this step, in order, each once."""
-        return list(dict.fromkeys(reply.process_id for reply in self.heard if isinstance(reply, ProcessIdEcho)))
-
-    @property
-    def byte_answers(self) -> list[int]:
-        """The one-byte answers of this step."""
-        return [reply.value for reply in self.heard if isinstance(reply, ByteAnswer)]
-
-    @property
-    def cleared(self) -> bool:
-        """Whether the printer said in this step that it threw its buffers away."""
-        return any(isinstance(reply, Cleared) for reply in self.heard)
-
-    @property
-    def pushed_trouble(self) -> bool:
-        """Whether a status that says why it cannot print was pushed in this step."""
-        pushed = (after_asb(PrinterStatus(), reply) for reply in self.heard if isinstance(reply, AsbUnit))
-        return any(trouble(status) is not None for status in pushed)
-
-    def leave(self) -> None:
-        """Cut what hangs in the printer and close; if it is not ours any more, only take back what can be."""
-        if not self._may_go_on():
-            self._link.abort()
-            return
-        try:
-            # What its window does not take now, it does not get.
-            self._link.write(RESET + FEED_AND_CUT)
-        except LinkLost:
-            self._link.drop()
-            return
-        self._link.close(lambda: None)
-
-    def _hear(self) -> None:
-        self.heard += self._link.read()
-        if len(self.heard) > _HEARD_MOST:
-            raise Talkative
-
-    def _check(self) -> None:
-        if not self._may_go_on():
-            raise ProbeFailed("the printer is not borrowed any more: the database could not be told in time")
-
-
-def _connect(address: DeviceAddress, may_go_on: Callable[[], bool], limits: Limits) -> _Wire:
-    """A connection on which something is answered, or at least taken."""
-    until = time.monotonic() + limits.connect_s
-    while True:
-        try:
-            return _that_takes_data(address, may_go_on, limits)
-        except Talkative as error:
-            raise ProbeFailed(f"the device {error}") from error
-        except (Unreachable, LinkLost) as error:
-            if time.monotonic() >= until or error.reason is Reason.UNRESOLVABLE:
-                raise ProbeFailed(f"the printer cannot be reached: {error}") from error
-        # It has refused us, or hung up: nothing tells when that is over.
-        time.sleep(_PAUSE_S)
-
-
-def _that_takes_data(address: DeviceAddress, may_go_on: Callable[[], bool], limits: Limits) -> _Wire:
-    link = open_link(address, limit_s=limits.connect_s, pulse=lambda: None)
-    try:
-        wire = _Wire(link, may_go_on, limits)
-        if not address.fresh:
-            wire.listen(limits.quiet_s)  # what is said now is for whoever was here before us
-        answer = wire.status()
-        if answer is None and wire.unread:
-            raise LinkLost("it takes the connection and no data, perhaps because somebody else is connected")
-    except BaseException:
-        link.drop()
-        raise
-    return wire
-
-
 class _Probe:
-    """The steps, in order; each notes what it has shown."""
+    """The steps, in order; each notes what the printer has shown."""
 
     def __init__(
         self,
-        wire: _Wire,
+        wire: Wire,
         person: Person,
         card: Card,
         next_id: Callable[[], bytes],
@@ -329,19 +144,24 @@ class _Probe:
         self._overflow = overflow
         self._remarks: list[str] = []
         self._answers = False
+        """It answers status questions."""
         self._real = False
+        """Its answers change with its state; without a person that is assumed."""
         self._pushes = False
         self._fence = False
+        """It has proven by a fence, and in no way that may not be believed."""
         self._process_id = False
+        """The same by a process ID."""
         self._clears = False
         self._loses_data = False
         self._falls_silent = False
+        """It answers nothing while it cannot print."""
 
     def run(self) -> Findings:
         """All steps. Raises LinkLost and ProbeFailed."""
         self._answers = self._get_ready()
         self._print_card()
-        identity = self._identify() if self._answers else _Identity()
+        identity = identify(self._wire, self._limits.answer_s) if self._answers else Identity()
         if self._person.present:
             if self._answers:
                 self._switch_on_pushes()
@@ -371,12 +191,12 @@ class _Probe:
 
     @property
     def _goes_unseen(self) -> bool:
-        """Whether trouble between two questions leaves no trace: a fence may then be answered behind a lost line."""
+        """Whether a trouble between two questions leaves no trace, so that a fence may follow a lost line."""
         return self._falls_silent and not self._pushes
 
     @property
     def _level(self) -> ProofLevel:
-        """The best that was proven; what loses data proves nothing about a whole ticket."""
+        """The best that was proven. A printer that loses data proves nothing about a whole ticket."""
         if not self._real:
             return ProofLevel.NONE
         if self._loses_data or not (self._process_id or self._fence):
@@ -408,7 +228,7 @@ class _Probe:
             until = time.monotonic() + self._limits.change_s
 
     def _answers_after_all(self) -> bool:
-        """It has never answered: because it is of that kind, or because it falls silent when it cannot print?"""
+        """It has answered nothing so far. Does it answer once it can print? Raises ProbeFailed if it cannot print."""
         if not self._person.present and self._has_answered:
             raise ProbeFailed("the printer answers nothing now, and it has before")
         if self._person.present and not self._person.confirm(IS_IT_WELL):
@@ -424,33 +244,6 @@ class _Probe:
         if self._person.present and not self._person.confirm(CARD_IS_HERE):
             raise ProbeFailed("no card was seen at the printer")
 
-    def _identify(self) -> _Identity:
-        """What it calls itself. Each number may be answered or not."""
-        number = self._ask_identity(_MODEL)
-        texts = {n: self._ask_identity(n) for n in (_FIRMWARE, _MAKER, _NAME, _SERIAL)}
-        self._wire.listen(self._limits.answer_s / 4)  # an answer that came late must not be taken for another
-        return _Identity(
-            firmware=texts[_FIRMWARE],
-            maker=texts[_MAKER],
-            name=texts[_NAME] or (f"model {number}" if number else ""),
-            serial=texts[_SERIAL],
-        )
-
-    def _ask_identity(self, n: int) -> str:
-        """The answer to `GS I n` as text; '' = none."""
-        wire = self._wire
-        wire.begin()
-        wire.say(b"\x1dI" + bytes((n,)))
-
-        def found() -> str:
-            if n == _MODEL:
-                return "".join(f"{value:02X}" for value in wire.byte_answers[:1])
-            blocks = (reply for reply in wire.heard if isinstance(reply, TextBlock) and reply.head == _TEXT_HEAD)
-            return next((block.body.decode("ascii", "replace").strip() for block in blocks), "")
-
-        wire.until(lambda: bool(found()), self._limits.answer_s)
-        return found()
-
     def _switch_on_pushes(self) -> None:
         self._wire.begin()
         self._wire.say(RESET + PUSH_ALL)
@@ -461,7 +254,7 @@ class _Probe:
     # -- proofs ----------------------------------------------------------------------------------------------------
 
     def _prove_status_and_fence(self) -> None:
-        """Cover open: the answers must say so, and a fence must stay away; cover closed: paper, then the fence."""
+        """Cover open: the answers must say so, and no fence may come. Closed: the slip comes out, then the fence."""
         self._wire.begin()
         self._hands(OPEN_THE_COVER)
         self._real = self._tells_trouble()
@@ -484,7 +277,7 @@ class _Probe:
         if not self._wire.until(lambda: bool(self._wire.byte_answers), self._limits.proof_s(2)):
             self._remark("It does not answer a fence.")
             return
-        self._wire.status()  # some network boards say it again with the next bytes that reach them
+        self._wire.status()  # some network boards repeat an answer when the next bytes reach them
         self._wire.listen(self._limits.quiet_s)
         (first, *more) = self._wire.byte_answers
         if more or first & _PAPER_END:
@@ -493,7 +286,7 @@ class _Probe:
             self._fence = True
 
     def _tells_trouble(self) -> bool:
-        """Whether its answers notice the open cover, be it by silence."""
+        """Whether its answers show the open cover, or it answers nothing."""
         until = time.monotonic() + self._limits.change_s
         while True:
             status = self._wire.status()
@@ -508,7 +301,7 @@ class _Probe:
             self._wire.listen(_PAUSE_S)
 
     def _prove_process_id(self) -> None:
-        """Forty lines and an ID: it must come back as it was sent; then another, in its turn."""
+        """Forty lines and an ID, which must come back unchanged; then one line and another ID, in this order."""
         wire = self._wire
         sent = [self._next_id(), self._next_id()]
         wire.begin()
@@ -526,17 +319,17 @@ class _Probe:
             self._process_id = True
 
     def _prove_clear(self) -> None:
-        """Cover open, a slip with its proof behind it, then "throw it away": no proof may come, and no paper.
+        """Cover open, a slip with a proof behind it, then the command to clear: neither paper nor proof may come.
 
-        It is also the test of the process ID itself: with its cover open nothing is printed, so nothing is proven.
+        This tests the process ID as well: with its cover open nothing is printed, so nothing may be proven.
         """
         wire = self._wire
-        doomed = self._next_id()
+        of_cleared = self._next_id()
         self._hands(OPEN_THE_COVER)
         self._tells_trouble()
         wire.begin()
-        # Short: the command must not wait behind a receive buffer that is full (TM-T88III: 45 bytes at the least).
-        wire.say(_text("CLEAR") + FEED_AND_CUT + self._proof_command(doomed))
+        # Short, so that the receive buffer (TM-T88III: 45 bytes at least) has room for the command to clear.
+        wire.say(_text("CLEAR") + FEED_AND_CUT + self._proof_command(of_cleared))
         wire.listen(self._limits.quiet_s)
         if self._proof_came:
             self._remark("It proves paper with its cover open.")
@@ -555,7 +348,7 @@ class _Probe:
         self._clears = self._person.confirm(NOTHING_CAME_OUT) and self._still_proves()
 
     def _proof_command(self, process_id: bytes) -> bytes:
-        """The question that asks for the best proof shown so far."""
+        """The command that asks for the best proof shown so far."""
         if self._process_id:
             return process_id_command(process_id)
         return FENCE if self._fence else b""
@@ -566,14 +359,14 @@ class _Probe:
         return bool(self._wire.echoes if self._process_id else self._wire.byte_answers if self._fence else ())
 
     def _lower(self) -> None:
-        """The best proof shown so far is none."""
+        """The best proof shown so far is not to be believed."""
         if self._process_id:
             self._process_id = False
         else:
             self._fence = False
 
     def _outlast(self) -> None:
-        """It did not say that it cleared, so the slip has come out now, and its proof must; or it did so in silence."""
+        """It has not said that it cleared: so the slip comes out now with its proof, unless it cleared in silence."""
         if not (self._process_id or self._fence):
             return
         if self._wire.until(lambda: self._proof_came, self._limits.proof_s(1)):
@@ -582,7 +375,7 @@ class _Probe:
             self._lower()
 
     def _still_proves(self) -> bool:
-        """Whether all is as before behind a clear: modes set again, and a fresh proof."""
+        """Whether it still proves after a clear: the modes are set again, and another proof is asked for."""
         wire = self._wire
         wire.begin()
         fresh = self._next_id()
@@ -593,7 +386,7 @@ class _Probe:
         return came and (not self._process_id or wire.echoes == [fresh])
 
     def _compare_much(self) -> None:
-        """As much as no buffer holds, as fast as it goes: a printer that drops data proves tickets it never had."""
+        """Send more than all buffers hold, at once: a printer that drops data would prove tickets that it never got."""
         self._person.tell(f"{OVERFLOW_LINES} lines are printed, two metres and a half.")
         numbered = (f"{n:04} ".ljust(OVERFLOW_COLUMNS, "=") for n in range(1, OVERFLOW_LINES + 1))
         self._wire.say(_text(*numbered) + FEED_AND_CUT)
@@ -607,7 +400,7 @@ class _Probe:
         return self._person.present and self._person.confirm(question)
 
     def _hands(self, request: str) -> None:
-        """Something that the next step needs done. Raises ProbeFailed if it is not."""
+        """Have the person do what the next step needs. Raises ProbeFailed if they do not."""
         if not self._person.confirm(request):
             raise ProbeFailed("a step was declined")
 
@@ -617,27 +410,17 @@ class _Probe:
             self._person.tell(text)
 
     def _tell_result(self) -> None:
-        """The end of the card; the caller's farewell cuts it."""
+        """Print the result. `Wire.leave` cuts it off."""
         abilities = [word for word, shown in (("pushes", self._pushes), ("clears", self._clears)) if shown]
         self._wire.say(_text(self._card.name, self._card.date, f"LEVEL {self._level.value}", *abilities))
 
 
-@dataclass(frozen=True, slots=True)
-class _Identity:
-    """What a printer calls itself, '' where it is silent."""
-
-    firmware: str = ""
-    maker: str = ""
-    name: str = ""
-    serial: str = ""
-
-
 def _text(*lines: str) -> bytes:
-    """Lines of plain ASCII: which other letters this printer has is not known."""
+    """Lines in plain ASCII, because it is not known which other letters this printer has."""
     clean = ("".join(char if " " <= char <= "~" else "?" for char in line) for line in lines)
     return b"".join(line.encode("ascii") + b"\n" for line in clean)
 
 
 def _ruler(columns: int) -> str:
-    """1234567890123... exactly that wide; a paper that is narrower breaks it."""
+    """1234567890123... so many characters; on narrower paper it takes two lines."""
     return "".join(str(n % 10) for n in range(1, columns + 1))

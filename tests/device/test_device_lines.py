@@ -22,7 +22,8 @@ from kps.demo.virtual_printer import VirtualPrinter
 from kps.demo.virtual_printer.pseudo_terminal import PseudoTerminal
 from kps.device.connection import Device, Ready, Unable
 from kps.device.files import absence, open_file
-from kps.device.probe import Card, Limits, probe
+from kps.device.probe import Card, probe
+from kps.device.probe_wire import Limits
 from kps.device.transport import Unreachable
 from tests.device.watcher import Watcher
 

@@ -15,7 +15,8 @@ from kps.core.process_ids import process_id_text
 from kps.core.tickets import ProofLevel
 from kps.demo.virtual_printer import Cap, EventKind, Unknown, VirtualPrinter
 from kps.device import probe as steps
-from kps.device.probe import Card, Findings, Limits, ProbeFailed, probe
+from kps.device.probe import Card, Findings, probe
+from kps.device.probe_wire import Limits, ProbeFailed
 from tests.device.watcher import Interrupted, Watcher
 
 QUICK = Limits(

@@ -18,7 +18,8 @@ from kps.core.tickets import Printed, ProofLevel, Reason, Uncertain
 from kps.demo.virtual_printer import VirtualPrinter
 from kps.device import link
 from kps.device.connection import Device, Ready, Unable
-from kps.device.probe import Card, ProbeFailed, probe
+from kps.device.probe import Card, probe
+from kps.device.probe_wire import ProbeFailed
 from kps.device.tcp import TcpTransport
 from tests.conftest import eventually
 from tests.talker import NONSENSE, Talker
