@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import dataclass, replace
 
-from kps.core.routing import Waiting
+from kps.core.routing import Waiting, Written
 from kps.core.tickets import TicketId
 
 SETTLED_AFTER_S = 0.1
@@ -18,12 +18,11 @@ LOOKS_S = (0.005, 0.01, 0.02, 0.05, 0.1)
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """Whether a ticket has all its items."""
+    """Whether a ticket has all its items, as a look saw it."""
 
-    whole: bool | None
-    """None = it has no items, and none are to be expected."""
+    written: Written
     look_in_s: float = 0.0
-    """If it has not: seconds until it is worth another look."""
+    """If it has only a part of them: seconds until it is worth another look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +37,17 @@ class _Growth:
     looks: int = 0
 
 
-def is_whole(ticket: Waiting, unchanged_s: float, seen_s: float) -> bool | None:
-    """Whether all items of a ticket have been written; None = no items and none to be expected.
+def how_written(ticket: Waiting, unchanged_s: float, seen_s: float) -> Written:
+    """Whether all items of a ticket have been written.
 
     `unchanged_s`: for how long its item count has been the same; `seen_s`: for how long it has been looked at.
     """
     if ticket.items == 0:
-        return None if seen_s >= SETTLE_LIMIT_S else False
+        return Written.EMPTY if seen_s >= SETTLE_LIMIT_S else Written.IN_PART
     if ticket.original_items is None or ticket.items >= ticket.original_items:
-        return True
-    return unchanged_s >= SETTLED_AFTER_S or seen_s >= SETTLE_LIMIT_S
+        return Written.WHOLE
+    settled = unchanged_s >= SETTLED_AFTER_S or seen_s >= SETTLE_LIMIT_S
+    return Written.WHOLE if settled else Written.IN_PART
 
 
 class HalfWritten:
@@ -62,15 +62,15 @@ class HalfWritten:
 
     def look(self, ticket: Waiting, now: float) -> Writing:
         """Whether this ticket has all its items, as a look sees it at `now`."""
-        if is_whole(ticket, 0.0, 0.0):
+        if how_written(ticket, 0.0, 0.0) is Written.WHOLE:
             self._growing.pop(ticket.id, None)
-            return Writing(True)
+            return Writing(Written.WHOLE)
         growth = self._growing.get(ticket.id, _Growth(now, now, ticket.items))
         if ticket.items != growth.items:
             growth = replace(growth, items=ticket.items, changed_at=now)
         self._growing[ticket.id] = replace(growth, looks=growth.looks + 1)
-        whole = is_whole(ticket, now - growth.changed_at, now - growth.seen_at)
-        return Writing(whole, LOOKS_S[min(growth.looks, len(LOOKS_S) - 1)])
+        written = how_written(ticket, now - growth.changed_at, now - growth.seen_at)
+        return Writing(written, LOOKS_S[min(growth.looks, len(LOOKS_S) - 1)])
 
     def forget_all_but(self, present: Container[TicketId]) -> None:
         """Tickets that a look has not seen any more are forgotten."""

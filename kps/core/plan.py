@@ -7,7 +7,19 @@ from dataclasses import dataclass, field
 
 from kps.core.agenda import LookAgain, Why, sooner
 from kps.core.half_written import HalfWritten
-from kps.core.routing import ClaimFor, Decision, DeviceState, EndRound, GiveUp, Routes, WaitFor, Waiting, covers, decide
+from kps.core.routing import (
+    ClaimFor,
+    Decision,
+    DeviceState,
+    EndRound,
+    GiveUp,
+    Routes,
+    WaitFor,
+    Waiting,
+    Written,
+    covers,
+    decide,
+)
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey
 
@@ -51,7 +63,7 @@ def plan(
     made, left = Plan(), dict(free)
     for ticket in tickets:
         writing = half_written.look(ticket, now)
-        match _decide(ticket, routes, devices, left, writing.whole, settings):
+        match _decide(ticket, routes, devices, left, writing.written, settings):
             case ClaimFor() as claim:
                 left[claim.row.key] -= 1
                 made.claims.append((ticket, claim))
@@ -77,7 +89,7 @@ def _decide(
     routes: Routes,
     devices: Mapping[PrinterKey, DeviceState],
     free: Mapping[PrinterKey, int],
-    whole: bool | None,
+    written: Written,
     settings: Settings,
 ) -> Decision:
     """What happens to a ticket now; an instance decides nothing but a claim about a ticket that it does not serve."""
@@ -86,7 +98,7 @@ def _decide(
         routes.of(ticket.station, ticket.brand),
         devices,
         free,
-        whole=whole,
+        written=written,
         policy=settings.printer_down_policy,
         grace_s=settings.unroutable_grace_s,
     )

@@ -172,6 +172,16 @@ class Waiting:
     unroutable_noted: bool = False
 
 
+class Written(Enum):
+    """Whether the items of a ticket have been written."""
+
+    WHOLE = "whole"
+    IN_PART = "in part"
+    """Some, or all, are still missing."""
+    EMPTY = "empty"
+    """It has none, and none are to be expected any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClaimFor:
     """Print it there. `backup_for` is the name of the first printer of the route if this is another one."""
@@ -318,7 +328,7 @@ def decide(
     devices: Mapping[PrinterKey, DeviceState],
     free: Mapping[PrinterKey, int],
     *,
-    whole: bool | None,
+    written: Written,
     policy: PrinterDownPolicy,
     grace_s: float,
 ) -> Decision:
@@ -327,9 +337,9 @@ def decide(
     `rows` is the route of its station and brand (see `Routes`); `free` says for how many tickets the printers that this
     instance owns have room; a printer that is missing there belongs to another instance.
     """
-    if whole is None:
+    if written is Written.EMPTY:
         return GiveUp(Reason.NO_ITEMS, "no items", rescue=False)
-    if not whole:
+    if written is Written.IN_PART:
         return WaitFor.ITEMS
     usable = [row for row in rows if not row.fault]
     if not usable:

@@ -23,6 +23,7 @@ from kps.core.routing import (
     Routes,
     WaitFor,
     Waiting,
+    Written,
     can_be_rescued,
     covers,
     decide,
@@ -68,13 +69,13 @@ def decided(
     free: dict[int, int] | None = None,
     *,
     subject: Waiting | None = None,
-    whole: bool | None = True,
+    written: Written = Written.WHOLE,
     policy: PrinterDownPolicy = FAIL,
 ) -> Decision:
     rooms = {row.key: 2 for row in rows} if free is None else {PrinterKey(f"k{id}"): room for id, room in free.items()}
     return decide(
         subject or ticket(), Routes(tuple(rows)).of("kitchen", "b"), {state.key: state for state in devices}, rooms,
-        whole=whole, policy=policy, grace_s=60.0,
+        written=written, policy=policy, grace_s=60.0,
     )  # fmt: skip
 
 
@@ -352,8 +353,8 @@ def test_the_same_device_under_another_row_is_no_backup_of_itself() -> None:
 
 
 def test_a_half_written_ticket_waits_and_one_without_items_fails_without_rescue() -> None:
-    assert decided([row(1)], [device(1)], whole=False) is WaitFor.ITEMS
-    assert decided([row(1)], [device(1)], whole=None) == GiveUp(Reason.NO_ITEMS, "no items", rescue=False)
+    assert decided([row(1)], [device(1)], written=Written.IN_PART) is WaitFor.ITEMS
+    assert decided([row(1)], [device(1)], written=Written.EMPTY) == GiveUp(Reason.NO_ITEMS, "no items", rescue=False)
 
 
 def test_an_unroutable_ticket_names_station_brand_and_why_and_can_be_rescued() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from kps.core.abilities import Abilities
-from kps.core.routing import UNOWNED_GRACE_S, Ability, DeviceState, PrinterRow, WaitFor, decide
+from kps.core.routing import UNOWNED_GRACE_S, Ability, DeviceState, PrinterRow, WaitFor, Written, decide
 from kps.core.settings import PrinterDownPolicy
 from kps.core.tickets import ProofLevel
 from kps.database.connection import Database
@@ -151,7 +151,7 @@ def test_a_ticket_waits_for_a_borrowed_printer_unless_it_has_a_backup(
 
     def decision(*rows: PrinterRow) -> object:
         devices = {row.key: seen(one, row) for row in rows}
-        return decide(ticket, rows, devices, rooms, whole=True, policy=PrinterDownPolicy.FAIL, grace_s=60.0)
+        return decide(ticket, rows, devices, rooms, written=Written.WHOLE, policy=PrinterDownPolicy.FAIL, grace_s=60.0)
 
     assert getattr(decision(kitchen, backup), "row", None) == backup
     assert decision(kitchen) is WaitFor.HELD
