@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kps.core.backlog import Among, Horizon, Survey
-from kps.core.routing import ALL_SERVED, ClaimFor, DeviceState, PrinterRow, Served, Waiting
+from kps.core.routing import ALL_SERVED, ClaimFor, DeviceState, Served, Waiting
 from kps.core.slips import SlipId
 from kps.core.tickets import PrinterKey, TicketId, Token
+from kps.core.work import Seen, Work, WorkKind
 from kps.database.connection import CALL_LIMIT_S
 from kps.database.role import Role
 from kps.database.statements.dispatching import PATIENT_S, Looked
@@ -18,11 +19,10 @@ from kps.database.statements.dispatching import PATIENT_S, Looked
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A ticket that has become `printing` for one of our printers."""
+    """Something that was claimed for one of our printers: a ticket has become `printing`."""
 
     key: PrinterKey
-    ticket: TicketId
-    token: Token
+    work: Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +130,13 @@ class DispatcherQueue(Role):
         count = rows[0].waiting if rows else 0
         return replace(now, ids=frozenset(row.id for row in rows), cut=cut, count=count)
 
-    def claim(self, wanted: Sequence[tuple[Waiting, ClaimFor, int]]) -> list[Claimed]:
-        """new -> printing for tickets with their printer and its epoch; those that changed meanwhile are left out."""
+    def claim(self, kind: WorkKind, wanted: Sequence[tuple[Seen, ClaimFor, int]]) -> list[Claimed]:
+        """Claim open work of a kind for printers and their epochs; what has changed meanwhile is left out."""
         self._skip_tokens()
         rows = self.database.run(
-            self.sql.claim,
-            ids=[ticket.id for ticket, _, _ in wanted],
-            tokens=[ticket.token for ticket, _, _ in wanted],
+            self.sql.of(kind).claim,
+            ids=[seen.id for seen, _, _ in wanted],
+            tokens=[seen.token for seen, _, _ in wanted],
             keys=[claim.row.key for _, claim, _ in wanted],
             epochs=[epoch for _, _, epoch in wanted],
             rows=[claim.row.id for _, claim, _ in wanted],
@@ -147,7 +147,7 @@ class DispatcherQueue(Role):
             me=self.me,
             instance=self.instance,
         )
-        return [Claimed(row.printer_key, row.id, row.token) for row in rows]
+        return [Claimed(row.printer_key, Work(kind, row.id, row.token)) for row in rows]
 
     def _skip_tokens(self) -> None:
         """Before the first claim of a connection: a crash of the server may have taken back the last tokens."""
@@ -160,9 +160,13 @@ class DispatcherQueue(Role):
     def reconcile(self, key: PrinterKey, held: Iterable[Token]) -> Reconciled:
         """Give back what is claimed for my printer and held by nobody."""
         tokens = sorted(held)
-        row = self.database.run(self.sql.reconcile, me=self.me, key=key, held=tokens, instance=self.instance)[0]
-        slips = self.database.run(self.sql.reconcile_slips, me=self.me, key=key, held=tokens)
-        return Reconciled(row.released + len(slips), row.left)
+        rows = [
+            self.database.run(
+                self.sql.of(kind).reconcile, me=self.me, key=key, held=tokens, instance=self.instance
+            )[0]
+            for kind in WorkKind
+        ]  # fmt: skip
+        return Reconciled(sum(row.released for row in rows), sum(len(row.left) for row in rows))
 
     def end_round(
         self, tickets: Sequence[Waiting], *, ip: str, code: str, error: str, delay_s: float, budget: int
@@ -176,17 +180,21 @@ class DispatcherQueue(Role):
 
     def give_up(
         self,
-        tickets: Sequence[Waiting | OldTicket],
+        kind: WorkKind,
+        open_work: Sequence[Seen],
         *,
-        code: str,
         error: str,
-        rescue: bool,
+        code: str = "",
+        rescue: bool = False,
         limit: float = CALL_LIMIT_S,
-    ) -> list[TicketId]:
-        """`failed` at once; returns those that it took effect on."""
+    ) -> list[int]:
+        """`failed` at once; returns the ids of those that it took effect on.
+
+        `code` and `rescue` (a later printer row may save it) are a ticket's.
+        """
         rows = self.database.run(
-            self.sql.give_up, **_seen(tickets), code=code, error=error, rescue=rescue, instance=self.instance,
-            limit=limit,
+            self.sql.of(kind).give_up, **_seen(open_work), code=code, error=error, rescue=rescue,
+            instance=self.instance, limit=limit,
         )  # fmt: skip
         return [row.id for row in rows]
 
@@ -279,26 +287,13 @@ class DispatcherQueue(Role):
             for row in self.database.run(self.sql.look_slips)
         ]  # fmt: skip
 
-    def claim_slip(self, slip: WaitingSlip, row: PrinterRow, epoch: int) -> Token | None:
-        """Take a slip for a printer of mine; None if somebody else has it."""
-        self._skip_tokens()
-        rows = self.database.run(
-            self.sql.claim_slip, slip=slip.id, token=slip.token, key=row.key, row=row.id, name=row.name, epoch=epoch,
-            me=self.me,
-        )  # fmt: skip
-        return rows[0].token if rows else None
-
-    def give_up_slip(self, slip: WaitingSlip, error: str) -> bool:
-        """Nobody is told any more; False if somebody else has it."""
-        return bool(self.database.run(self.sql.give_up_slip, slip=slip.id, token=slip.token, error=error))
-
 
 def _scope(among: Among) -> dict[str, Any]:
     return {"since": among.since, "above": among.above, "ids": sorted(among.ids)}
 
 
-def _seen(tickets: Sequence[Waiting | OldTicket]) -> dict[str, Any]:
-    return {"ids": [ticket.id for ticket in tickets], "tokens": [ticket.token for ticket in tickets]}
+def _seen(open_work: Sequence[Seen]) -> dict[str, Any]:
+    return {"ids": [seen.id for seen in open_work], "tokens": [seen.token for seen in open_work]}
 
 
 def _waiting(row: Looked) -> Waiting:

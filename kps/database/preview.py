@@ -8,7 +8,7 @@ from kps.core.address import device_address, printer_key
 from kps.core.tickets import PaperFormat, Ticket, TicketId
 from kps.database.connection import Database
 from kps.database.pos import PosAdapter
-from kps.database.row_mappers import sending
+from kps.database.row_mappers import paper_of, ticket_of
 from kps.database.statements import Statements
 from kps.database.statements.printer_rows import PosRow
 
@@ -75,8 +75,8 @@ def preview(
     )
     if not written:
         return None
-    shown = sending(ticket, written[0], late_after_minutes)
-    return Previewed(shown.ticket, shown.paper, shown.printer_name)
+    row = written[0]
+    return Previewed(ticket_of(ticket, row, late_after_minutes), paper_of(row), row.printer_name)
 
 
 def _device_of(row: PosRow, site: str) -> str:

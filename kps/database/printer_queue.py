@@ -1,29 +1,29 @@
-"""The verbs of a printer's process: promise and settle tickets and slips, prove late, say what its device is like."""
+"""The verbs of a printer's process: promise and settle work, prove late, say what its device is like."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 from psycopg2.extras import Json
 
 from kps.core.process_ids import IDS
-from kps.core.slips import SlipId
-from kps.core.tickets import NotPrinted, Outcome, Printed, PrinterKey, TicketId, Token, Uncertain, Unprintable
+from kps.core.tickets import NotPrinted, Outcome, Printed, PrinterKey, TicketId, Uncertain, Unprintable
+from kps.core.work import Promised, Work, WorkKind
 from kps.database.connection import Database
 from kps.database.pos import PosAdapter
 from kps.database.role import Role
-from kps.database.row_mappers import Sending, SlipSending, sending, slip_sending
-from kps.database.statements.paper import Paper
+from kps.database.row_mappers import promised_slip, promised_ticket
+from kps.database.statements.work import Standing
 
 
 class ClaimLost(Exception):
-    """Somebody else may print this ticket now, so we may not change it."""
+    """Somebody else may print this now, so we may not change it."""
 
 
 class LeaseEnded(Exception):
-    """The printer's lease cannot be trusted for long enough; the ticket is still ours and may be sent later."""
+    """The printer's lease cannot be trusted for long enough; the work is still ours and may be sent later."""
 
 
 class Withdrawn(Exception):
@@ -52,34 +52,59 @@ class PrinterQueue(Role):
         super().__init__(database, schema, me, instance)
         self._day_start = day_start_minutes
 
-    def sending(self, ticket: TicketId, token: Token, *, need_s: float, late_after_minutes: float) -> Sending:
-        """Promise that bytes may leave now. Raises ClaimLost, LeaseEnded or Withdrawn."""
-        rows: list[Paper] = []
-        for promise in (self.sql.sending_first, self.sql.sending):
-            rows = rows or self.database.run(
-                promise, ticket=ticket, token=token, need=need_s, day_start=self._day_start
-            )
-        if rows:
-            return sending(ticket, rows[0], late_after_minutes)
-        standing = self.database.run(self.sql.standing, ticket=ticket, token=token)[0]
+    def promise(self, work: Work, rows: Sequence[int], *, need_s: float, late_after_minutes: float) -> Promised:
+        """Promise that bytes may leave now. Raises ClaimLost, LeaseEnded or Withdrawn.
+
+        `rows` are the device's printer rows: a slip of a printer that is back tells what waits for them. A ticket that
+        is older than `late_after_minutes` says so.
+        """
+        promised = self._promise(work, rows, need_s, late_after_minutes)
+        if promised is not None:
+            return promised
+        standing = self._standing(work)
         if not standing.mine or standing.state != "claimed":
             raise ClaimLost
-        if standing.status != "printing":
-            gone = self.database.run(self.sql.withdraw, ticket=ticket, token=token)
+        if not standing.wanted:
+            gone = self.database.run(self.sql.tickets.withdraw, id=work.id, token=work.token)
             raise Withdrawn(gone[0].status if gone else "gone")
         raise LeaseEnded
 
+    def _promise(self, work: Work, rows: Sequence[int], need_s: float, late_after_minutes: float) -> Promised | None:
+        """What the paper says, for each kind from tables of its own; None = the promise was refused."""
+        match work.kind:
+            case WorkKind.TICKET:
+                asked: dict[str, Any] = {
+                    "ticket": work.id,
+                    "token": work.token,
+                    "need": need_s,
+                    "day_start": self._day_start,
+                }
+                tickets = self.database.run(self.sql.tickets.promise_first, **asked) or self.database.run(
+                    self.sql.tickets.promise, **asked
+                )
+                return promised_ticket(TicketId(work.id), tickets[0], late_after_minutes) if tickets else None
+            case WorkKind.SLIP:
+                slips = self.database.run(
+                    self.sql.slips.promise, id=work.id, token=work.token, need=need_s, rows=list(rows)
+                )
+                return promised_slip(slips[0]) if slips else None
+            case unexpected:
+                assert_never(unexpected)
+
     def settle(
         self,
-        ticket: TicketId,
-        token: Token,
+        work: Work,
         outcome: Outcome,
         *,
         duration_ms: int,
         asked: bool = True,
         possible_duplicate: bool = False,
+        again_s: float,
     ) -> str:
-        """Write what became of a ticket; returns the ticket's status now ('gone' if it was deleted).
+        """Write what became of it; returns the ticket's status now ('gone' if it was deleted), or the slip's state.
+
+        A slip that is not on paper is tried again after `again_s`; when a ticket is, its rounds decide. The others are
+        for the ticket's audit row; `asked`: the outcome says something about the printer.
 
         Raises ClaimLost. Safe to repeat after a lost reply: an outcome that has been written counts as written.
         """
@@ -87,9 +112,9 @@ class PrinterQueue(Role):
         cleared = isinstance(outcome, Uncertain) and outcome.cleared
         extra["possible_duplicate"] = possible_duplicate
         row = self.database.run(
-            self.sql.settle,
-            ticket=ticket,
-            token=token,
+            self.sql.of(work.kind).settle,
+            id=work.id,
+            token=work.token,
             outcome=kind,
             code=code,
             error=error,
@@ -98,40 +123,30 @@ class PrinterQueue(Role):
             proof=proof,
             duration=duration_ms,
             asked=asked,
+            delay=again_s,
             instance=self.instance,
             metadata=Json(extra),
         )[0]
         if row.settled:
             return row.status or "gone"
-        if written := self.database.run(self.sql.settled, ticket=ticket, token=token):
-            return written[0].status
+        standing = self._standing(work)
+        if standing.settled:
+            return standing.status or "gone"
         raise ClaimLost
 
-    def settle_unsent(self, ticket: TicketId, token: Token) -> None:
-        """Give a ticket back of which no byte has left, whether or not its promise was committed."""
-        self.database.run(self.sql.unsent, ticket=ticket, token=token, instance=self.instance)
+    def unsent(self, work: Work, *, again_s: float) -> None:
+        """Give it back: no byte has left, whether or not its promise was committed. Raises ClaimLost, if that is sure.
 
-    def sending_slip(self, slip: SlipId, token: Token, rows: Sequence[int], *, need_s: float) -> SlipSending:
-        """Promise that bytes of a slip may leave now. Raises ClaimLost or LeaseEnded."""
-        found = self.database.run(self.sql.sending_slip, slip=slip, token=token, need=need_s, rows=list(rows))
-        if found:
-            return slip_sending(found[0])
-        standing = self.database.run(self.sql.standing_slip, slip=slip, token=token)
-        if not standing or not standing[0].mine or standing[0].state != "claimed":
+        A slip is tried again after `again_s`.
+        """
+        row = self.database.run(
+            self.sql.of(work.kind).unsent, id=work.id, token=work.token, delay=again_s, instance=self.instance
+        )[0]
+        if row.lost:
             raise ClaimLost
-        raise LeaseEnded
 
-    def settle_slip(self, slip: SlipId, token: Token, outcome: Outcome, *, delay_s: float) -> None:
-        """Write what became of a slip; it is tried again after `delay_s` if it is not on paper. Raises ClaimLost."""
-        kind, _, error, sent, proof, _ = _told(outcome)
-        if self.database.run(
-            self.sql.settle_slip, slip=slip, token=token, outcome=kind, error=error, sent=sent, proof=proof,
-            delay=delay_s,
-        ):  # fmt: skip
-            return
-        standing = self.database.run(self.sql.standing_slip, slip=slip, token=token)
-        if not standing or not standing[0].settled:
-            raise ClaimLost
+    def _standing(self, work: Work) -> Standing:
+        return self.database.run(self.sql.of(work.kind).standing, id=work.id, token=work.token)[0]
 
     def demote(self, key: PrinterKey, epoch: int, text: str) -> None:
         """The proofs of a device of mine are not believed any more, and why."""

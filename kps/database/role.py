@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from kps.core.slips import SlipId
-from kps.core.tickets import PrinterKey, TicketId, Token
+from kps.core.tickets import PrinterKey
+from kps.core.work import Work
 from kps.database.connection import Database
 from kps.database.pos import PosAdapter
 from kps.database.statements import Statements
 
 
 @dataclass(frozen=True, slots=True)
-class GivenBack:
+class Released:
     """What came of giving claims back."""
 
-    released: int
+    count: int
     """So many still were ours."""
-    left: frozenset[TicketId]
+    left: frozenset[Work]
     """Still ours: somebody has their rows locked."""
 
 
@@ -32,29 +32,19 @@ class Role:
         self.me = me
         self.instance = instance
 
-    def release(self, claims: Iterable[tuple[TicketId, Token]], text: str) -> GivenBack:
-        """Give claimed tickets back, unmarked."""
-        pairs = list(claims)
-        if not pairs:
-            return GivenBack(0, frozenset())
-        row = self.database.run(
-            self.sql.release,
-            tickets=[ticket for ticket, _ in pairs],
-            tokens=[token for _, token in pairs],
-            text=text,
-            instance=self.instance,
-        )[0]
-        return GivenBack(row.released, frozenset(row.left))
-
-    def release_slips(self, claims: Iterable[tuple[SlipId, Token]]) -> int:
-        """Give claimed slips back; returns how many still were ours."""
-        pairs = list(claims)
-        if not pairs:
-            return 0
-        row = self.database.run(
-            self.sql.release_slips, slips=[slip for slip, _ in pairs], tokens=[token for _, token in pairs]
-        )[0]
-        return row.released
+    def release(self, works: Iterable[Work], why: str) -> Released:
+        """Give claimed work back, unmarked."""
+        claimed = {work.token: work for work in works}
+        count, left = 0, set[Work]()
+        for kind in dict.fromkeys(work.kind for work in claimed.values()):
+            same = [work for work in claimed.values() if work.kind is kind]
+            given = self.database.run(
+                self.sql.of(kind).release, ids=[work.id for work in same], tokens=[work.token for work in same],
+                text=why, instance=self.instance,
+            )[0]  # fmt: skip
+            count += given.released
+            left |= {work for work in same if work.id in given.left}
+        return Released(count, frozenset(left))
 
     def set_state(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,7 +20,6 @@ from kps.core.slips import (
     OutageSlip,
     Slip,
     SlipContent,
-    SlipId,
 )
 from kps.core.tickets import (
     Before,
@@ -35,77 +33,65 @@ from kps.core.tickets import (
     Ticket,
     TicketId,
 )
+from kps.core.work import Promised
 from kps.database.pos.values import modifiers, priority, template
 from kps.database.statements.paper import Drafted, Paper
 from kps.database.statements.printer_rows import PosRow
 from kps.database.statements.slips import SlipPaper
 
 
-@dataclass(frozen=True, slots=True)
-class Sending:
-    """What is to be printed, after the promise has been committed."""
-
-    ticket: Ticket
-    paper: PaperFormat
-    printer_name: str
-    printer_ip: str
-    backup_for: str
-    sends: int
-    """Copies of which bytes may have left, this one included."""
-    ids: ProcessIds
-    """Of this sending alone."""
+def promised_ticket(ticket: TicketId, row: Paper, late_after_minutes: float) -> Promised:
+    """A row of a ticket's promise."""
+    content = ticket_of(ticket, row, late_after_minutes)
+    return Promised(content, paper_of(row), ProcessIds(row.process_id), row.sends)
 
 
-@dataclass(frozen=True, slots=True)
-class SlipSending:
-    """A slip that is to be printed, after the promise has been committed."""
+def promised_slip(row: SlipPaper) -> Promised:
+    """A row of a slip's promise."""
+    content = Slip(
+        id=row.id,
+        content=_slip_content(row),
+        printed_now=row.printed_now,
+        timezone=row.timezone,
+        possible_duplicate=row.sends > 1,
+        check_printers=tuple(row.maybe_at),
+    )
+    return Promised(content, paper_of(row), ProcessIds(row.process_id), row.sends)
 
-    slip: Slip
-    paper: PaperFormat
-    ids: ProcessIds
 
-
-def sending(ticket: TicketId, row: Paper, late_after_minutes: float) -> Sending:
-    """A row of the statements `sending` and `preview`."""
+def ticket_of(ticket: TicketId, row: Paper, late_after_minutes: float) -> Ticket:
+    """What the paper of a ticket says, by a row of its promise or of a preview."""
     checker = row.station.strip().lower() == "checker"
     pos_behind = timedelta(seconds=row.pos_behind_s)
     age_minutes = (row.printed_now - row.created_at - pos_behind).total_seconds() / 60
-    return Sending(
-        ticket=Ticket(
-            id=ticket,
-            station=row.station,
-            checker=checker,
-            created_at=row.created_at,
-            printed_now=row.printed_now,
-            timezone=row.timezone,
-            bill_number=row.bill_number,
-            bill_type=row.bill_type,
-            table=row.table_number,
-            queue_number=row.queue_number,
-            customer_name=row.customer_name,
-            guest_count=row.guest_count,
-            bill_notes=row.bill_notes,
-            waiter=row.waiter,
-            items=tuple(_item(item) for item in row.items or ()),
-            template=template(row.template, checker),
-            marks=_marks(row, int(age_minutes) if age_minutes >= late_after_minutes else 0),
-            chain=_chain(row),
-            also_at=tuple(Sibling(other["station"].upper(), int(other["items"])) for other in row.also_at or ()),
-            add_on=row.add_on,
-            priority=priority(row.priority),
-            ready_by=None if row.ready_by is None else row.ready_by + pos_behind,
-        ),
-        paper=_paper(row),
-        printer_name=row.printer_name,
-        printer_ip=row.printer_ip or "",
-        backup_for=row.backup_for,
-        sends=row.sends,
-        ids=ProcessIds(row.process_id),
+    return Ticket(
+        id=ticket,
+        station=row.station,
+        checker=checker,
+        created_at=row.created_at,
+        printed_now=row.printed_now,
+        timezone=row.timezone,
+        bill_number=row.bill_number,
+        bill_type=row.bill_type,
+        table=row.table_number,
+        queue_number=row.queue_number,
+        customer_name=row.customer_name,
+        guest_count=row.guest_count,
+        bill_notes=row.bill_notes,
+        waiter=row.waiter,
+        items=tuple(_item(item) for item in row.items or ()),
+        template=template(row.template, checker),
+        marks=_marks(row, int(age_minutes) if age_minutes >= late_after_minutes else 0),
+        chain=_chain(row),
+        also_at=tuple(Sibling(other["station"].upper(), int(other["items"])) for other in row.also_at or ()),
+        add_on=row.add_on,
+        priority=priority(row.priority),
+        ready_by=None if row.ready_by is None else row.ready_by + pos_behind,
     )
 
 
 def said_before(ticket: TicketId, draft: Paper) -> dict[str, Any]:
-    """The parameters of `sending_drafted` that its draft has answered."""
+    """The parameters of `promise_drafted` that its draft has answered."""
     noted = ("bill_item_id", "bill_id", "quantity", "table_number", "void")
     return {
         "ticket": ticket,
@@ -119,7 +105,7 @@ def said_before(ticket: TicketId, draft: Paper) -> dict[str, Any]:
 
 
 def with_promise(draft: Paper, promised: Drafted) -> Paper:
-    """The row that `sending_first` would have returned: the number of a first copy is today's, if it has one."""
+    """The row that `promise_first` would have returned: the number of a first copy is today's, if it has one."""
     return draft._replace(**promised._asdict(), other_day=promised.chain_day is None)
 
 
@@ -155,24 +141,9 @@ def _chain(row: Paper) -> Chain | None:
     return Chain(row.chain_number, before, row.chain_day if row.other_day else None)
 
 
-def _paper(row: Paper | SlipPaper) -> PaperFormat:
+def paper_of(row: Paper | SlipPaper) -> PaperFormat:
+    """The paper that it comes out on."""
     return PaperFormat(row.chars_per_line or 0, row.paper_width_mm or 80, row.printer_brand or "", row.model or "")
-
-
-def slip_sending(row: SlipPaper) -> SlipSending:
-    """A row of the statement `sending_slip`."""
-    return SlipSending(
-        Slip(
-            id=SlipId(row.id),
-            content=_slip_content(row),
-            printed_now=row.printed_now,
-            timezone=row.timezone,
-            possible_duplicate=row.sends > 1,
-            check_printers=tuple(row.maybe_at),
-        ),
-        _paper(row),
-        ProcessIds(row.process_id),
-    )
 
 
 def _slip_content(row: SlipPaper) -> SlipContent:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from kps.core.backlog import Among, Horizon, Survey
 from kps.core.settings import Settings
 from kps.core.tickets import TicketId
+from kps.core.work import WorkKind
 from kps.database import Database, DatabaseTrouble
 from kps.database.dispatcher_queue import DispatcherQueue, OldTicket
 from kps.database.pos import PosAdapter
@@ -257,7 +258,8 @@ class BacklogWorker:
             part = todo[: walk.size]
             done: list[TicketId] = []
             try:
-                done = self._queue.give_up(part, code="stale", error=self._error, rescue=False, limit=PATIENT_S)
+                given_up = self._queue.give_up(WorkKind.TICKET, part, code="stale", error=self._error, limit=PATIENT_S)
+                done = [TicketId(ticket) for ticket in given_up]
             except DatabaseTrouble as trouble:
                 if trouble.sqlstate not in _SLOW:
                     raise

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, field
 
-from kps.core.slips import SlipId
-from kps.core.tickets import PrinterKey, TicketId, Token
+from kps.core.tickets import PrinterKey, Token
+from kps.core.work import Work
 from kps.process.channels import Channel, PeerGone
 
 
@@ -27,7 +27,7 @@ class Mailbox:
     left: bool = False
     """Whether something that it does not hold could not be given back yet."""
     announced: bool = False
-    """Whether it was told that a ticket comes, and none has come since. Who does not read is not told again."""
+    """Whether it was told that a ticket comes, and nothing has come since. Who does not read is not told again."""
 
     def announce(self) -> None:
         """A ticket is about to be claimed for this printer, which is idle: it may ask its device meanwhile.
@@ -39,16 +39,11 @@ class Mailbox:
             with contextlib.suppress(PeerGone):
                 self.channel.send(("soon",))
 
-    def hand_over(self, ticket: TicketId, token: Token) -> None:
-        """Give a claimed ticket to the printer. Raises PeerGone."""
-        self.channel.send(("ticket", ticket, token))
-        self.held.add(token)
+    def hand_over(self, work: Work) -> None:
+        """Give claimed work to the printer. Raises PeerGone."""
+        self.channel.send(("work", work))
+        self.held.add(work.token)
         self.announced = False
-
-    def hand_over_slip(self, slip: SlipId, token: Token) -> None:
-        """Give a claimed slip to the printer. Raises PeerGone."""
-        self.channel.send(("slip", slip, token))
-        self.held.add(token)
 
     def read(self) -> bool:
         """Take what the printer says; True = it has room again. Raises PeerGone."""

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 from kps.core.agenda import Agenda, LookAgain, Task, Why
 from kps.core.routing import ClaimFor, PrinterRow, Routes, Waiting
-from kps.core.tickets import PrinterKey, Token
+from kps.core.tickets import PrinterKey, TicketId
+from kps.core.work import WorkKind
 from kps.crash import Point, crash_point
-from kps.database.dispatcher_queue import Claimed, DispatcherQueue, WaitingSlip
+from kps.database.dispatcher_queue import Claimed, DispatcherQueue
 from kps.dispatcher.mailboxes import Mailbox
 from kps.process.channels import Channel, EndLost, PeerGone
 from kps.process.clocks import monotonic
@@ -132,40 +133,34 @@ class Printers:
         decided = {ticket.id: claim for ticket, claim in batch}
         for key in {claim.row.key for claim in decided.values()}:
             self.boxes[key].announce()
-        claimed = self._queue.claim([(ticket, claim, self.boxes[claim.row.key].epoch) for ticket, claim in batch])
+        claimed = self._queue.claim(
+            WorkKind.TICKET, [(ticket, claim, self.boxes[claim.row.key].epoch) for ticket, claim in batch]
+        )
         crash_point(Point.CLAIMED)
         for one in claimed:
-            claim = decided[one.ticket]
+            claim = decided[TicketId(one.work.id)]
             self._stats.add(Cell.CLAIMED)
             if claim.backup_for:
                 self._failovers[claim.backup_for, claim.row.name] += 1
-            self._hand_over(one)
+            self.hand_over(one)
         if len(wanted) > len(batch):
             return LookAgain(0.0, Why.MORE)
         return LookAgain(LOCKED_AGAIN_S, Why.LOCKED) if len(claimed) < len(batch) else None
 
-    def _hand_over(self, claimed: Claimed) -> None:
+    def hand_over(self, claimed: Claimed) -> None:
+        """Give claimed work to its printer process, or back if there is none any more."""
         box = self.boxes.get(claimed.key)
         try:
             if box is None:
                 raise PeerGone
             box.room -= 1
             crash_point(Point.HAND_OVER)
-            box.hand_over(claimed.ticket, claimed.token)
+            box.hand_over(claimed.work)
             crash_point(Point.HANDED_OVER)
         except PeerGone:
             self.close(claimed.key)
-            self._queue.release([(claimed.ticket, claimed.token)], "its printer process is gone")
-            log.warning("released", extra={"cause": "hand-over", "ticket": claimed.ticket, "printer": claimed.key})
-
-    def hand_over_slip(self, box: Mailbox, slip: WaitingSlip, token: Token) -> None:
-        """Give a claimed slip to a printer process, or back if there is none any more."""
-        try:
-            box.hand_over_slip(slip.id, token)
-            box.room -= 1
-        except PeerGone:
-            self.close(box.key)
-            self._queue.release_slips([(slip.id, token)])
+            self._queue.release([claimed.work], "its printer process is gone")
+            log.warning("released", extra={"cause": "hand-over", **claimed.work.named, "printer": claimed.key})
 
     def report_failovers(self) -> None:
         """Send the numbers of failovers, unless the supervisor is not reading: then they add up here."""

@@ -9,6 +9,7 @@ from kps.core.agenda import NEVER, Agenda, Task
 from kps.core.routing import EndRound, GiveUp, PrinterRow, Waiting, can_be_rescued, covers, why_not
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey, TicketId
+from kps.core.work import WorkKind
 from kps.database.dispatcher_queue import DispatcherQueue
 from kps.dispatcher.devices import Devices
 from kps.dispatcher.printers import Printers
@@ -87,9 +88,9 @@ class Rounds:
         """Fail these tickets at once."""
         for ticket, reason in given_up:
             for failed in self._queue.give_up(
-                [ticket], code=reason.reason.value, error=reason.text, rescue=reason.rescue
+                WorkKind.TICKET, [ticket], code=reason.reason.value, error=reason.text, rescue=reason.rescue
             ):
-                self._failed(failed, reason.text)
+                self._failed(TicketId(failed), reason.text)
 
     def say_why(self, tickets: Sequence[Waiting]) -> None:
         """Have the printers' rows say why these tickets got none of them, those that no instance serves too."""

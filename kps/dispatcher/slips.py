@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 
 from kps.core.agenda import Agenda, Task
-from kps.core.routing import printer_for_slip
+from kps.core.routing import ClaimFor, printer_for_slip
+from kps.core.work import WorkKind
 from kps.database import DatabaseTrouble
 from kps.database.dispatcher_queue import DispatcherQueue, WaitingSlip
 from kps.dispatcher.devices import Devices
@@ -86,7 +87,7 @@ class Slips:
     def _hand_out(self, slip: WaitingSlip) -> bool:
         """Give a slip to the printer that it belongs to, if that is ours; True = it waits for room there."""
         if slip.over:
-            if self._queue.give_up_slip(slip, "too old, or tried too often"):
+            if self._queue.give_up(WorkKind.SLIP, [slip], error="too old, or tried too often"):
                 self._stats.add(Cell.SLIPS_GIVEN_UP)
                 log.error("slip given up", extra={"slip": slip.id, "kind": slip.kind, "station": slip.station})
             return False
@@ -98,9 +99,8 @@ class Slips:
             return False
         if box.room <= 0:
             return True
-        token = self._queue.claim_slip(slip, row, box.epoch)
-        if token is not None:
-            self._printers.hand_over_slip(box, slip, token)
+        for claimed in self._queue.claim(WorkKind.SLIP, [(slip, ClaimFor(row, ""), box.epoch)]):
+            self._printers.hand_over(claimed)
         return False
 
     def _failed(self, trouble: DatabaseTrouble, failures: int) -> None:

@@ -331,7 +331,7 @@ _LOCKS: Final = {
     "saved ticket": "UPDATE kitchen_kitchenticket SET max_retries = max_retries WHERE id = %(ticket)s",
     "bill": "SELECT 1 FROM pos_bill WHERE id = %(bill)s FOR UPDATE",
 }
-_NAIVE_WORDS: Final = {"claim": b"'printing'", "sending": b"'printing'", "settle": b"'printed'"}
+_NAIVE_WORDS: Final = {"claim": b"'printing'", "promise": b"'printing'", "settle": b"'printed'"}
 
 
 def _block_the_way(proxy: Proxy, kind: Harm, detail: str) -> Undo:

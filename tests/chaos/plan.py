@@ -52,7 +52,7 @@ NAME_SERVER: Final = "name server"
 EVERY_INSTANCE: Final = "every instance"
 """Whoever runs the statement, or sends, next: an instance without printers claims nothing."""
 
-STATEMENTS: Final = ("claim", "claim", "sending", "sending", "settle", "settle", "renew", "renew", "release", "acquire")
+STATEMENTS: Final = ("claim", "claim", "promise", "promise", "settle", "settle", "renew", "renew", "release", "acquire")
 """After whose COMMIT a reply is cut or dropped."""
 RESETS: Final = ("accept", "mid", "after_cut")
 POWER_CYCLES: Final = ("", "after standing open")

@@ -6,15 +6,17 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from psycopg2.extensions import connection as Connection
 from psycopg2.extras import NamedTupleCursor
 
+from kps.core.process_ids import ProcessIds
 from kps.core.routing import ClaimFor, PrinterRow, Waiting
 from kps.core.settings import DatabaseSettings
-from kps.core.tickets import PrinterKey
+from kps.core.tickets import PaperFormat, PrinterKey, Ticket
+from kps.core.work import WorkKind
 from kps.database.connection import Database, Statement
 from kps.database.dispatcher_queue import Claimed, DispatcherQueue
 from kps.database.keeper_queue import KeeperQueue
@@ -23,7 +25,7 @@ from kps.database.migrations import migrate
 from kps.database.pos import PosAdapter, introspect
 from kps.database.pos.trigger import install_trigger
 from kps.database.printer_queue import PrinterQueue
-from kps.database.row_mappers import Sending, printer_rows
+from kps.database.row_mappers import printer_rows
 from kps.database.statements import Statements
 from kps.database.statements.leases import Acquired
 from kps.database.statements.reclaiming import DeadReleased, LeftRequeued
@@ -42,8 +44,7 @@ def settings_of(target: Target, **changes: Any) -> DatabaseSettings:
 
 def all_statements(of: Statements) -> list[Statement[Any]]:
     """Every statement that KPS knows for a schema."""
-    queue = [getattr(of, name) for name in of.names()]
-    both = [*queue, *(getattr(LOAN_STATEMENTS, field.name) for field in fields(LOAN_STATEMENTS))]
+    both = [*of.every(), *(getattr(LOAN_STATEMENTS, field.name) for field in fields(LOAN_STATEMENTS))]
     return list(dict.fromkeys(both))
 
 
@@ -54,6 +55,16 @@ def named(database: Database, sql: str, values: Sequence[object] = ()) -> list[A
     with database.raw.cursor(cursor_factory=NamedTupleCursor) as cursor:
         cursor.execute(sql, values or None)
         return cursor.fetchall()
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A ticket that was promised: what `Promised` says of it."""
+
+    ticket: Ticket
+    paper: PaperFormat
+    ids: ProcessIds
+    sends: int
 
 
 class Everybody(DispatcherQueue, PrinterQueue, KeeperQueue):
@@ -112,25 +123,28 @@ class Instance:
     def try_claim(self, *tickets: int, on: PrinterRow, backup_for: str = "") -> list[Claimed]:
         """Look, then claim these tickets for a printer of ours."""
         epoch = self.epochs[on.key]
-        return self.queue.claim([(self.seen(ticket), ClaimFor(on, backup_for), epoch) for ticket in tickets])
+        wanted = [(self.seen(ticket), ClaimFor(on, backup_for), epoch) for ticket in tickets]
+        return self.queue.claim(WorkKind.TICKET, wanted)
 
     def claim(self, ticket: int, on: PrinterRow, backup_for: str = "") -> Claimed:
         """Look, then claim one ticket, which must succeed."""
         (claimed,) = self.try_claim(ticket, on=on, backup_for=backup_for)
         return claimed
 
-    def send(self, claimed: Claimed, need_s: float = 2.0) -> Sending:
-        """Promise that bytes may leave."""
-        return self.queue.sending(claimed.ticket, claimed.token, need_s=need_s, late_after_minutes=5.0)
+    def send(self, claimed: Claimed, need_s: float = 2.0) -> Sent:
+        """Promise that bytes of a ticket may leave."""
+        promised = self.queue.promise(claimed.work, (), need_s=need_s, late_after_minutes=5.0)
+        assert isinstance(promised.content, Ticket)
+        return Sent(promised.content, promised.paper, promised.ids, promised.sends)
 
-    def claim_and_send(self, ticket: int, on: PrinterRow) -> tuple[Claimed, Sending]:
+    def claim_and_send(self, ticket: int, on: PrinterRow) -> tuple[Claimed, Sent]:
         """Both steps up to the first byte."""
         claimed = self.claim(ticket, on)
         return claimed, self.send(claimed)
 
     def settle(self, claimed: Claimed, outcome: Any, *, duration_ms: int = 40, asked: bool = True) -> str:
         """Write what became of it."""
-        return self.queue.settle(claimed.ticket, claimed.token, outcome, duration_ms=duration_ms, asked=asked)
+        return self.queue.settle(claimed.work, outcome, duration_ms=duration_ms, asked=asked, again_s=0.0)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:

@@ -105,7 +105,7 @@ def test_an_old_ticket_that_was_held_lately_is_not_failed_when_it_comes_back_mea
     (claimed,) = one.try_claim(ticket, on=row)
     with worker(house, one) as made:
         found = horizon(one)
-        one.queue.release([(claimed.ticket, claimed.token)], "its printer is blocked")
+        one.queue.release([claimed.work], "its printer is blocked")
         assert house.status(ticket) == "new"
         made.fail(found)
         until(made, is_done)
@@ -313,7 +313,7 @@ def test_what_is_mine_is_adopted_whatever_its_station(house: House, one: Instanc
     claimed = one.claim(house.pos.ticket(), row)
     house.let_lease_end(row)
     rows = one.database.run(one.queue.sql.orphans, me=one.me, stations=["bar"], brands=[])
-    assert [one.id for one in rows] == [claimed.ticket]
+    assert [one.id for one in rows] == [claimed.work.id]
 
 
 def test_jobs_are_swept_in_pieces(house: House, one: Instance) -> None:

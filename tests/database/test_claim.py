@@ -8,6 +8,7 @@ import pytest
 
 from kps.core.routing import ClaimFor, Served
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain, Unprintable
+from kps.core.work import WorkKind
 from kps.database.printer_queue import ClaimLost
 from tests.database.house import House, Instance
 
@@ -25,10 +26,10 @@ def test_a_claim_makes_the_ticket_printing_and_says_so_in_the_log(house: House, 
     assert start["printer_ip"] == "127.0.77.1"
     assert start["metadata"] == {
         "instance": "one", "printer_id": house.row("kitchen-1").id, "printer_name": "kitchen-1", "attempt": 1,
-        "token": claimed.token, "failover_from": None,
+        "token": claimed.work.token, "failover_from": None,
     }  # fmt: skip
     job = house.job(ticket)
-    assert (job["state"], job["sends"], job["round_open"], job["token"]) == ("claimed", 0, True, claimed.token)
+    assert (job["state"], job["sends"], job["round_open"], job["token"]) == ("claimed", 0, True, claimed.work.token)
 
 
 @pytest.mark.parametrize("host", ["printer-one.example", "fe80::1", " 127.0.77.1 "])
@@ -76,14 +77,14 @@ def test_a_ticket_whose_job_changed_since_the_look_is_left_out(house: House, one
     kitchen = house.row("kitchen-1")
     wanted = [(one.seen(ticket), ClaimFor(kitchen, ""), one.epochs[kitchen.key]) for ticket in (first, second)]
     one.settle(one.claim(first, kitchen), REFUSED)
-    assert [claimed.ticket for claimed in one.queue.claim(wanted)] == [second]
+    assert [claimed.work.id for claimed in one.queue.claim(WorkKind.TICKET, wanted)] == [second]
 
 
 def test_a_claim_takes_several_tickets_and_answers_in_order_of_ids(house: House, one: Instance) -> None:
     tickets = [house.pos.ticket() for _ in range(5)]
     claimed = one.try_claim(*reversed(tickets), on=house.row("kitchen-1"))
-    assert [claim.ticket for claim in claimed] == tickets
-    assert len({claim.token for claim in claimed}) == 5
+    assert [claim.work.id for claim in claimed] == tickets
+    assert len({claim.work.token for claim in claimed}) == 5
 
 
 def test_a_look_shows_at_most_so_many_tickets_of_each_station_and_brand_lowest_first(
@@ -152,13 +153,13 @@ def test_a_ticket_with_a_job_under_a_live_lease_is_neither_seen_nor_claimed_what
     assert not one.sees(ticket)
     assert not two.sees(ticket)
     kitchen = house.row("kitchen-2")
-    for token in (before.token, claimed.token):
+    for token in (before.token, claimed.work.token):
         wanted = (
             replace(before, token=token),
             ClaimFor(kitchen, ""),
             one.epochs[kitchen.key],
         )
-        assert one.queue.claim([wanted]) == []
+        assert one.queue.claim(WorkKind.TICKET, [wanted]) == []
     assert house.job(ticket)["state"] == ("sending" if promised else "claimed")
 
 
@@ -224,20 +225,20 @@ def test_a_ticket_without_a_budget_of_its_own_is_not_taken_for_a_reset(house: Ho
 def test_released_tickets_come_back_unmarked_in_the_same_round(house: House, one: Instance) -> None:
     ticket = house.pos.ticket()
     claimed = one.claim(ticket, house.row("kitchen-1"))
-    assert one.queue.release([(claimed.ticket, claimed.token)], "stopping").released == 1
+    assert one.queue.release([claimed.work], "stopping").count == 1
     assert house.status(ticket) == "new"
     assert house.log(ticket)[-1] == ("retry", "printing", "new")
     again, sending = one.claim_and_send(ticket, house.row("kitchen-1"))
-    assert again.token != claimed.token
+    assert again.work.token != claimed.work.token
     assert house.ticket(ticket)["print_attempts"] == 1
     assert not sending.ticket.marks.possible_duplicate
-    assert one.queue.release([(claimed.ticket, claimed.token)], "again").released == 0
+    assert one.queue.release([claimed.work], "again").count == 0
 
 
 def test_what_has_been_promised_cannot_be_released(house: House, one: Instance) -> None:
     ticket = house.pos.ticket()
     claimed, _ = one.claim_and_send(ticket, house.row("kitchen-1"))
-    assert one.queue.release([(claimed.ticket, claimed.token)], "stopping").released == 0
+    assert one.queue.release([claimed.work], "stopping").count == 0
     assert house.job(ticket)["state"] == "sending"
 
 
@@ -245,7 +246,7 @@ def test_releasing_a_ticket_that_was_deleted_is_no_error(house: House, one: Inst
     ticket = house.pos.ticket()
     claimed = one.claim(ticket, house.row("kitchen-1"))
     house.pos.delete_ticket(ticket)
-    one.queue.release([(claimed.ticket, claimed.token)], "stopping")
+    one.queue.release([claimed.work], "stopping")
     assert house.job(ticket)["state"] == "failed"
 
 
@@ -262,10 +263,10 @@ def test_reconcile_gives_back_only_what_is_claimed_for_that_printer_of_mine_and_
     one.claim(elsewhere, backup)
     foreign = two.claim(house.pos.ticket("bar"), house.row("bar-1"))
     assert one.queue.reconcile(house.row("bar-1").key, []).released == 0
-    assert one.queue.reconcile(kitchen.key, [kept.token]).released == 1
-    states = {ticket: house.job(ticket)["state"] for ticket in (promised, held, lost, elsewhere, foreign.ticket)}
+    assert one.queue.reconcile(kitchen.key, [kept.work.token]).released == 1
+    states = {ticket: house.job(ticket)["state"] for ticket in (promised, held, lost, elsewhere, foreign.work.id)}
     assert states == {
-        promised: "sending", held: "claimed", lost: "requeued", elsewhere: "claimed", foreign.ticket: "claimed",
+        promised: "sending", held: "claimed", lost: "requeued", elsewhere: "claimed", foreign.work.id: "claimed",
     }  # fmt: skip
     assert house.status(lost) == "new"
     with pytest.raises(ClaimLost):
@@ -275,8 +276,8 @@ def test_reconcile_gives_back_only_what_is_claimed_for_that_printer_of_mine_and_
 def test_unsent_takes_the_promise_back(house: House, one: Instance) -> None:
     ticket = house.pos.ticket()
     claimed, _ = one.claim_and_send(ticket, house.row("kitchen-1"))
-    one.queue.settle_unsent(claimed.ticket, claimed.token)
-    one.queue.settle_unsent(claimed.ticket, claimed.token)
+    one.queue.unsent(claimed.work, again_s=0.0)
+    one.queue.unsent(claimed.work, again_s=0.0)
     job = house.job(ticket)
     assert (job["state"], job["sends"], job["maybe_at"], job["tried"]) == ("requeued", 0, [], [])
     _, sending = one.claim_and_send(ticket, house.row("kitchen-1"))
@@ -286,7 +287,7 @@ def test_unsent_takes_the_promise_back(house: House, one: Instance) -> None:
 def test_unsent_of_a_ticket_that_was_only_claimed_gives_it_back_too(house: House, one: Instance) -> None:
     ticket = house.pos.ticket()
     claimed = one.claim(ticket, house.row("kitchen-1"))
-    one.queue.settle_unsent(claimed.ticket, claimed.token)
+    one.queue.unsent(claimed.work, again_s=0.0)
     assert (house.job(ticket)["sends"], house.status(ticket)) == (0, "new")
 
 
@@ -294,11 +295,11 @@ def test_a_token_that_a_crash_has_taken_back_is_never_given_again(house: House, 
     kitchen = house.row("kitchen-1")
     first = one.claim(house.pos.ticket(), kitchen)
     second = one.claim(house.pos.ticket(), kitchen)
-    assert second.token - first.token < 100
+    assert second.work.token - first.work.token < 100
     # What a crash leaves of a sequence whose last numbers were not on disk.
-    house.pos.execute("SELECT setval('kps.token_seq', %s)", [first.token - 1])
+    house.pos.execute("SELECT setval('kps.token_seq', %s)", [first.work.token - 1])
     one.database.close()
 
     third = one.claim(house.pos.ticket(), kitchen)
 
-    assert third.token > second.token + 100
+    assert third.work.token > second.work.token + 100

@@ -340,7 +340,7 @@ def test_of_the_queues_statements_only_the_claim_is_lazy(pos_database: Target) -
         found = Statements(introspect(database))
     finally:
         database.close()
-    assert [name for name in found.names() if getattr(found, name).lazy] == ["claim"]
+    assert [statement.name for statement in found.every() if statement.lazy] == ["claim"]
 
 
 def _answer_over_tls(server: EmbeddedPostgres) -> None:

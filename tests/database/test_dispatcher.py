@@ -19,8 +19,8 @@ from kps.core.agenda import Task
 from kps.core.look import what_was_found
 from kps.core.routing import ClaimFor, PrinterRow, Routes
 from kps.core.settings import DatabaseSettings, Settings
-from kps.core.slips import SlipId
-from kps.core.tickets import Printed, PrinterKey, ProofLevel, TicketId, Token
+from kps.core.tickets import Printed, PrinterKey, ProofLevel, Token
+from kps.core.work import Work, WorkKind
 from kps.database import DatabaseTrouble
 from kps.dispatcher.loop import Dispatcher
 from kps.dispatcher.mailboxes import Mailbox
@@ -78,11 +78,12 @@ class Scene:
         """The tickets that we are given, each of which makes room at once; `at` is called after so many."""
         got: list[int] = []
         while len(got) < count:
-            _, ticket, token = self.heard("ticket")
-            got.append(ticket)
+            _, work = self.heard("work")
+            assert work.kind is WorkKind.TICKET
+            got.append(work.id)
             if at and len(got) in at:
                 at[len(got)]()
-            self.box.send(("room", token))
+            self.box.send(("room", work.token))
         return got
 
     def close(self) -> None:
@@ -186,13 +187,14 @@ def test_an_idle_printer_is_told_once_that_a_ticket_comes() -> None:
     ours, theirs = Pipe()
     with ours, theirs:
         box, printer = Mailbox(PrinterKey("127.0.0.1:9100"), 1, Channel(ours), 1), Channel(theirs)
+        work = Work(WorkKind.TICKET, 7, Token(1))
         box.announce()
         box.announce()
         assert (printer.receive(0), printer.receive(0)) == (("soon",), None)
-        box.hand_over(TicketId(7), Token(1))
+        box.hand_over(work)
         box.held.clear()
         box.announce()
-        assert (printer.receive(0), printer.receive(0)) == (("ticket", 7, 1), ("soon",))
+        assert (printer.receive(0), printer.receive(0)) == (("work", work), ("soon",))
 
 
 def test_a_ticket_that_somebody_has_locked_is_announced_once(house: House, one: Instance) -> None:
@@ -231,15 +233,16 @@ def test_a_slip_that_is_given_back_is_handed_out_again_although_no_look_comes_to
     with scene(house, one, "kitchen-1") as here, other.transaction() as raw:
         raw.cursor().execute("LOCK TABLE kps.printed_item")
         for _ in range(2):
-            message = here.heard("slip")
-            one.queue.release_slips([(SlipId(message[1]), Token(message[2]))])
-            here.box.send(("room", message[2]))
+            _, work = here.heard("work")
+            assert work.kind is WorkKind.SLIP
+            one.queue.release([work], "its printer is gone")
+            here.box.send(("room", work.token))
 
 
 def test_a_look_that_waited_for_a_lock_earns_no_pause(house: House, one: Instance) -> None:
     ticket = house.pos.ticket(items=[("Soto", 1)], table="5")
     row = house.row("kitchen-1")
-    (claimed,) = one.queue.claim([(one.seen(ticket), ClaimFor(row, ""), one.epochs[row.key])])
+    (claimed,) = one.queue.claim(WorkKind.TICKET, [(one.seen(ticket), ClaimFor(row, ""), one.epochs[row.key])])
     one.send(claimed)
     one.settle(claimed, PROVEN)
     with slip_maker(house, one, settings_of(house.target)) as maker:

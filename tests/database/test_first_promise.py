@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from kps.core.routing import PrinterRow
-from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, TicketId, Uncertain
+from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, TicketId, Token, Uncertain
 from kps.database.connection import Statement
 from kps.database.dispatcher_queue import Claimed
 from kps.database.row_mappers import said_before, with_promise
@@ -26,18 +27,22 @@ Story = Callable[[House, Instance], int]
 
 def promise(one: Instance, statement: Statement[Paper], claimed: Claimed) -> list[Paper]:
     """Run one of the two statements, as it is."""
-    return one.database.run(statement, ticket=claimed.ticket, token=claimed.token, need=2.0, day_start=240)
+    return one.database.run(statement, ticket=claimed.work.id, token=claimed.work.token, need=2.0, day_start=240)
 
 
 def drafted(one: Instance, row: PrinterRow, claimed: Claimed) -> list[Paper]:
     """Read a draft for this printer row, and promise with what it says."""
     given = {"row": row.id, "day_start": 240}
-    drafts = one.database.run(one.queue.sql.draft, ticket=claimed.ticket, key=row.key, **given)
+    drafts = one.database.run(one.queue.sql.tickets.draft, ticket=claimed.work.id, key=row.key, **given)
     return [
         with_promise(draft, said)
         for draft in drafts
         for said in one.database.run(
-            one.queue.sql.sending_drafted, token=claimed.token, need=2.0, **given, **said_before(claimed.ticket, draft)
+            one.queue.sql.tickets.promise_drafted,
+            token=claimed.work.token,
+            need=2.0,
+            **given,
+            **said_before(TicketId(claimed.work.id), draft),
         )
     ]
 
@@ -114,8 +119,8 @@ def test_all_ways_say_and_leave_the_same(house: House, one: Instance, story: Sto
     row = house.row("kitchen-1")
     claimed = one.claim(story(house, one), row)
     ways: list[Callable[[], list[Paper]]] = [
-        lambda: promise(one, one.queue.sql.sending_first, claimed),
-        lambda: promise(one, one.queue.sql.sending, claimed),
+        lambda: promise(one, one.queue.sql.tickets.promise_first, claimed),
+        lambda: promise(one, one.queue.sql.tickets.promise, claimed),
         lambda: drafted(one, row, claimed),
     ]
     seen = []
@@ -129,7 +134,7 @@ def test_all_ways_say_and_leave_the_same(house: House, one: Instance, story: Sto
 
     assert short[0] == long[0] == third[0]
     assert short[1] == long[1] == third[1]
-    assert [job["state"] for job in short[1]["kps.job"] if job["ticket_id"] == claimed.ticket] == ["sending"]
+    assert [job["state"] for job in short[1]["kps.job"] if job["ticket_id"] == claimed.work.id] == ["sending"]
 
 
 def second_copy(house: House, one: Instance) -> int:
@@ -172,10 +177,10 @@ def test_the_short_way_is_for_a_first_copy_only(house: House, one: Instance, sto
     claimed = one.claim(story(house, one), house.row("kitchen-1"))
     before = left(one)
 
-    assert promise(one, one.queue.sql.sending_first, claimed) == []
+    assert promise(one, one.queue.sql.tickets.promise_first, claimed) == []
     assert drafted(one, house.row("kitchen-1"), claimed) == []
     assert left(one) == before
-    assert one.send(claimed).ticket.id == claimed.ticket
+    assert one.send(claimed).ticket.id == claimed.work.id
 
 
 def test_a_draft_for_another_row_of_the_device_promises_nothing(house: House, one: Instance) -> None:
@@ -197,7 +202,7 @@ def test_a_draft_knows_the_next_number_of_the_chain(house: House, one: Instance)
     row = house.row("kitchen-1")
 
     def numbers(ticket: int) -> tuple[object, ...]:
-        (said,) = one.database.run(one.queue.sql.draft, ticket=ticket, row=row.id, key=row.key, day_start=240)
+        (said,) = one.database.run(one.queue.sql.tickets.draft, ticket=ticket, row=row.id, key=row.key, day_start=240)
         return said.chain_number, said.before_number, said.before_place, said.before_key
 
     assert numbers(first) == (1, None, None, None)
@@ -213,10 +218,10 @@ def test_the_short_way_wants_token_and_lease_too(house: House, one: Instance) ->
     row, before = house.row("kitchen-1"), left(one)
 
     def refused(claimed: Claimed) -> bool:
-        return promise(one, one.queue.sql.sending_first, claimed) == drafted(one, row, claimed) == []
+        return promise(one, one.queue.sql.tickets.promise_first, claimed) == drafted(one, row, claimed) == []
 
-    assert refused(Claimed(claimed.key, claimed.ticket, type(claimed.token)(claimed.token + 1)))
-    assert refused(Claimed(claimed.key, TicketId(claimed.ticket + 1), claimed.token))
+    assert refused(replace(claimed, work=replace(claimed.work, token=Token(claimed.work.token + 1))))
+    assert refused(replace(claimed, work=replace(claimed.work, id=claimed.work.id + 1)))
     house.pos.execute("UPDATE kps.printer SET expires_at = clock_timestamp() + interval '1 second'")
     assert refused(claimed)
     house.pos.execute("UPDATE kps.printer SET expires_at = clock_timestamp() + interval '1 minute', epoch = epoch + 1")

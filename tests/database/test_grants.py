@@ -19,13 +19,14 @@ from kps.cli.schema import script
 from kps.core.address import device_address, printer_key
 from kps.core.routing import ClaimFor, PrinterRow
 from kps.core.settings import DatabaseSettings
-from kps.core.tickets import Printed, ProofLevel, TicketId, Token
+from kps.core.tickets import Printed, ProofLevel, Ticket, Token
+from kps.core.work import Work, WorkKind
 from kps.database import Database as Access
 from kps.database.connection import Statement
 from kps.database.migrations import available, migrate, step_sql
 from kps.database.pos import introspect
 from kps.database.pos.trigger import install_trigger
-from kps.database.row_mappers import Sending, printer_rows
+from kps.database.row_mappers import printer_rows
 from kps.database.schema import SchemaUnusable, refuse_missing_rights
 from kps.database.statements import Statements
 from kps.demo.orders import PosWriter
@@ -336,18 +337,22 @@ class Worker:
     row: PrinterRow
     me: str
 
-    def send(self, ticket: int, token: int) -> Sending:
-        return self.queue.sending(TicketId(ticket), Token(token), need_s=2.0, late_after_minutes=5.0)
+    def send(self, ticket: int, token: int) -> Ticket:
+        work = Work(WorkKind.TICKET, ticket, Token(token))
+        promised = self.queue.promise(work, (), need_s=2.0, late_after_minutes=5.0)
+        assert isinstance(promised.content, Ticket)
+        return promised.content
 
     def printed(self, ticket: int, token: int) -> str:
-        return self.queue.settle(TicketId(ticket), Token(token), Printed(ProofLevel.REALTIME, 100), duration_ms=40)
+        work = Work(WorkKind.TICKET, ticket, Token(token))
+        return self.queue.settle(work, Printed(ProofLevel.REALTIME, 100), duration_ms=40, again_s=5.0)
 
-    def print_new(self, ticket: int) -> Sending:
+    def print_new(self, ticket: int) -> Ticket:
         """The whole way of a ticket that is new."""
         (seen,) = [waiting for waiting in self.queue.look(100) if waiting.id == ticket]
-        (claimed,) = self.queue.claim([(seen, ClaimFor(self.row, ""), 1)])
-        sending = self.send(claimed.ticket, claimed.token)
-        assert self.printed(claimed.ticket, claimed.token) == "printed"
+        (claimed,) = self.queue.claim(WorkKind.TICKET, [(seen, ClaimFor(self.row, ""), 1)])
+        sending = self.send(claimed.work.id, claimed.work.token)
+        assert self.printed(claimed.work.id, claimed.work.token) == "printed"
         return sending
 
 
@@ -419,10 +424,10 @@ def test_an_upgrade_after_the_rights_to_create_were_taken_back_keeps_every_job_t
         }
         assert worker.printed(jobs["sending"], token["sending"]) == "printed"
         promised = worker.send(jobs["claimed"], token["claimed"])
-        assert not promised.ticket.marks.possible_duplicate
+        assert not promised.marks.possible_duplicate
         assert worker.printed(jobs["claimed"], token["claimed"]) == "printed"
-        assert not worker.print_new(jobs["waiting"]).ticket.marks.possible_duplicate
-        assert worker.print_new(jobs["requeued"]).ticket.marks.possible_duplicate
+        assert not worker.print_new(jobs["waiting"]).marks.possible_duplicate
+        assert worker.print_new(jobs["requeued"]).marks.possible_duplicate
         for state in ("printed", "failed"):
             pos.reset_to_new(jobs[state])
             worker.print_new(jobs[state])

@@ -11,7 +11,7 @@ from kps.core.routing import Ability
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason
 from kps.database.dispatcher_queue import Reconciled
 from kps.database.printer_queue import ClaimLost, LeaseEnded
-from kps.database.role import GivenBack
+from kps.database.role import Released
 from tests.database.house import House, Instance
 
 PROVEN = Printed(ProofLevel.FENCE, 300)
@@ -118,7 +118,7 @@ def test_a_lease_is_not_ended_while_something_is_held_under_it(house: House, one
     one.claim_and_send(house.pos.ticket(), backup)
     assert lapse(one, kitchen.key, backup.key) == set()
     assert not give_up(one, kitchen.key)
-    one.queue.release([(claimed.ticket, claimed.token)], "")
+    one.queue.release([claimed.work], "")
     assert lapse(one, kitchen.key, backup.key) == {kitchen.key}
     assert [row.printer_key for row in two.acquire(*house.rows())] == [kitchen.key]
 
@@ -166,7 +166,7 @@ def test_a_ticket_over_which_two_processes_died_is_poison(house: House, one: Ins
     for expected in ("new", "failed"):
         culprit = one.claim(bad, kitchen)
         one.claim(good, kitchen)
-        one.release_dead(kitchen, blamed=culprit.token)
+        one.release_dead(kitchen, blamed=culprit.work.token)
         assert (house.status(bad), house.status(good)) == (expected, "new")
     assert house.job(bad)["state"] == "failed"
     assert "died twice" in house.ticket(bad)["error_message"]
@@ -181,7 +181,7 @@ def test_a_ticket_over_which_two_processes_died_is_poison(house: House, one: Ins
 def test_an_outcome_clears_the_blame(house: House, one: Instance) -> None:
     kitchen = house.row("kitchen-1")
     ticket = house.pos.ticket()
-    one.release_dead(kitchen, blamed=one.claim(ticket, kitchen).token)
+    one.release_dead(kitchen, blamed=one.claim(ticket, kitchen).work.token)
     assert house.job(ticket)["deaths"] == 1
     one.settle(one.claim(ticket, kitchen), NotPrinted(Reason.REFUSED, "no"))
     assert house.job(ticket)["deaths"] == 0
@@ -330,8 +330,8 @@ def test_a_claim_is_given_back_without_waiting_for_one_that_is_locked(house: Hou
     stuck, free = house.pos.ticket(), house.pos.ticket()
     claims = [one.claim(ticket, kitchen) for ticket in (stuck, free)]
     till = lock(house, stuck)
-    given = one.queue.release([(claim.ticket, claim.token) for claim in claims], "its printer is blocked")
-    assert given == GivenBack(1, frozenset({stuck}))
+    given = one.queue.release([claim.work for claim in claims], "its printer is blocked")
+    assert given == Released(1, frozenset(claim.work for claim in claims if claim.work.id == stuck))
     till.rollback()
     assert one.send(claims[0]).sends == 1
 

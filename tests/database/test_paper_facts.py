@@ -20,6 +20,8 @@ from kps.core.tickets import (
     TicketId,
     Uncertain,
 )
+from kps.core.work import Work, WorkKind
+from kps.database.dispatcher_queue import Claimed
 from kps.database.preview import Previewed, UnknownPrinter, preview
 from kps.demo.order_book import Line, Order
 from tests.database.house import House, Instance
@@ -258,13 +260,13 @@ def test_items_of_a_cancelled_bill_are_void_before_they_are_printed(house: House
 def test_the_reason_of_a_failover_is_on_the_paper(house: House, one: Instance) -> None:
     ticket = house.pos.ticket()
     one.database.run(
-        one.queue.sql.claim, ids=[ticket], tokens=[0], keys=[house.row("kitchen-2").key],
+        one.queue.sql.tickets.claim, ids=[ticket], tokens=[0], keys=[house.row("kitchen-2").key],
         epochs=[one.epochs[house.row("kitchen-2").key]], rows=[house.row("kitchen-2").id], names=["kitchen-2"],
         backups=["kitchen-1"], backup_keys=[house.row("kitchen-1").key], reasons=["paper_out"], me=one.me,
         instance=one.name,
     )  # fmt: skip
-    token = house.job(ticket)["token"]
-    marks = one.queue.sending(TicketId(ticket), token, need_s=1.0, late_after_minutes=5.0).ticket.marks
+    work = Work(WorkKind.TICKET, ticket, house.job(ticket)["token"])
+    marks = one.send(Claimed(house.row("kitchen-2").key, work)).ticket.marks
     assert (marks.backup_for, marks.backup_reason) == ("kitchen-1", "paper_out")
 
 

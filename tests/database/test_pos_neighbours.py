@@ -122,12 +122,12 @@ def test_a_migration_there_and_back_while_we_hold_tickets_loses_neither_a_ticket
 
 def test_a_column_that_is_away_is_a_trouble_and_changes_nothing(house: House, one: Instance) -> None:
     claimed, _ = one.claim_and_send(house.pos.ticket(), house.row("kitchen-1"))
-    before = house.job(claimed.ticket)
+    before = house.job(claimed.work.id)
     house.pos.execute("ALTER TABLE kitchen_kitchenticket RENAME COLUMN status TO state")
     with pytest.raises(DatabaseTrouble) as trouble:
         one.settle(claimed, PROVEN)
     assert trouble.value.sqlstate == "42703"
-    assert house.job(claimed.ticket) == before
+    assert house.job(claimed.work.id) == before
     house.pos.execute("ALTER TABLE kitchen_kitchenticket RENAME COLUMN state TO status")
     assert one.settle(claimed, PROVEN) == "printed"
 

@@ -7,8 +7,7 @@ import pytest
 from kps.core.process_ids import IDS, process_id_value
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain
 from kps.database.printer_queue import LateProof, Withdrawn
-from kps.database.row_mappers import Sending
-from tests.database.house import House, Instance
+from tests.database.house import House, Instance, Sent
 
 GIVEN_UP = Uncertain(Reason.UNPROVEN, "no proof", 500, sent_whole=True)
 CLEARED = Uncertain(Reason.PAPER_OUT, "paper out, then cleared", 500, sent_whole=True, cleared=True)
@@ -21,7 +20,7 @@ def kitchen(one: Instance) -> Instance:
     return one
 
 
-def given_up_on(house: House, kitchen: Instance, outcome: Uncertain = GIVEN_UP) -> tuple[int, Sending]:
+def given_up_on(house: House, kitchen: Instance, outcome: Uncertain = GIVEN_UP) -> tuple[int, Sent]:
     """A ticket that kitchen-1 left without proof."""
     ticket = house.pos.ticket()
     claimed, sending = kitchen.claim_and_send(ticket, house.row("kitchen-1"))
@@ -29,7 +28,7 @@ def given_up_on(house: House, kitchen: Instance, outcome: Uncertain = GIVEN_UP) 
     return ticket, sending
 
 
-def late(house: House, kitchen: Instance, sending: Sending, text: bytes | None = None) -> LateProof | None:
+def late(house: House, kitchen: Instance, sending: Sent, text: bytes | None = None) -> LateProof | None:
     """kitchen-1 says the ID of this sending."""
     value = process_id_value(text or sending.ids.ticket)
     return kitchen.queue.late_proof(house.row("kitchen-1").key, [house.row("kitchen-1").id], value)
@@ -197,7 +196,7 @@ def test_a_ticket_that_is_deleted_behind_its_late_proof_is_let_go(house: House, 
             case "death":
                 kitchen.release_dead(house.row("kitchen-2"))
             case "lost promise":
-                kitchen.queue.settle_unsent(claimed.ticket, claimed.token)
+                kitchen.queue.unsent(claimed.work, again_s=0.0)
             case _:
                 kitchen.settle(claimed, GIVEN_UP)
 

@@ -9,6 +9,7 @@ import pytest
 
 from kps.core.routing import ClaimFor, Waiting
 from kps.core.tickets import Outcome, Printed, ProofLevel, Reason, Uncertain
+from kps.core.work import WorkKind
 from kps.database.connection import DatabaseTrouble
 from kps.database.printer_queue import ClaimLost, LeaseEnded, Withdrawn
 from tests.conftest import eventually
@@ -30,8 +31,8 @@ def test_two_claims_of_one_ticket_the_second_skips_it_and_does_not_wait(
     wanted = _wanted(house, later[0], ticket, later[1])
     with earlier[0].transaction():
         earlier[0].claim(ticket, house.row(earlier[1]))
-        assert later[0].queue.claim(wanted) == []
-    assert later[0].queue.claim(wanted) == []
+        assert later[0].queue.claim(WorkKind.TICKET, wanted) == []
+    assert later[0].queue.claim(WorkKind.TICKET, wanted) == []
     assert house.job(ticket)["owner"] == earlier[0].me
     assert house.log(ticket) == [("print_start", "new", "printing")]
 
@@ -47,10 +48,10 @@ def test_two_claims_for_one_printer_the_second_waits_for_its_lease_and_takes_not
     wanted = _wanted(house, successor, ticket, "kitchen-1") + _wanted(house, successor, other, "kitchen-1")
     with one.transaction():
         claimed = one.claim(ticket, house.row("kitchen-1"))
-        claiming = house.in_background(lambda: successor.queue.claim(wanted))
+        claiming = house.in_background(lambda: successor.queue.claim(WorkKind.TICKET, wanted))
         house.wait_until_blocked(successor)
-    assert [found.ticket for found in claiming.result(PATIENCE_S)] == [other]
-    assert house.job(ticket)["token"] == claimed.token
+    assert [found.work.id for found in claiming.result(PATIENCE_S)] == [other]
+    assert house.job(ticket)["token"] == claimed.work.token
     assert house.log(ticket) == [("print_start", "new", "printing")]
 
 
@@ -211,7 +212,7 @@ def test_a_take_over_leaves_a_settle_under_way_and_the_ticket_settled(
         (taken,) = two.acquire(kitchen)
         assert (taken.released, taken.left) == (0, 1)
     assert left(two) == [0, 0]
-    assert (house.status(claimed.ticket), house.job(claimed.ticket)["state"]) == ("printed", "printed")
+    assert (house.status(claimed.work.id), house.job(claimed.work.id)["state"]) == ("printed", "printed")
 
 
 def test_a_take_over_leaves_a_settle_under_way_that_is_undone_and_marks_the_ticket_later(
@@ -225,7 +226,7 @@ def test_a_take_over_leaves_a_settle_under_way_that_is_undone_and_marks_the_tick
         two.acquire(kitchen)
         raw.rollback()
     assert left(two) == [1, 0]
-    _, second = two.claim_and_send(claimed.ticket, kitchen)
+    _, second = two.claim_and_send(claimed.work.id, kitchen)
     assert second.ticket.marks.possible_duplicate
     assert second.ticket.marks.check_printers == ("kitchen-1",)
 
@@ -237,7 +238,7 @@ def test_who_settles_first_behind_a_lock_that_a_take_over_has_passed_by_keeps_th
     kitchen = house.row("kitchen-1")
     claimed, _ = one.claim_and_send(house.pos.ticket(), kitchen)
     till = house.target.connect(autocommit=False)
-    till.cursor().execute("SELECT 1 FROM kitchen_kitchenticket WHERE id = %s FOR UPDATE", [claimed.ticket])
+    till.cursor().execute("SELECT 1 FROM kitchen_kitchenticket WHERE id = %s FOR UPDATE", [claimed.work.id])
     settling = house.in_background(lambda: one.settle(claimed, PROVEN))
     house.wait_until_blocked(one)
     house.let_lease_end(kitchen)
@@ -258,7 +259,7 @@ def test_a_settle_that_waited_for_a_take_over_has_lost_its_claim(house: House, o
         house.wait_until_blocked(one)
     with pytest.raises(ClaimLost):
         settling.result(PATIENCE_S)
-    assert (house.status(claimed.ticket), house.job(claimed.ticket)["sends"]) == ("new", 1)
+    assert (house.status(claimed.work.id), house.job(claimed.work.id)["sends"]) == ("new", 1)
 
 
 @pytest.mark.parametrize(("written", "expected"), [("new", "new"), ("failed", "printed"), ("printed", "printed")])
@@ -267,13 +268,13 @@ def test_a_settle_that_waited_for_an_operator_goes_by_what_the_operator_wrote(
 ) -> None:
     claimed, _ = one.claim_and_send(house.pos.ticket(), house.row("kitchen-1"))
     admin = house.target.connect(autocommit=False)
-    admin.cursor().execute("UPDATE kitchen_kitchenticket SET status = %s WHERE id = %s", [written, claimed.ticket])
+    admin.cursor().execute("UPDATE kitchen_kitchenticket SET status = %s WHERE id = %s", [written, claimed.work.id])
     settling = house.in_background(lambda: one.settle(claimed, PROVEN))
     house.wait_until_blocked(one)
     admin.commit()
     assert settling.result(PATIENCE_S) == expected
-    assert house.status(claimed.ticket) == expected
-    assert house.log(claimed.ticket)[-1] == ("print_success", written, expected)
+    assert house.status(claimed.work.id) == expected
+    assert house.log(claimed.work.id)[-1] == ("print_success", written, expected)
 
 
 @pytest.mark.parametrize("outcome", [PROVEN, LOST], ids=["proven", "lost"])
@@ -284,11 +285,11 @@ def test_an_operators_reset_that_waited_for_a_settle_prints_again_with_a_mark(
     with one.transaction():
         one.settle(claimed, outcome)
         resetting = _in_the_pos(
-            house, "UPDATE kitchen_kitchenticket SET status = 'new' WHERE id = %s", [claimed.ticket]
+            house, "UPDATE kitchen_kitchenticket SET status = 'new' WHERE id = %s", [claimed.work.id]
         )
     resetting.result(PATIENCE_S)
-    assert house.status(claimed.ticket) == "new"
-    _, second = one.claim_and_send(claimed.ticket, house.row("kitchen-1"))
+    assert house.status(claimed.work.id) == "new"
+    _, second = one.claim_and_send(claimed.work.id, house.row("kitchen-1"))
     assert (second.ticket.marks.reprint is not None) == (outcome is PROVEN)
     assert second.ticket.marks.possible_duplicate == (outcome is LOST)
 
@@ -299,12 +300,12 @@ def test_an_operators_reset_before_a_settle_leaves_the_ticket_to_be_printed_agai
     """The copy that was under way has been proven meanwhile; the next one says so."""
     claimed, _ = one.claim_and_send(house.pos.ticket(), house.row("kitchen-1"))
     admin = house.target.connect(autocommit=False)
-    admin.cursor().execute("UPDATE kitchen_kitchenticket SET status = 'new' WHERE id = %s", [claimed.ticket])
+    admin.cursor().execute("UPDATE kitchen_kitchenticket SET status = 'new' WHERE id = %s", [claimed.work.id])
     settling = house.in_background(lambda: one.settle(claimed, PROVEN))
     house.wait_until_blocked(one)
     admin.commit()
     assert settling.result(PATIENCE_S) == "new"
-    _, second = one.claim_and_send(claimed.ticket, house.row("kitchen-1"))
+    _, second = one.claim_and_send(claimed.work.id, house.row("kitchen-1"))
     assert second.sends == 2
     assert second.ticket.marks.possible_duplicate or second.ticket.marks.reprint is not None
 
@@ -325,22 +326,22 @@ def _in_the_pos(house: House, statement: str, values: list[Any]) -> Future[Any]:
 def test_a_promise_that_waited_for_mark_as_failed_is_refused(house: House, one: Instance) -> None:
     claimed = one.claim(house.pos.ticket(), house.row("kitchen-1"))
     admin = house.target.connect(autocommit=False)
-    admin.cursor().execute("UPDATE kitchen_kitchenticket SET status = 'failed' WHERE id = %s", [claimed.ticket])
+    admin.cursor().execute("UPDATE kitchen_kitchenticket SET status = 'failed' WHERE id = %s", [claimed.work.id])
     promising = house.in_background(lambda: one.send(claimed))
     house.wait_until_blocked(one)
     admin.commit()
     with pytest.raises(Withdrawn, match="failed"):
         promising.result(PATIENCE_S)
-    assert house.job(claimed.ticket)["sends"] == 0
+    assert house.job(claimed.work.id)["sends"] == 0
 
 
 def test_a_settle_that_waited_for_a_delete_finds_the_ticket_gone(house: House, one: Instance) -> None:
     claimed, _ = one.claim_and_send(house.pos.ticket(), house.row("kitchen-1"))
     admin = house.target.connect(autocommit=False)
     cursor = admin.cursor()
-    cursor.execute("DELETE FROM kitchen_kitchenticketlog WHERE ticket_id = %s", [claimed.ticket])
-    cursor.execute("DELETE FROM kitchen_kitchenticketitem WHERE kitchen_ticket_id = %s", [claimed.ticket])
-    cursor.execute("DELETE FROM kitchen_kitchenticket WHERE id = %s", [claimed.ticket])
+    cursor.execute("DELETE FROM kitchen_kitchenticketlog WHERE ticket_id = %s", [claimed.work.id])
+    cursor.execute("DELETE FROM kitchen_kitchenticketitem WHERE kitchen_ticket_id = %s", [claimed.work.id])
+    cursor.execute("DELETE FROM kitchen_kitchenticket WHERE id = %s", [claimed.work.id])
     settling = house.in_background(lambda: one.settle(claimed, LOST))
     house.wait_until_blocked(one)
     admin.commit()
@@ -444,9 +445,9 @@ def test_two_reprints_at_the_same_moment_one_of_them_is_marked_although_their_or
 
 def test_a_claim_over_a_sending_whose_lease_has_ended_says_where_that_copy_may_lie(house: House, one: Instance) -> None:
     claimed, _ = one.claim_and_send(house.pos.ticket(), house.row("kitchen-1"))
-    house.pos.reset_to_new(claimed.ticket)
+    house.pos.reset_to_new(claimed.work.id)
     house.let_lease_end(house.row("kitchen-1"))
-    _, second = one.claim_and_send(claimed.ticket, house.row("kitchen-2"))
+    _, second = one.claim_and_send(claimed.work.id, house.row("kitchen-2"))
     assert second.ticket.marks.check_printers == ("kitchen-1",)
 
 

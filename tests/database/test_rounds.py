@@ -9,6 +9,7 @@ import pytest
 
 from kps.core.routing import Waiting
 from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Uncertain
+from kps.core.work import WorkKind
 from kps.database.dispatcher_queue import Ended
 from tests.database.house import House, Instance
 
@@ -72,7 +73,7 @@ def test_a_ticket_that_changed_since_the_look_is_left_out(house: House, one: Ins
     one.claim(changed, house.row("kitchen-1"))
     assert [ended.ticket for ended in end_round(one, *seen)] == [same]
     house.pos.mark_failed(same)
-    assert one.queue.give_up([seen[1]], code="x", error="x", rescue=False) == []
+    assert one.queue.give_up(WorkKind.TICKET, [seen[1]], code="x", error="x", rescue=False) == []
 
 
 def test_a_reset_has_its_whole_budget_although_no_printer_can_print_and_is_logged(house: House, one: Instance) -> None:
@@ -96,7 +97,7 @@ def test_a_reset_of_a_ticket_that_had_failed_at_once_is_seen_at_once(house: Hous
 
 def test_giving_up_fails_the_ticket_at_once(house: House, one: Instance) -> None:
     ticket = house.pos.ticket()
-    assert one.queue.give_up([one.seen(ticket)], code="no_items", error="no items", rescue=False) == [ticket]
+    assert one.queue.give_up(WorkKind.TICKET, [one.seen(ticket)], code="no_items", error="no items") == [ticket]
     row = house.ticket(ticket)
     assert (row["status"], row["error_message"], row["print_attempts"]) == ("failed", "no items", 0)
     assert house.log(ticket) == [("print_failed", "new", "failed")]
@@ -113,7 +114,9 @@ def test_the_wait_for_a_printer_row_is_kept_in_the_database(house: House, one: I
     seen = two.seen(ticket)
     assert seen.unroutable_noted
     assert seen.waited_s >= 70
-    assert two.queue.give_up([seen], code="no_printer", error="no printer for grill", rescue=True) == [ticket]
+    assert two.queue.give_up(WorkKind.TICKET, [seen], code="no_printer", error="no printer for grill", rescue=True) == [
+        ticket
+    ]
     assert [found[0] for found in two.queue.rescuable(30)] == [ticket]
 
 
@@ -133,7 +136,7 @@ def test_a_ticket_with_a_past_waits_for_a_row_anew_when_its_rows_are_gone(
     ticket = house.pos.ticket()
     if how == "reset":
         one.queue.wait([one.seen(ticket)])
-        one.queue.give_up([one.seen(ticket)], code="no_printer", error="none", rescue=True)
+        one.queue.give_up(WorkKind.TICKET, [one.seen(ticket)], code="no_printer", error="none", rescue=True)
         house.pos.reset_to_new(ticket)
     else:
         one.settle(one.claim(ticket, house.row("kitchen-1")), REFUSED)
@@ -167,7 +170,7 @@ def _fail_stale(one: Instance, stations: str = "", brands: str = "") -> list[int
     )  # fmt: skip
     assert bool(page) == any_old
     stale = [old for old in page if old.stale]
-    return list(one.queue.give_up(stale, code="stale", error="older than 240 minutes", rescue=False))
+    return list(one.queue.give_up(WorkKind.TICKET, stale, code="stale", error="older than 240 minutes"))
 
 
 def test_an_old_backlog_fails_with_a_clear_text(house: House, one: Instance) -> None:
@@ -190,7 +193,7 @@ def test_an_old_ticket_that_waited_for_its_next_round_is_stale_too(house: House,
 def test_a_reset_of_an_old_ticket_is_never_stale(house: House, one: Instance, known: bool) -> None:
     old = house.pos.ticket(created_at=datetime.now(UTC) - YESTERDAY, print_attempts=0 if known else 3)
     if known:
-        one.queue.give_up([one.seen(old)], code="x", error="x", rescue=False)
+        one.queue.give_up(WorkKind.TICKET, [one.seen(old)], code="x", error="x", rescue=False)
         house.pos.reset_to_new(old)
     assert _fail_stale(one) == []
 

@@ -43,7 +43,7 @@ def test_a_proof_makes_the_ticket_printed_and_the_log_says_which_proof(
 def test_a_duration_is_at_least_one_millisecond(house: House, one: Instance) -> None:
     claimed, _ = one.claim_and_send(house.pos.ticket(), house.row("kitchen-1"))
     one.settle(claimed, PROVEN, duration_ms=0)
-    assert house.last_log(claimed.ticket)["duration_ms"] == 1
+    assert house.last_log(claimed.work.id)["duration_ms"] == 1
 
 
 @pytest.mark.parametrize(("outcome", "sends", "maybe"), [(REFUSED, 0, []), (LOST, 1, ["kitchen-1"])])
@@ -199,5 +199,5 @@ def test_what_comes_back_wakes_the_dispatchers(house: House, one: Instance) -> N
 
     one.settle(claimed, LOST)
     eventually(lambda: heard() == 1, what="the notification of what was settled")
-    one.queue.release([(other.ticket, other.token)], "stopping")
+    one.queue.release([other.work], "stopping")
     eventually(lambda: heard() == 2, what="the notification of what was released")

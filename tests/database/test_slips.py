@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from kps.core.routing import ClaimFor
-from kps.core.slips import CatchUpSlip, ChangeKind, ChangeSlip, OutageSlip
-from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Token, Uncertain
+from kps.core.slips import CatchUpSlip, ChangeKind, ChangeSlip, OutageSlip, Slip
+from kps.core.tickets import NotPrinted, Outcome, Printed, ProofLevel, Reason, Token, Uncertain
+from kps.core.work import Work, WorkKind
 from kps.database.dispatcher_queue import WaitingSlip
 from kps.database.printer_queue import ClaimLost, LeaseEnded
-from kps.database.row_mappers import SlipSending
 from kps.demo.order_book import Line, Order
 from tests.database.house import House, Instance
 
@@ -26,20 +27,36 @@ def make(one: Instance, minutes: float = MINUTES, stations: frozenset[str] | Non
     return one.queue.make_slips(minutes=minutes, stations=stations).count
 
 
-def take(house: House, one: Instance, on: str = "kitchen-1") -> tuple[WaitingSlip, Token, SlipSending]:
-    """The oldest open slip, promised at a printer."""
-    slip = one.queue.look_slips()[0]
+def claim(house: House, one: Instance, slip: WaitingSlip, on: str = "kitchen-1") -> list[Work]:
+    """Take a slip for a printer; [] = somebody else has it."""
     row = house.row(on)
-    token = one.queue.claim_slip(slip, row, one.epochs[row.key])
-    assert token is not None
-    return slip, token, one.queue.sending_slip(slip.id, token, [row.id], need_s=1.0)
+    taken = one.queue.claim(WorkKind.SLIP, [(slip, ClaimFor(row, ""), one.epochs[row.key])])
+    return [claimed.work for claimed in taken]
+
+
+def promise(house: House, one: Instance, work: Work, on: str = "kitchen-1") -> Slip:
+    """Promise that bytes may leave; answers what the paper says."""
+    content = one.queue.promise(work, [house.row(on).id], need_s=1.0, late_after_minutes=5.0).content
+    assert isinstance(content, Slip)
+    return content
+
+
+def take(house: House, one: Instance, on: str = "kitchen-1") -> tuple[Work, Slip]:
+    """The oldest open slip, promised at a printer."""
+    (work,) = claim(house, one, one.queue.look_slips()[0], on)
+    return work, promise(house, one, work, on)
+
+
+def settle(one: Instance, work: Work, outcome: Outcome, again_s: float = 1.0) -> None:
+    """Write what became of it."""
+    one.queue.settle(work, outcome, duration_ms=40, again_s=again_s)
 
 
 def told(house: House, one: Instance, on: str = "kitchen-1") -> Any:
     """Print the oldest open slip; answers what it said."""
-    slip, token, sending = take(house, one, on)
-    one.queue.settle_slip(slip.id, token, PROVEN, delay_s=1.0)
-    return sending.slip.content
+    work, slip = take(house, one, on)
+    settle(one, work, PROVEN)
+    return slip.content
 
 
 def printed(house: House, one: Instance, ticket: int, on: str = "kitchen-1", backup_for: str = "") -> None:
@@ -47,7 +64,7 @@ def printed(house: House, one: Instance, ticket: int, on: str = "kitchen-1", bac
     row = house.row(on)
     first = house.row(backup_for).key if backup_for else None
     claim = ClaimFor(row, backup_for, first, "paper_out" if backup_for else "")
-    (claimed,) = one.queue.claim([(one.seen(ticket), claim, one.epochs[row.key])])
+    (claimed,) = one.queue.claim(WorkKind.TICKET, [(one.seen(ticket), claim, one.epochs[row.key])])
     one.send(claimed)
     one.settle(claimed, PROVEN)
 
@@ -93,9 +110,9 @@ def test_slips_are_asked_for_as_long_as_one_is_open(house: House, one: Instance)
     assert look() == (0, False)
     house.pos.void_item(items[0])
     assert look() == (1, True)
-    slip, token, _ = take(house, one)
+    work, _ = take(house, one)
     assert look() == (0, True)
-    one.queue.settle_slip(slip.id, token, PROVEN, delay_s=1.0)
+    settle(one, work, PROVEN)
     assert look() == (0, False)
 
 
@@ -451,7 +468,7 @@ def test_the_catch_up_slip_waits_for_tickets_that_are_under_way_elsewhere(house:
     printed(house, one, house.pos.ticket(), on="kitchen-2", backup_for="kitchen-1")
     row = house.row("kitchen-2")
     claim = ClaimFor(row, "kitchen-1", house.row("kitchen-1").key)
-    (claimed,) = one.queue.claim([(one.seen(house.pos.ticket()), claim, one.epochs[row.key])])
+    (claimed,) = one.queue.claim(WorkKind.TICKET, [(one.seen(house.pos.ticket()), claim, one.epochs[row.key])])
     down(house, one, "kitchen-1", "ready")
     assert make(one) == 0
     one.send(claimed)
@@ -475,25 +492,25 @@ def test_a_slip_is_claimed_by_one_printer_only(house: House, one: Instance, two:
     house.let_lease_end(house.row("kitchen-2"))
     two.acquire(house.row("kitchen-2"))
     slip = one.queue.look_slips()[0]
-    assert one.queue.claim_slip(slip, house.row("kitchen-1"), one.epochs[house.row("kitchen-1").key]) is not None
-    assert two.queue.claim_slip(slip, house.row("kitchen-2"), two.epochs[house.row("kitchen-2").key]) is None
+    assert claim(house, one, slip) != []
+    assert claim(house, two, slip, "kitchen-2") == []
     assert two.queue.look_slips() == []
 
 
 def test_a_slip_that_may_be_out_already_is_marked(house: House, one: Instance) -> None:
     a_slip(house, one)
-    slip, token, sending = take(house, one)
-    assert not sending.slip.possible_duplicate
-    one.queue.settle_slip(slip.id, token, LOST, delay_s=0.0)
-    _, _, again = take(house, one, "kitchen-2")
-    assert (again.slip.possible_duplicate, again.slip.check_printers) == (True, ("kitchen-1",))
+    work, slip = take(house, one)
+    assert not slip.possible_duplicate
+    settle(one, work, LOST, again_s=0.0)
+    _, again = take(house, one, "kitchen-2")
+    assert (again.possible_duplicate, again.check_printers) == (True, ("kitchen-1",))
 
 
 def test_a_slip_of_which_no_byte_left_is_not_marked(house: House, one: Instance) -> None:
     a_slip(house, one)
-    slip, token, _ = take(house, one)
-    one.queue.settle_slip(slip.id, token, NotPrinted(Reason.REFUSED, "refused"), delay_s=0.0)
-    assert not take(house, one, "kitchen-2")[2].slip.possible_duplicate
+    work, _ = take(house, one)
+    settle(one, work, NotPrinted(Reason.REFUSED, "refused"), again_s=0.0)
+    assert not take(house, one, "kitchen-2")[1].possible_duplicate
 
 
 def test_a_slip_whose_printer_died_in_mid_sending_is_marked(house: House, one: Instance) -> None:
@@ -501,59 +518,53 @@ def test_a_slip_whose_printer_died_in_mid_sending_is_marked(house: House, one: I
     take(house, one)
     assert one.queue.look_slips() == []
     one.release_dead(house.row("kitchen-1"))
-    _, _, again = take(house, one, "kitchen-2")
-    assert (again.slip.possible_duplicate, again.slip.check_printers) == (True, ("kitchen-1",))
+    _, again = take(house, one, "kitchen-2")
+    assert (again.possible_duplicate, again.check_printers) == (True, ("kitchen-1",))
 
 
 def test_a_slip_that_was_only_claimed_goes_back_unmarked(house: House, one: Instance) -> None:
     a_slip(house, one)
-    slip = one.queue.look_slips()[0]
     row = house.row("kitchen-1")
-    token = one.queue.claim_slip(slip, row, one.epochs[row.key])
-    assert token is not None
-    assert one.queue.reconcile(row.key, [token]).released == 0
+    (work,) = claim(house, one, one.queue.look_slips()[0])
+    assert one.queue.reconcile(row.key, [work.token]).released == 0
     assert one.queue.reconcile(row.key, []).released == 1
     (again,) = one.queue.look_slips()
-    token = one.queue.claim_slip(again, row, one.epochs[row.key])
-    assert token is not None
-    assert one.queue.release_slips([(slip.id, token)]) == 1
+    (work,) = claim(house, one, again)
+    assert one.queue.release([work], "stopping").count == 1
     with pytest.raises(ClaimLost):
-        one.queue.sending_slip(slip.id, token, [row.id], need_s=1.0)
-    assert not take(house, one)[2].slip.possible_duplicate
+        promise(house, one, work)
+    assert not take(house, one)[1].possible_duplicate
 
 
 def test_a_lease_that_has_ended_forbids_the_first_byte_of_a_slip(house: House, one: Instance) -> None:
     a_slip(house, one)
-    slip = one.queue.look_slips()[0]
-    row = house.row("kitchen-1")
-    token = one.queue.claim_slip(slip, row, one.epochs[row.key])
-    assert token is not None
-    house.let_lease_end(row)
+    (work,) = claim(house, one, one.queue.look_slips()[0])
+    house.let_lease_end(house.row("kitchen-1"))
     with pytest.raises(LeaseEnded):
-        one.queue.sending_slip(slip.id, token, [row.id], need_s=1.0)
+        promise(house, one, work)
 
 
 def test_an_outcome_that_is_written_twice_counts_once(house: House, one: Instance) -> None:
     a_slip(house, one)
-    slip, token, _ = take(house, one)
-    one.queue.settle_slip(slip.id, token, PROVEN, delay_s=1.0)
-    one.queue.settle_slip(slip.id, token, PROVEN, delay_s=1.0)
+    work, _ = take(house, one)
+    settle(one, work, PROVEN)
+    settle(one, work, PROVEN)
     with pytest.raises(ClaimLost):
-        one.queue.settle_slip(slip.id, Token(1), PROVEN, delay_s=1.0)
+        settle(one, replace(work, token=Token(1)), PROVEN)
     assert slips(house)[0]["state"] == "printed"
 
 
 def test_a_slip_waits_a_moment_after_a_failed_try_and_ends_in_time(house: House, one: Instance) -> None:
     a_slip(house, one)
-    slip, token, _ = take(house, one)
-    one.queue.settle_slip(slip.id, token, LOST, delay_s=30.0)
+    work, _ = take(house, one)
+    settle(one, work, LOST, again_s=30.0)
     (waiting,) = one.queue.look_slips()
     assert (waiting.waits, waiting.over) == (True, False)
     house.pos.execute("UPDATE kps.slip SET expires_at = clock_timestamp()")
     (over,) = one.queue.look_slips()
     assert over.over
-    assert one.queue.give_up_slip(over, "too old")
-    assert not one.queue.give_up_slip(over, "too old")
+    assert one.queue.give_up(WorkKind.SLIP, [over], error="too old") == [over.id]
+    assert one.queue.give_up(WorkKind.SLIP, [over], error="too old") == []
     assert one.queue.look_slips() == []
 
 
@@ -576,25 +587,25 @@ def test_a_slip_is_sent_three_times_at_most(house: House, one: Instance) -> None
     a_slip(house, one)
     for _ in range(3):
         assert not one.queue.look_slips()[0].over
-        slip, token, _ = take(house, one)
-        one.queue.settle_slip(slip.id, token, LOST, delay_s=0.0)
+        work, _ = take(house, one)
+        settle(one, work, LOST, again_s=0.0)
     assert one.queue.look_slips()[0].over
 
 
 def test_a_slip_under_way_goes_on_when_its_own_lapsed_lease_is_taken_again(house: House, one: Instance) -> None:
     a_slip(house, one)
-    slip, token, _ = take(house, one)
+    work, _ = take(house, one)
     row = house.row("kitchen-1")
     house.let_lease_end(row)
     one.acquire(row)
     assert one.queue.look_slips() == []
-    one.queue.settle_slip(slip.id, token, PROVEN, delay_s=1.0)
+    settle(one, work, PROVEN)
     assert slips(house)[0]["state"] == "printed"
 
 
 def test_a_printer_is_not_let_go_with_a_slip_in_hand(house: House, one: Instance, two: Instance) -> None:
     a_slip(house, one)
-    slip, token, _ = take(house, one)
+    work, _ = take(house, one)
     row = house.row("kitchen-1")
     for statement in (
         lambda: one.database.run(
@@ -603,7 +614,7 @@ def test_a_printer_is_not_let_go_with_a_slip_in_hand(house: House, one: Instance
         lambda: one.database.run(one.queue.sql.lapse, me=one.me, keys=[row.key]),
     ):
         assert statement() == []
-    one.queue.settle_slip(slip.id, token, PROVEN, delay_s=1.0)
+    settle(one, work, PROVEN)
     assert one.database.run(one.queue.sql.lapse, me=one.me, keys=[row.key])
     assert two.me != one.me
 
@@ -612,11 +623,11 @@ def test_what_is_left_in_a_device_is_known_by_device(house: House, one: Instance
     first, second = house.row("kitchen-1").key, house.row("kitchen-2").key
     a_slip(house, one)
     assert not one.queue.torn(first)
-    slip, token, _ = take(house, one)
+    work, _ = take(house, one)
     assert one.queue.torn(first)
-    one.queue.settle_slip(slip.id, token, LOST, delay_s=0.0)
-    slip, token, _ = take(house, one, "kitchen-2")
-    one.queue.settle_slip(slip.id, token, PROVEN, delay_s=0.0)
+    settle(one, work, LOST, again_s=0.0)
+    work, _ = take(house, one, "kitchen-2")
+    settle(one, work, PROVEN, again_s=0.0)
     assert (one.queue.torn(first), one.queue.torn(second)) == (True, False)
     house.pos.execute("UPDATE kps.slip SET created_at = created_at - interval '25 hours'")
     assert not one.queue.torn(first)
@@ -661,8 +672,8 @@ def test_a_slip_that_was_tried_too_often_is_over(house: House, one: Instance) ->
 def test_a_slip_in_the_hands_of_dying_processes_is_over_after_a_few_of_them(house: House, one: Instance) -> None:
     a_slip(house, one)
     for _ in range(5):
-        slip, row = one.queue.look_slips()[0], house.row("kitchen-1")
+        slip = one.queue.look_slips()[0]
         assert not slip.over
-        assert one.queue.claim_slip(slip, row, one.epochs[row.key]) is not None
-        one.release_dead(row)
+        assert claim(house, one, slip) != []
+        one.release_dead(house.row("kitchen-1"))
     assert one.queue.look_slips()[0].over

@@ -29,6 +29,7 @@ from psycopg2.extensions import connection as Connection
 from kps.core.process_ids import IDS
 from kps.core.routing import ClaimFor, PrinterRow, Waiting
 from kps.core.tickets import Marks, NotPrinted, Outcome, Printed, ProofLevel, Reason, Uncertain, Unprintable
+from kps.core.work import WorkKind
 from kps.database.dispatcher_queue import Claimed
 from kps.database.printer_queue import ClaimLost, LeaseEnded, Withdrawn
 from tests.database.house import House, Instance, named
@@ -259,7 +260,7 @@ class Kitchen(RuleBasedStateMachine):
         self.house.let_lease_end(held.row)
         other.acquire(held.row)
         for waiting in other.queue.look(100):
-            if waiting.id == held.claimed.ticket and self.claim_seen(other, waiting, held.row):
+            if waiting.id == held.claimed.work.id and self.claim_seen(other, waiting, held.row):
                 self.promise(self.held[-1])
 
     def take_over_by_a_lock(self, who: int, pick: int) -> None:
@@ -278,7 +279,7 @@ class Kitchen(RuleBasedStateMachine):
     @contextmanager
     def locked(self, held: Held) -> Iterator[None]:
         self.till.cursor().execute(
-            "SELECT 1 FROM kitchen_kitchenticket WHERE id = %s FOR UPDATE", [held.claimed.ticket]
+            "SELECT 1 FROM kitchen_kitchenticket WHERE id = %s FOR UPDATE", [held.claimed.work.id]
         )
         try:
             yield
@@ -303,7 +304,7 @@ class Kitchen(RuleBasedStateMachine):
         instance, row = victim.instance, victim.row
         lost = [held for held in self.held if held.instance is instance and held.row is row]
         self.held = [held for held in self.held if held not in lost]
-        blamed = next((held.claimed.token for held in lost if held.copy is None or not held.copy.left), 0)
+        blamed = next((held.claimed.work.token for held in lost if held.copy is None or not held.copy.left), 0)
         if row.key in instance.epochs:
             instance.release_dead(row, blamed if blame else 0)
 
@@ -316,7 +317,7 @@ class Kitchen(RuleBasedStateMachine):
     def new_dispatcher(self, who: int, pick: int) -> None:
         """It asks the printer processes what they hold, and takes back what none of them has."""
         instance, row = self.instances[who % 3], self.rows[pick % 2]
-        holds = [held.claimed.token for held in self.held if held.instance is instance and held.row is row]
+        holds = [held.claimed.work.token for held in self.held if held.instance is instance and held.row is row]
         instance.queue.reconcile(row.key, holds)
 
     def adopt(self, who: int, _: int) -> None:
@@ -384,7 +385,7 @@ class Kitchen(RuleBasedStateMachine):
 
     def claim_seen(self, instance: Instance, waiting: Waiting, row: PrinterRow) -> bool:
         before = self.job(waiting.id)
-        taken = instance.queue.claim([(waiting, ClaimFor(row, ""), instance.epochs.get(row.key, 0))])
+        taken = instance.queue.claim(WorkKind.TICKET, [(waiting, ClaimFor(row, ""), instance.epochs.get(row.key, 0))])
         for claimed in taken:
             assert before is None or not (before.state in OPEN and before.live), "claimed under somebody's nose"
             self.held.append(Held(instance, row, claimed))
@@ -403,7 +404,7 @@ class Kitchen(RuleBasedStateMachine):
     def give_up(self, who: int, pick: int) -> None:
         instance = self.instances[who % 3]
         if seen := self.looks.get(instance.name):
-            instance.queue.give_up([seen[pick % len(seen)]], code="x", error="x", rescue=True)
+            instance.queue.give_up(WorkKind.TICKET, [seen[pick % len(seen)]], code="x", error="x", rescue=True)
 
     def rescue(self, who: int, _: int) -> None:
         instance = self.instances[who % 3]
@@ -422,7 +423,7 @@ class Kitchen(RuleBasedStateMachine):
         """The next step of something that a process holds: promise, first byte, outcome; or it is given back."""
         held = self.held[pick % len(self.held)]
         if held.copy is None and fate is None:
-            held.instance.queue.release([(held.claimed.ticket, held.claimed.token)], "stopping")
+            held.instance.queue.release([held.claimed.work], "stopping")
             self.held.remove(held)
         elif held.copy is None:
             self.promise(held)
@@ -438,7 +439,7 @@ class Kitchen(RuleBasedStateMachine):
         """Ask for the right to send; a process that sends already does not ask. Checks what the paper will say."""
         if any(one.copy and one.instance is held.instance and one.row is held.row for one in self.held):
             return False
-        ticket = int(held.claimed.ticket)
+        ticket = int(held.claimed.work.id)
         known = ticket in self.slips
         try:
             sending = held.instance.send(held.claimed)
@@ -450,7 +451,7 @@ class Kitchen(RuleBasedStateMachine):
         assert known, "a ticket that is gone is not sent"
         marks = sending.ticket.marks
         marked = marks.possible_duplicate or marks.reprint is not None
-        copy = Copy(int(held.claimed.token), held.row.name, sending.ids.number % (IDS - 1), marked)
+        copy = Copy(int(held.claimed.work.token), held.row.name, sending.ids.number % (IDS - 1), marked)
         held.copy, held.empty = copy, not sending.ticket.items
         self.slips[ticket].copies.append(copy)
         self.check_heading(ticket, copy, marks)
@@ -482,8 +483,8 @@ class Kitchen(RuleBasedStateMachine):
             }
             outcome = outcomes[fate]
         self.held.remove(held)
-        job = self.job(held.claimed.ticket)
-        mine = job is not None and job.token == held.claimed.token
+        job = self.job(held.claimed.work.id)
+        mine = job is not None and job.token == held.claimed.work.token
         try:
             status = held.instance.settle(held.claimed, outcome)
         except ClaimLost:
@@ -497,9 +498,9 @@ class Kitchen(RuleBasedStateMachine):
     def lose_promise(self, held: Held) -> None:
         """The reply to the promise was lost, so nothing was sent: that is written, when the database is back."""
         self.held.remove(held)
-        before = self.job(held.claimed.ticket)
-        held.instance.queue.settle_unsent(held.claimed.ticket, held.claimed.token)
-        if held.copy and before is not None and before.token == held.claimed.token:
+        before = self.job(held.claimed.work.id)
+        held.instance.queue.unsent(held.claimed.work, again_s=0.0)
+        if held.copy and before is not None and before.token == held.claimed.work.token:
             held.copy.fate = Fate.NOTHING_LEFT
 
     @rule(who=PICK, pick=PICK)

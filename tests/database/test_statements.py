@@ -33,13 +33,12 @@ def test_every_statement_can_be_prepared_on_every_age_of_schema(fixture: str, re
         install_trigger(database)
         assert introspect(database).has_trigger
         found = Statements(schema)
-        for name in found.names():
-            statement = getattr(found, name)
+        for statement in found.every():
             assert isinstance(statement, Statement)
             try:
                 database.query(statement.prepare)
             except Exception as error:
-                raise AssertionError(f"{name}: {error}\n{statement.prepare}") from error
+                raise AssertionError(f"{statement.name}: {error}\n{statement.prepare}") from error
     finally:
         database.close()
 

@@ -8,7 +8,10 @@ older look never takes effect.
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any, assert_never
 
+from kps.core.work import WorkKind
+from kps.database.connection import Statement
 from kps.database.pos import PosAdapter
 from kps.database.statements import (
     counts,
@@ -22,20 +25,68 @@ from kps.database.statements import (
     slips,
 )
 from kps.database.statements.fragments import CHANNEL_PRINTER, CHANNEL_TICKET
+from kps.database.statements.work import Verbs
 
 __all__ = ["CHANNEL_PRINTER", "CHANNEL_TICKET", "Statements"]
 
 
-class Statements:
-    """Every statement of the queue, by verb. Made when first asked for: no process needs all of them."""
+class _Lazily:
+    """Statements by name. Each is made when first asked for: no process needs all of them."""
 
     def __init__(self, pos: PosAdapter) -> None:
         self._pos = pos
 
-    @classmethod
-    def names(cls) -> tuple[str, ...]:
-        """Of all of them."""
-        return tuple(name for name, kind in vars(cls).items() if isinstance(kind, cached_property))
+    def every(self) -> list[Statement[Any]]:
+        """All of them."""
+        found = [getattr(self, name) for name, kind in vars(type(self)).items() if isinstance(kind, cached_property)]
+        return [one for some in found for one in (some.every() if isinstance(some, _Lazily) else [some])]
+
+
+class Tickets(_Lazily):
+    """The life of a ticket as work."""
+
+    claim = cached_property(lambda self: dispatching.claim(self._pos))
+    promise_first = cached_property(lambda self: paper.promise_first(self._pos))
+    draft = cached_property(lambda self: paper.draft(self._pos))
+    promise_drafted = cached_property(lambda self: paper.promise_drafted(self._pos))
+    promise = cached_property(lambda self: paper.promise(self._pos))
+    standing = cached_property(lambda self: printing.standing())
+    withdraw = cached_property(lambda self: printing.withdraw())
+    settle = cached_property(lambda self: printing.settle(self._pos))
+    unsent = cached_property(lambda self: printing.unsent(self._pos))
+    release = cached_property(lambda self: printing.release(self._pos))
+    reconcile = cached_property(lambda self: dispatching.reconcile(self._pos))
+    give_up = cached_property(lambda self: dispatching.give_up(self._pos))
+
+
+class Slips(_Lazily):
+    """The life of a slip as work."""
+
+    claim = cached_property(lambda self: slips.CLAIM)
+    promise = cached_property(lambda self: slips.promise(self._pos))
+    standing = cached_property(lambda self: slips.STANDING)
+    settle = cached_property(lambda self: slips.SETTLE)
+    unsent = cached_property(lambda self: slips.UNSENT)
+    release = cached_property(lambda self: slips.RELEASE)
+    reconcile = cached_property(lambda self: slips.RECONCILE)
+    give_up = cached_property(lambda self: slips.GIVE_UP)
+
+
+class Statements(_Lazily):
+    """Every statement of the queue, by verb; those of a kind of work by their kind."""
+
+    tickets = cached_property(lambda self: Tickets(self._pos))
+    slips = cached_property(lambda self: Slips(self._pos))
+
+    def of(self, kind: WorkKind) -> Verbs:
+        """What is done with work of this kind."""
+        match kind:
+            case WorkKind.TICKET:
+                return self.tickets
+            case WorkKind.SLIP:
+                return self.slips
+            case unexpected:
+                assert_never(unexpected)
 
     look = cached_property(lambda self: dispatching.look(self._pos))
     look_among = cached_property(lambda self: dispatching.look_among(self._pos))
@@ -43,22 +94,9 @@ class Statements:
     horizon = cached_property(lambda self: dispatching.horizon(self._pos))
     newest = cached_property(lambda self: dispatching.newest(self._pos))
     skip_tokens = cached_property(lambda self: dispatching.SKIP_TOKENS)
-    claim = cached_property(lambda self: dispatching.claim(self._pos))
-    sending_first = cached_property(lambda self: paper.sending_first(self._pos))
-    draft = cached_property(lambda self: paper.draft(self._pos))
-    sending_drafted = cached_property(lambda self: paper.sending_drafted(self._pos))
-    sending = cached_property(lambda self: paper.sending(self._pos))
     preview = cached_property(lambda self: paper.preview(self._pos))
     whereabouts = cached_property(lambda self: paper.whereabouts(self._pos))
-    standing = cached_property(lambda self: printing.standing())
-    withdraw = cached_property(lambda self: printing.withdraw())
-    settle = cached_property(lambda self: printing.settle(self._pos))
-    settled = cached_property(lambda self: printing.settled())
-    release = cached_property(lambda self: printing.release(self._pos))
-    unsent = cached_property(lambda self: printing.unsent(self._pos))
-    reconcile = cached_property(lambda self: dispatching.reconcile(self._pos))
     end_round = cached_property(lambda self: dispatching.end_round(self._pos))
-    give_up = cached_property(lambda self: dispatching.give_up(self._pos))
     wait = cached_property(lambda self: dispatching.wait(self._pos))
     stale = cached_property(lambda self: dispatching.stale(self._pos))
     rescuable = cached_property(lambda self: dispatching.rescuable(self._pos))
@@ -92,10 +130,3 @@ class Statements:
     counts = cached_property(lambda self: counts.counts(self._pos))
     make_slips = cached_property(lambda self: slips.make(self._pos))
     look_slips = cached_property(lambda self: slips.LOOK)
-    claim_slip = cached_property(lambda self: slips.CLAIM)
-    give_up_slip = cached_property(lambda self: slips.GIVE_UP)
-    sending_slip = cached_property(lambda self: slips.sending(self._pos))
-    standing_slip = cached_property(lambda self: slips.STANDING)
-    settle_slip = cached_property(lambda self: slips.SETTLE)
-    release_slips = cached_property(lambda self: slips.RELEASE)
-    reconcile_slips = cached_property(lambda self: slips.RECONCILE)

@@ -11,19 +11,18 @@ from kps.database.pos.trigger import WAKES
 from kps.database.statements.fragments import (
     AS_SEEN,
     CHANNEL_TICKET,
+    GAVE_BACK,
     LEFT_BEHIND,
-    LIVE,
     POS_BEHIND_S,
     RESET,
     ROUND_OPEN,
-    WOKEN,
     OneJob,
-    OneTicket,
     WokenTicket,
     covered,
     requeue,
     seen,
 )
+from kps.database.statements.work import ClaimedWork, GivenBack, OneWork, live, wanted
 
 
 class Looked(NamedTuple):
@@ -86,7 +85,7 @@ def _looked(pos: PosAdapter, tickets: str) -> str:
          WHERE t.status = 'new' AND (j.not_before IS NULL OR j.not_before <= clock_timestamp()
              -- the clock has gone back since the round ended: nobody waits for it to catch up
              OR j.finished_at > clock_timestamp())
-           AND NOT (coalesce(j.state, '') IN ('claimed', 'sending') AND {LIVE})
+           AND NOT (coalesce(j.state, '') IN ('claimed', 'sending') AND {live("j")})
            AND ({covered(pos)}
              OR EXISTS (SELECT 1 FROM unnest({{own_stations:text[]}}, {{own_brands:text[]}}) AS o(station, brand)
                          WHERE o.station = lower(btrim(t.printer_target)) AND o.brand = {pos.brand_of()}::text))) w
@@ -132,7 +131,7 @@ def survey(pos: PosAdapter) -> Statement[Surveyed]:
         f"""WITH away AS MATERIALIZED (
   SELECT j.ticket_id FROM kps.job j WHERE j.not_before IS NOT NULL AND j.not_before > clock_timestamp()
      AND NOT coalesce(j.finished_at > clock_timestamp(), false)
-  UNION ALL SELECT j.ticket_id FROM kps.job j WHERE j.state IN ('claimed', 'sending') AND {LIVE}
+  UNION ALL SELECT j.ticket_id FROM kps.job j WHERE j.state IN ('claimed', 'sending') AND {live("j")}
 ), spared AS MATERIALIZED (SELECT unnest({{ids:bigint[]}}) AS id)
 SELECT w.id, lower(btrim(w.target)) AS station, coalesce(w.brand::text, '') AS brand,
        (SELECT count(*) FROM {pos.tickets} c WHERE c.status = 'new') AS waiting
@@ -202,15 +201,7 @@ Somebody may still hold one of them, and it must never become valid again. Its o
 """
 
 
-class ClaimedTicket(NamedTuple):
-    """A ticket that is `printing` now."""
-
-    printer_key: PrinterKey
-    id: TicketId
-    token: Token
-
-
-def claim(pos: PosAdapter) -> Statement[ClaimedTicket]:
+def claim(pos: PosAdapter) -> Statement[ClaimedWork]:
     """new -> printing for the tickets decided on, if printer, lease, ticket and job are still as they were seen."""
     start = pos.insert_log(
         # The reset is written first: a reader of the log meets it before the start.
@@ -238,19 +229,11 @@ def claim(pos: PosAdapter) -> Statement[ClaimedTicket]:
         print_attempts="""CASE WHEN pick.reset THEN 1 WHEN pick.round_open THEN greatest(t.print_attempts, 1)
                                ELSE t.print_attempts + 1 END""",
     )
+    routed = wanted({"backups": "backup_for", "backup_keys": "backup_for_key", "reasons": "backup_reason"})
     return Statement(
         "claim",
-        ClaimedTicket,
-        f"""WITH want AS MATERIALIZED (
-  SELECT * FROM unnest({{ids:bigint[]}}, {{tokens:bigint[]}}, {{keys:text[]}}, {{epochs:bigint[]}}, {{rows:bigint[]}},
-                       {{names:text[]}}, {{backups:text[]}}, {{backup_keys:text[]}}, {{reasons:text[]}})
-       AS w(id, token, printer_key, epoch, row_id, name, backup_for, backup_for_key, backup_reason)
-), mine AS MATERIALIZED (
-  SELECT p.printer_key, p.epoch FROM kps.printer p
-   WHERE p.owner = {{me:uuid}} AND p.expires_at > clock_timestamp()
-     AND (p.printer_key, p.epoch) IN (SELECT printer_key, epoch FROM want)
-   ORDER BY p.printer_key FOR NO KEY UPDATE
-), pick AS MATERIALIZED (
+        ClaimedWork,
+        f"""WITH {routed}, pick AS MATERIALIZED (
   SELECT t.id, {RESET} AS reset, j.state AS job_state, {ROUND_OPEN} AS round_open, t.print_attempts
     FROM want w JOIN mine m ON m.printer_key = w.printer_key AND m.epoch = w.epoch
     JOIN {pos.tickets} t ON t.id = w.id LEFT JOIN kps.job j ON j.ticket_id = t.id
@@ -277,7 +260,7 @@ def claim(pos: PosAdapter) -> Statement[ClaimedTicket]:
          deaths = CASE WHEN j.state IN ('printed', 'failed') THEN 0 ELSE j.deaths END,
          rescue_from = CASE WHEN j.state IN ('printed', 'failed') THEN NULL ELSE j.rescue_from END
    WHERE j.token = (SELECT w.token FROM want w WHERE w.id = excluded.ticket_id)
-     AND NOT (j.state IN ('claimed', 'sending') AND {LIVE})
+     AND NOT (j.state IN ('claimed', 'sending') AND {live("j")})
   RETURNING ticket_id, token, printer_key
 ), tick AS (
   {tick}
@@ -291,25 +274,13 @@ SELECT job.printer_key, tick.id, job.token FROM tick JOIN job ON job.ticket_id =
     )
 
 
-class GaveBack(NamedTuple):
-    """How many claims were given back, and how many are left to their locks."""
-
-    released: int
-    left: int
-    woken: int
-
-
-def reconcile(pos: PosAdapter) -> Statement[GaveBack]:
+def reconcile(pos: PosAdapter) -> Statement[GivenBack]:
     """Give back what is claimed for a printer of mine and held by nobody: the reply to its claim was lost."""
     held = """SELECT j.ticket_id, j.printer_key, j.token FROM kps.job j
    WHERE j.owner = {me:uuid} AND j.printer_key = {key:text} AND j.state = 'claimed'
      AND j.token <> ALL ({held:bigint[]})"""
     body = requeue(pos, held, "'reclaimed'", text="'claimed, but held by no process'")
-    return Statement(
-        "reconcile",
-        GaveBack,
-        f"WITH {body} SELECT (SELECT count(*) FROM job) AS released, (SELECT count(*) FROM passed) AS left, {WOKEN}",
-    )
+    return Statement("reconcile", GivenBack, f"WITH {body} {GAVE_BACK}")
 
 
 class RoundEnded(NamedTuple):
@@ -383,9 +354,9 @@ SELECT id, status, print_attempts FROM k ORDER BY id""",
     )
 
 
-def give_up(pos: PosAdapter) -> Statement[OneTicket]:
+def give_up(pos: PosAdapter) -> Statement[OneWork]:
     """`failed` at once, for a reason that another try would not mend; `rescue` lets a later printer row save it."""
-    return Statement("give_up", OneTicket, f"WITH {seen(pos)}, {_failed(pos)}\nSELECT id FROM k ORDER BY id")
+    return Statement("give_up", OneWork, f"WITH {seen(pos)}, {_failed(pos)}\nSELECT id FROM k ORDER BY id")
 
 
 def _failed(pos: PosAdapter) -> str:
@@ -474,7 +445,7 @@ def stale(pos: PosAdapter) -> Statement[Stale]:
    ORDER BY t.created_at LIMIT {{size:int}}
 )
 SELECT t.id, coalesce(j.token, 0) AS token, extract(epoch FROM page.created_at)::float8 AS at, {RESET} AS reset,
-       t.status = 'new' AND NOT {RESET} AND NOT (coalesce(j.state, '') IN ('claimed', 'sending') AND {LIVE})
+       t.status = 'new' AND NOT {RESET} AND NOT (coalesce(j.state, '') IN ('claimed', 'sending') AND {live("j")})
          AND coalesce(j.claimed_at < to_timestamp({{before:float8}}), true) AND {covered(pos)} AS stale
   FROM page CROSS JOIN LATERAL (SELECT x.* FROM {pos.tickets} x WHERE x.id = page.id OFFSET 0) t
   LEFT JOIN kps.job j ON j.ticket_id = t.id LEFT JOIN {pos.bills} b ON b.id = t.bill_id

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kps.core.slips import SlipId
 from kps.core.tickets import PrinterKey, TicketId
 from kps.database.pos import PosAdapter
 from kps.database.pos.adapter import _as_text, _from_text
+from kps.database.statements.work import left_at, live
 
 
 class One(NamedTuple):
@@ -16,22 +16,10 @@ class One(NamedTuple):
     one: int
 
 
-class OneTicket(NamedTuple):
-    """A ticket that it took effect on."""
-
-    id: TicketId
-
-
 class OneJob(NamedTuple):
     """The ticket of a job that it took effect on."""
 
     ticket_id: TicketId
-
-
-class OneSlip(NamedTuple):
-    """A slip that it took effect on."""
-
-    id: SlipId
 
 
 class OneDevice(NamedTuple):
@@ -93,10 +81,6 @@ def covered(pos: PosAdapter) -> str:
              AND (br.id::text = ANY ({{brands:text[]}}) OR lower(br.code) = ANY ({{brands:text[]}})))))"""
 
 
-LIVE = """EXISTS (SELECT 1 FROM kps.printer p WHERE p.printer_key = j.printer_key AND p.owner = j.owner
-                    AND p.epoch = j.epoch AND p.expires_at > clock_timestamp())"""
-
-
 RESET = """(coalesce(j.state, '') IN ('printed', 'failed')
        OR (j.ticket_id IS NULL AND t.max_retries > 0 AND t.print_attempts >= t.max_retries))"""
 """An operator's reset of a `new` ticket; true or false, never NULL, so that NOT means what it says."""
@@ -106,15 +90,13 @@ ROUND_OPEN = "(coalesce(j.round_open, false) AND coalesce(j.state, '') NOT IN ('
 """Whether the ticket goes on with a round that has begun; a reset begins a new one."""
 
 
-def left_at(when: str) -> str:
-    """Assignments that note the printer of job j among those where an unproven copy may lie, if `when` holds."""
-    new = f"({when}) AND j.printer_key <> ALL (j.maybe_keys)"
-    return f"""maybe_at = CASE WHEN {new} THEN j.maybe_at || j.printer_name ELSE j.maybe_at END,
-         maybe_keys = CASE WHEN {new} THEN j.maybe_keys || j.printer_key ELSE j.maybe_keys END,
+def job_left_at(when: str) -> str:
+    """The same of job j: what a printer that can print again has told of its earlier copies is void."""
+    return f"""{left_at("j", when)},
          told_back = CASE WHEN {when} THEN array_remove(j.told_back, j.printer_key) ELSE j.told_back END"""
 
 
-LEFT_BEHIND = left_at("j.state = 'sending'")
+LEFT_BEHIND = job_left_at("j.state = 'sending'")
 """When a sending is passed over: its lease has ended, and a hand has made its ticket `new`."""
 
 PROVEN_LATE = "cardinality(j.late_proof) > 0"
@@ -186,7 +168,7 @@ locked AS MATERIALIZED (
                       WHEN l.status = 'printed' THEN 'printed' ELSE 'failed' END,
          token = nextval('kps.token_seq'), sends = j.sends {unsent},
          deaths = j.deaths + CASE WHEN given.death THEN 1 ELSE 0 END,
-         {left_at(may_lie)},
+         {job_left_at(may_lie)},
          printed_on = CASE WHEN {came_out} THEN j.late_proof[1] ELSE j.printed_on END,
          proof = CASE WHEN {came_out} THEN 'process_id' ELSE j.proof END,
          round_open = j.round_open AND NOT ({came_out})
@@ -207,6 +189,11 @@ LEFT = "(SELECT count(*) FROM passed WHERE passed.printer_key = a.printer_key)"
 WOKEN = f"(SELECT count(pg_notify('{CHANNEL_TICKET}', '')) FROM back) AS woken"
 
 
+GAVE_BACK = f"""SELECT (SELECT count(*) FROM job) AS released,
+       (SELECT coalesce(array_agg(ticket_id), '{{}}') FROM passed) AS left, {WOKEN}"""
+"""What came of a `requeue` whose holder wants to know it by ticket."""
+
+
 def seen(pos: PosAdapter) -> str:
     """CTEs want, pick: tickets that are still as a look saw them, locked."""
     return f"""want AS MATERIALIZED (
@@ -215,7 +202,7 @@ def seen(pos: PosAdapter) -> str:
   SELECT t.id, t.print_attempts, t.max_retries, {RESET} AS reset, {ROUND_OPEN} AS round_open, j.state AS job_state
     FROM want w JOIN {pos.tickets} t ON t.id = w.id LEFT JOIN kps.job j ON j.ticket_id = t.id
    WHERE t.status = 'new' AND coalesce(j.token, 0) = w.token
-     AND NOT (coalesce(j.state, '') IN ('claimed', 'sending') AND {LIVE})
+     AND NOT (coalesce(j.state, '') IN ('claimed', 'sending') AND {live("j")})
    ORDER BY t.id FOR UPDATE OF t SKIP LOCKED
 )"""
 

@@ -12,6 +12,7 @@ from kps.database.pos import PosAdapter
 from kps.database.pos.tables import CANCELLED as CANCELLED
 from kps.database.pos.tables import PAID as PAID
 from kps.database.statements.fragments import FAMILY_LOCK, POS_BEHIND_S
+from kps.database.statements.work import NEEDED, leased
 
 TOGETHER_S = 5
 """Tickets of one bill that were written within so many seconds are one order."""
@@ -119,10 +120,9 @@ def _ready(condition: str = "") -> str:
     """CTE: the job, if its promise can be kept: token, ticket and lease are what its holder thinks."""
     return f"""ready AS MATERIALIZED (
   SELECT {_columns_of("j", _SENT_AS)} FROM kps.job j JOIN t ON t.id = j.ticket_id
-    JOIN kps.printer p ON p.printer_key = j.printer_key AND p.owner = j.owner AND p.epoch = j.epoch
+    JOIN kps.printer p ON {leased("j", NEEDED)}
    WHERE j.ticket_id = {{ticket:bigint}} AND j.token = {{token:bigint}} AND j.state = 'claimed'
      AND t.status = 'printing' {condition}
-     AND p.expires_at > clock_timestamp() + {{need:float8}} * interval '1 second'
      FOR UPDATE OF j
 )"""
 
@@ -233,14 +233,14 @@ class Paper(NamedTuple):
     ready_by: datetime | None
 
 
-def sending_first(pos: PosAdapter) -> Statement[Paper]:
-    """`sending` of nearly every ticket: its first copy, of which no other is known. No row = `sending` has to decide.
+def promise_first(pos: PosAdapter) -> Statement[Paper]:
+    """`promise` of nearly every ticket: its first copy, of which no other is known. No row = `promise` has to decide.
 
     It promises and returns the same; what only a later copy or a reprint needs is left out, because each part of a
     statement costs time even if it has nothing to do.
     """
     return Statement(
-        "sending_first",
+        "promise_first",
         Paper,
         f"""WITH t AS MATERIALIZED (
   SELECT {pos.ticket_columns()} FROM {pos.tickets} t
@@ -255,7 +255,7 @@ SELECT {_facts(pos)}""",
 def draft(pos: PosAdapter) -> Statement[Paper]:
     """What the first copy of a ticket will say at printer row `row` of device `key`, unless its promise says otherwise.
 
-    Read before the ticket is promised, or even claimed; no row = only `sending` can say: it is a reprint, or has one.
+    Read before the ticket is promised, or even claimed; no row = only `promise` can say: it is a reprint, or has one.
     """
     return Statement(
         "draft",
@@ -306,14 +306,14 @@ class Drafted(NamedTuple):
     printed_now: datetime
 
 
-def sending_drafted(pos: PosAdapter) -> Statement[Drafted]:
-    """`sending_first` of a ticket whose draft has been read just now: what that has said is given, not read again.
+def promise_drafted(pos: PosAdapter) -> Statement[Drafted]:
+    """`promise_first` of a ticket whose draft has been read just now: what that has said is given, not read again.
 
     It promises and leaves the same, in half the time. What has changed at the POS since the draft was read counts as
     changed behind the promise: a slip tells of it.
     """
     return Statement(
-        "sending_drafted",
+        "promise_drafted",
         Drafted,
         f"""WITH t AS MATERIALIZED (
   SELECT {pos.ticket_columns()} FROM {pos.tickets} t
@@ -345,7 +345,7 @@ def _first(pos: PosAdapter) -> str:
      AND NOT EXISTS (SELECT 1 FROM {pos.tickets} c WHERE c.original_ticket_id = {{ticket:bigint}})"""
 
 
-def sending(pos: PosAdapter) -> Statement[Paper]:
+def promise(pos: PosAdapter) -> Statement[Paper]:
     """The promise before the first byte: sends + 1, committed; returns what the paper must say.
 
     The first sending takes the ticket's number in the paper chain, and notes what will be on paper.
@@ -355,7 +355,7 @@ def sending(pos: PosAdapter) -> Statement[Paper]:
          table_number = CASE WHEN (SELECT sends <= cleared FROM ready) THEN excluded.table_number
                              ELSE pi.table_number END"""
     return Statement(
-        "sending",
+        "promise",
         Paper,
         f"""WITH RECURSIVE t AS MATERIALIZED (
   SELECT {pos.ticket_columns()} FROM {pos.tickets} t WHERE t.id = {{ticket:bigint}} FOR UPDATE

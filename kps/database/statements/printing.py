@@ -11,7 +11,7 @@ from kps.database.pos.tables import HEALTH, PRINTER, TICKET
 from kps.database.statements.fragments import (
     CHANNEL_PRINTER,
     CHANNEL_TICKET,
-    LIVE,
+    GAVE_BACK,
     PROVEN_LATE,
     WOKEN,
     One,
@@ -20,31 +20,23 @@ from kps.database.statements.fragments import (
     TicketStatus,
     ToldDevice,
     ip_value,
-    left_at,
+    job_left_at,
     log_rows,
     requeue,
     row_ip,
 )
-
-
-class Standing(NamedTuple):
-    """What token, ticket and lease look like."""
-
-    status: str | None
-    state: str | None
-    mine: bool
-    settled: bool
-    live: bool
+from kps.database.statements.work import GivenBack, Settled, Standing, Unsent, taken_back
 
 
 def standing() -> Statement[Standing]:
-    """Why a sending was refused: what token, ticket and lease look like."""
+    """Why a promise was refused, or whether an outcome whose reply was lost has been written after all."""
     return Statement(
         "standing",
         Standing,
-        f"""SELECT t.status, j.state, coalesce(j.token = {{token:bigint}}, false) AS mine,
-       coalesce(j.settled_token = {{token:bigint}}, false) AS settled, coalesce({LIVE}, false) AS live
-  FROM (SELECT {{ticket:bigint}} AS id) x LEFT JOIN {TICKET} t ON t.id = x.id
+        f"""SELECT j.state, coalesce(j.token = {{token:bigint}}, false) AS mine,
+       coalesce(j.settled_token = {{token:bigint}}, false) AS settled, coalesce(t.status = 'printing', false) AS wanted,
+       t.status
+  FROM (SELECT {{id:bigint}} AS id) x LEFT JOIN {TICKET} t ON t.id = x.id
   LEFT JOIN kps.job j ON j.ticket_id = x.id""",
     )
 
@@ -54,31 +46,20 @@ def withdraw() -> Statement[TicketStatus]:
     return Statement(
         "withdraw",
         TicketStatus,
-        f"""WITH t AS MATERIALIZED (SELECT id, status FROM {TICKET} WHERE id = {{ticket:bigint}} FOR UPDATE)
+        f"""WITH t AS MATERIALIZED (SELECT id, status FROM {TICKET} WHERE id = {{id:bigint}} FOR UPDATE)
 UPDATE kps.job j
    SET state = CASE coalesce((SELECT status FROM t), 'gone') WHEN 'new' THEN 'requeued' WHEN 'printed' THEN 'printed'
                  ELSE 'failed' END,
        settled_token = j.token, token = nextval('kps.token_seq'), finished_at = clock_timestamp(),
        round_open = coalesce((SELECT status FROM t), 'gone') = 'new', error = 'withdrawn'
- WHERE j.ticket_id = {{ticket:bigint}} AND j.token = {{token:bigint}} AND j.state = 'claimed'
+ WHERE j.ticket_id = {{id:bigint}} AND j.token = {{token:bigint}} AND j.state = 'claimed'
    AND coalesce((SELECT status FROM t), 'gone') <> 'printing'
 RETURNING coalesce((SELECT status FROM t), 'gone') AS status""",
     )
 
 
-class Settled(NamedTuple):
-    """Whether an outcome was written, and what its ticket is now."""
-
-    settled: int
-    status: str | None
-    woken: int
-
-
 def settle(schema: PosSchema) -> Statement[Settled]:
-    """What became of a ticket at a printer, with its log row and its statistics.
-
-    `outcome` is printed, retry (the next printer, please) or failed (unprintable).
-    """
+    """What became of a ticket at a printer, with its log row and its statistics. Retry: the next printer, please."""
     log = log_rows(
         schema,
         "old CROSS JOIN t JOIN k ON k.id = t.id",
@@ -106,10 +87,10 @@ def settle(schema: PosSchema) -> Statement[Settled]:
         "settle",
         Settled,
         f"""WITH t AS MATERIALIZED (
-  SELECT id, status FROM {TICKET} WHERE id = {{ticket:bigint}} FOR UPDATE
+  SELECT id, status FROM {TICKET} WHERE id = {{id:bigint}} FOR UPDATE
 ), old AS MATERIALIZED (
   SELECT j.ticket_id, j.token, j.printer_id, j.printer_name, j.backup_for FROM kps.job j
-   WHERE j.ticket_id = {{ticket:bigint}} AND j.token = {{token:bigint}} AND j.state IN ('claimed', 'sending')
+   WHERE j.ticket_id = {{id:bigint}} AND j.token = {{token:bigint}} AND j.state IN ('claimed', 'sending')
      AND (SELECT count(*) FROM t) >= 0 FOR UPDATE
 ), job AS (
   UPDATE kps.job j
@@ -118,8 +99,8 @@ def settle(schema: PosSchema) -> Statement[Settled]:
                       WHEN (SELECT status FROM t) IN ('printing', 'new') THEN 'requeued'
                       WHEN (SELECT status FROM t) = 'printed' THEN 'printed' ELSE 'failed' END,
          settled_token = j.token, token = nextval('kps.token_seq'), finished_at = clock_timestamp(),
-         sends = j.sends - CASE WHEN j.state = 'sending' AND NOT {{sent:boolean}} THEN 1 ELSE 0 END,
-         {left_at("{outcome:text} <> 'printed' AND {sent:boolean} AND NOT {cleared:boolean}")},
+         sends = {taken_back("j", "{sent:boolean}")},
+         {job_left_at("{outcome:text} <> 'printed' AND {sent:boolean} AND NOT {cleared:boolean}")},
          cleared = j.cleared + CASE WHEN {{cleared:boolean}} THEN 1 ELSE 0 END,
          moved_from = CASE WHEN {moved} THEN j.moved_from || j.printer_name ELSE j.moved_from END,
          moved_keys = CASE WHEN {moved} THEN j.moved_keys || j.printer_key ELSE j.moved_keys END,
@@ -159,50 +140,25 @@ SELECT (SELECT count(*) FROM job) AS settled, (SELECT max(status) FROM k) AS sta
     )
 
 
-def settled() -> Statement[TicketStatus]:
-    """What the ticket is now, if an outcome whose reply was lost has been written after all."""
-    return Statement(
-        "settled",
-        TicketStatus,
-        f"""SELECT coalesce(t.status, 'gone') AS status FROM kps.job j LEFT JOIN {TICKET} t ON t.id = j.ticket_id
- WHERE j.ticket_id = {{ticket:bigint}} AND j.settled_token = {{token:bigint}}""",
-    )
-
-
-class Released(NamedTuple):
-    """How many claims were given back, and which tickets are left to their locks."""
-
-    released: int
-    left: list[TicketId]
-    woken: int
-
-
-def release(schema: PosSchema) -> Statement[Released]:
+def release(schema: PosSchema) -> Statement[GivenBack]:
     """The holder gives claimed tickets back, unmarked: no byte of them has left."""
     held = """SELECT j.ticket_id, j.printer_key, j.token FROM kps.job j
-   WHERE j.token = ANY ({tokens:bigint[]}) AND j.ticket_id = ANY ({tickets:bigint[]}) AND j.state = 'claimed'"""
+   WHERE j.token = ANY ({tokens:bigint[]}) AND j.ticket_id = ANY ({ids:bigint[]}) AND j.state = 'claimed'"""
     body = requeue(schema, held, "'released'", text="{text:text}")
-    passed = "(SELECT coalesce(array_agg(ticket_id), '{}') FROM passed)"
-    return Statement(
-        "release", Released, f"WITH {body} SELECT (SELECT count(*) FROM job) AS released, {passed} AS left, {WOKEN}"
-    )
-
-
-class Unsent(NamedTuple):
-    """Whether the ticket was given back."""
-
-    released: int
-    woken: int
+    return Statement("release", GivenBack, f"WITH {body} {GAVE_BACK}")
 
 
 def unsent(schema: PosSchema) -> Statement[Unsent]:
     """The holder gives a ticket back of which no byte has left, although the promise may have been committed."""
     held = """SELECT j.ticket_id, j.printer_key, j.token FROM kps.job j
-   WHERE j.ticket_id = {ticket:bigint} AND j.token = {token:bigint} AND j.state IN ('claimed', 'sending')"""
+   WHERE j.ticket_id = {id:bigint} AND j.token = {token:bigint} AND j.state IN ('claimed', 'sending')"""
     body = requeue(
         schema, held, "'released'", text="'the database was away before the first byte'", sent=False, patient=True
     )
-    return Statement("unsent", Unsent, f"WITH {body} SELECT (SELECT count(*) FROM job) AS released, {WOKEN}")
+    # A job doesn't say who had given it back, an earlier try of the same or a successor: so none counts as lost.
+    return Statement(
+        "unsent", Unsent, f"WITH {body} SELECT (SELECT count(*) FROM job) AS released, false AS lost, {WOKEN}"
+    )
 
 
 SET_STATE = Statement(

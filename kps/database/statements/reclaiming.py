@@ -12,13 +12,13 @@ from kps.database.statements.fragments import (
     CHANNEL_TICKET,
     LEFT,
     LEFT_BEHIND,
-    LIVE,
     WOKEN,
     WokenTicket,
     covered,
     requeue,
 )
 from kps.database.statements.leases import LOCK_LEASE
+from kps.database.statements.work import live
 
 
 class DeadReleased(NamedTuple):
@@ -101,7 +101,7 @@ def orphans(pos: PosAdapter) -> Statement[Orphan]:
         Orphan,
         f"""SELECT t.id, coalesce(j.token, 0) AS token FROM {pos.tickets} t LEFT JOIN kps.job j ON j.ticket_id = t.id
   LEFT JOIN {pos.bills} b ON b.id = t.bill_id
- WHERE t.status = 'printing' AND NOT (coalesce(j.state, '') IN ('claimed', 'sending') AND {LIVE})
+ WHERE t.status = 'printing' AND NOT (coalesce(j.state, '') IN ('claimed', 'sending') AND {live("j")})
    AND (j.owner = {{me:uuid}} OR {covered(pos)})
  ORDER BY t.id LIMIT {MOST_ORPHANS}""",
     )
@@ -134,7 +134,7 @@ def adopt(pos: PosAdapter) -> Statement[WokenTicket]:
   SELECT t.id, j.state AS job_state FROM want w JOIN {pos.tickets} t ON t.id = w.id
     LEFT JOIN kps.job j ON j.ticket_id = t.id
    WHERE t.status = 'printing' AND coalesce(j.token, 0) = w.token
-     AND NOT (coalesce(j.state, '') IN ('claimed', 'sending') AND {LIVE})
+     AND NOT (coalesce(j.state, '') IN ('claimed', 'sending') AND {live("j")})
    ORDER BY t.id FOR UPDATE OF t SKIP LOCKED
 ), job AS (
   INSERT INTO kps.job AS j (ticket_id, state, sends, round_open) SELECT pick.id, 'requeued', 1, true FROM pick

@@ -11,8 +11,22 @@ from kps.core.tickets import PrinterKey, Token
 from kps.database.connection import Statement
 from kps.database.pos import PosAdapter as PosSchema
 from kps.database.pos.tables import PRINTER, TICKET
-from kps.database.statements.fragments import CHANNEL_TICKET, OneSlip, brand_of, ip_text
+from kps.database.statements.fragments import CHANNEL_TICKET, WOKEN, brand_of, ip_text
 from kps.database.statements.paper import CANCELLED, PAID, place
+from kps.database.statements.work import (
+    NEEDED,
+    ClaimedWork,
+    GivenBack,
+    OneWork,
+    Settled,
+    Standing,
+    Unsent,
+    leased,
+    left_at,
+    live,
+    taken_back,
+    wanted,
+)
 
 MOST_TRIES = 20
 """A slip that was given to printers so often is not tried any more."""
@@ -27,16 +41,7 @@ MOST_WAITING = 2000
 OUTAGE_HOURS = 24
 """What went elsewhere longer ago is not told any more."""
 
-_LIVE = """EXISTS (SELECT 1 FROM kps.printer p WHERE p.printer_key = s.printer_key AND p.owner = s.owner
-                    AND p.epoch = s.epoch AND p.expires_at > clock_timestamp())"""
 _ABLE = "(p.state = 'ready' AND p.expires_at > clock_timestamp())"
-
-
-def _left_at(when: str) -> str:
-    """Assignments that note the printer of slip s among those where an unproven copy may lie, if `when` holds."""
-    new = f"{when} AND s.printer_key <> ALL (s.maybe_keys)"
-    return f"""maybe_at = CASE WHEN {new} THEN s.maybe_at || s.printer_name ELSE s.maybe_at END,
-         maybe_keys = CASE WHEN {new} THEN s.maybe_keys || s.printer_key ELSE s.maybe_keys END"""
 
 
 class SlipCounts(NamedTuple):
@@ -220,50 +225,54 @@ LOOK = Statement(
          AND s.not_before < clock_timestamp() + interval '1 hour' AS waits
   FROM (SELECT s.*, row_number() OVER (PARTITION BY s.target, s.station, s.brand ORDER BY s.id) AS place
           FROM kps.slip s WHERE s.state IN ('new', 'claimed', 'sending')
-           AND NOT (s.state IN ('claimed', 'sending') AND {_LIVE})) s
+           AND NOT (s.state IN ('claimed', 'sending') AND {live("s")})) s
  WHERE s.place <= {EACH} ORDER BY s.id LIMIT 500""",
 )
 """Slips that nobody prints now, the oldest of each route: many of one that nobody can print keep none of another."""
 
 
-class SlipToken(NamedTuple):
-    """The token of a slip that was claimed just now."""
-
-    token: Token
+_OPEN = f"""s.token = w.token AND s.state IN ('new', 'claimed', 'sending')
+     AND NOT (s.state IN ('claimed', 'sending') AND {live("s")})"""
+"""Whether slip s is still as a look saw it, and nobody prints it."""
 
 
 CLAIM = Statement(
-    "claim_slip",
-    SlipToken,
-    f"""WITH mine AS MATERIALIZED (
-  SELECT p.printer_key FROM kps.printer p
-   WHERE p.printer_key = {{key:text}} AND p.owner = {{me:uuid}} AND p.epoch = {{epoch:bigint}}
-     AND p.expires_at > clock_timestamp() FOR NO KEY UPDATE
+    "claim_slips",
+    ClaimedWork,
+    f"""WITH {wanted()}, pick AS MATERIALIZED (
+  SELECT w.* FROM want w JOIN mine m ON m.printer_key = w.printer_key AND m.epoch = w.epoch
+    JOIN kps.slip s ON s.id = w.id
+   WHERE {_OPEN}
+   ORDER BY s.id FOR UPDATE OF s
 )
 UPDATE kps.slip s
-   SET state = 'claimed', token = nextval('kps.token_seq'), epoch = {{epoch:bigint}}, owner = {{me:uuid}},
-       printer_key = {{key:text}}, printer_id = {{row:bigint}}, printer_name = {{name:text}},
+   SET state = 'claimed', token = nextval('kps.token_seq'), epoch = pick.epoch, owner = {{me:uuid}},
+       printer_key = pick.printer_key, printer_id = pick.row_id, printer_name = pick.name,
        tries = s.tries + CASE WHEN s.state = 'new' THEN 1 ELSE {DEATH} END,
        not_before = NULL,
-       {_left_at("s.state = 'sending'")}
-  FROM mine
- WHERE s.id = {{slip:bigint}} AND s.token = {{token:bigint}} AND s.state IN ('new', 'claimed', 'sending')
-   AND NOT (s.state IN ('claimed', 'sending') AND {_LIVE})
-RETURNING s.token""",
+       {left_at("s", "s.state = 'sending'")}
+  FROM pick WHERE s.id = pick.id
+RETURNING s.printer_key, s.id, s.token""",
 )
-"""One printer of mine gets the slip, if nobody else has it."""
+"""Printers of mine get slips that nobody else has."""
 
 
 GIVE_UP = Statement(
-    "give_up_slip",
-    OneSlip,
-    f"""UPDATE kps.slip s SET state = 'failed', token = nextval('kps.token_seq'), finished_at = clock_timestamp(),
-       error = {{error:text}}
- WHERE s.id = {{slip:bigint}} AND s.token = {{token:bigint}} AND s.state IN ('new', 'claimed', 'sending')
-   AND NOT (s.state IN ('claimed', 'sending') AND {_LIVE})
+    "give_up_slips",
+    OneWork,
+    f"""WITH want AS MATERIALIZED (
+  SELECT * FROM unnest({{ids:bigint[]}}, {{tokens:bigint[]}}) AS w(id, token)
+), pick AS MATERIALIZED (
+  SELECT s.id FROM want w JOIN kps.slip s ON s.id = w.id
+   WHERE {_OPEN}
+   ORDER BY s.id FOR UPDATE OF s
+)
+UPDATE kps.slip s
+   SET state = 'failed', token = nextval('kps.token_seq'), finished_at = clock_timestamp(), error = {{error:text}}
+  FROM pick WHERE s.id = pick.id
 RETURNING s.id""",
 )
-"""Nobody needs it any more, or no printer takes it."""
+"""Nobody needs them any more, or no printer takes them."""
 
 
 class SlipPaper(NamedTuple):
@@ -287,7 +296,7 @@ class SlipPaper(NamedTuple):
     waiting: list[Mapping[str, Any]] | None
 
 
-def sending(schema: PosSchema) -> Statement[SlipPaper]:
+def promise(schema: PosSchema) -> Statement[SlipPaper]:
     """The promise before the first byte of a slip: sends + 1, committed; returns what it says."""
     waiting = f"""(SELECT json_agg(w ORDER BY w.ticket) FROM (
          SELECT t.id AS ticket, btrim(t.printer_target) AS station, j.chain_number AS number,
@@ -302,14 +311,13 @@ def sending(schema: PosSchema) -> Statement[SlipPaper]:
                      AND r.brand_id = {brand_of(schema)}))
           ORDER BY t.id LIMIT 100) w)"""
     return Statement(
-        "sending_slip",
+        "promise_slip",
         SlipPaper,
         f"""WITH s AS (
   UPDATE kps.slip s SET state = 'sending', sends = s.sends + 1
     FROM kps.printer p
-   WHERE s.id = {{slip:bigint}} AND s.token = {{token:bigint}} AND s.state = 'claimed'
-     AND p.printer_key = s.printer_key AND p.owner = s.owner AND p.epoch = s.epoch
-     AND p.expires_at > clock_timestamp() + {{need:float8}} * interval '1 second'
+   WHERE s.id = {{id:bigint}} AND s.token = {{token:bigint}} AND s.state = 'claimed'
+     AND {leased("s", NEEDED)}
   RETURNING s.*, p.model
 )
 SELECT s.id, s.kind, s.station, s.content, s.timezone, s.sends, s.maybe_at, s.printer_name,
@@ -321,75 +329,79 @@ SELECT s.id, s.kind, s.station, s.content, s.timezone, s.sends, s.maybe_at, s.pr
     )
 
 
-class SlipStanding(NamedTuple):
-    """What the token of a slip looks like."""
-
-    state: str
-    mine: bool
-    settled: bool
-
-
 STANDING = Statement(
     "standing_slip",
-    SlipStanding,
-    """SELECT s.state, s.token = {token:bigint} AS mine, coalesce(s.settled_token = {token:bigint}, false) AS settled
-  FROM kps.slip s WHERE s.id = {slip:bigint}""",
+    Standing,
+    """SELECT s.state, coalesce(s.token = {token:bigint}, false) AS mine,
+       coalesce(s.settled_token = {token:bigint}, false) AS settled, true AS wanted, s.state AS status
+  FROM (SELECT {id:bigint} AS id) x LEFT JOIN kps.slip s ON s.id = x.id""",
 )
 """Whether a slip is still claimed by this token, or has been settled by it."""
 
 
-class SlipSettled(NamedTuple):
-    """What a slip is now."""
-
-    state: str
-    woken: int | None
+def _tried(*, outcome: str, proof: str, error: str, sent: str) -> str:
+    """UPDATE that ends one try of a slip; it is open again after a delay if the outcome is retry."""
+    return f"""UPDATE kps.slip s
+     SET state = CASE WHEN {outcome} = 'retry' THEN 'new' ELSE {outcome} END,
+         settled_token = s.token, token = nextval('kps.token_seq'), finished_at = clock_timestamp(),
+         proof = {proof}, error = {error}, sends = {taken_back("s", sent)},
+         {left_at("s", f"{outcome} <> 'printed' AND {sent}")},
+         not_before = CASE WHEN {outcome} = 'retry'
+                           THEN clock_timestamp() + {{delay:float8}} * interval '1 second' END
+   WHERE s.id = {{id:bigint}} AND s.token = {{token:bigint}} AND s.state IN ('claimed', 'sending')
+  RETURNING s.state"""
 
 
 SETTLE = Statement(
     "settle_slip",
-    SlipSettled,
+    Settled,
     f"""WITH s AS (
-  UPDATE kps.slip s
-     SET state = CASE WHEN {{outcome:text}} = 'retry' THEN 'new' ELSE {{outcome:text}} END,
-         settled_token = s.token, token = nextval('kps.token_seq'), finished_at = clock_timestamp(),
-         proof = {{proof:text}}, error = {{error:text}},
-         sends = s.sends - CASE WHEN s.state = 'sending' AND NOT {{sent:boolean}} THEN 1 ELSE 0 END,
-         {_left_at("{outcome:text} <> 'printed' AND {sent:boolean}")},
-         not_before = CASE WHEN {{outcome:text}} = 'retry'
-                           THEN clock_timestamp() + {{delay:float8}} * interval '1 second' END
-   WHERE s.id = {{slip:bigint}} AND s.token = {{token:bigint}} AND s.state IN ('claimed', 'sending')
-  RETURNING s.state
+  {_tried(outcome="{outcome:text}", proof="{proof:text}", error="{error:text}", sent="{sent:boolean}")}
 )
-SELECT state, CASE WHEN state = 'new' THEN (SELECT count(pg_notify('{CHANNEL_TICKET}', ''))) END AS woken FROM s""",
+SELECT (SELECT count(*) FROM s) AS settled, (SELECT max(state) FROM s) AS status,
+       (SELECT count(pg_notify('{CHANNEL_TICKET}', '')) FROM s WHERE state = 'new') AS woken""",
 )
-"""What became of a slip at a printer: `outcome` is printed, retry or failed."""
+"""What became of a slip at a printer."""
 
 
-class SlipsReleased(NamedTuple):
-    """How many claims were given back."""
+UNSENT = Statement(
+    "unsent_slip",
+    Unsent,
+    f"""WITH back AS (
+  {_tried(outcome="'retry'", proof="NULL", error="'the database was away'", sent="false")}
+)
+SELECT (SELECT count(*) FROM back) AS released,
+       -- one that an earlier try has given back says so by its settled token
+       NOT EXISTS (SELECT 1 FROM back) AND NOT EXISTS (
+         SELECT 1 FROM kps.slip s WHERE s.id = {{id:bigint}} AND s.settled_token = {{token:bigint}}) AS lost,
+       {WOKEN}""",
+)
+"""The holder gives a slip back of which no byte has left, although the promise may have been committed."""
 
-    released: int
-    woken: int
 
-
-RELEASE = Statement(
-    "release_slips",
-    SlipsReleased,
-    f"""WITH s AS (
-  UPDATE kps.slip s SET state = 'new', token = nextval('kps.token_seq'), tries = greatest(s.tries - 1, 0)
-   WHERE s.token = ANY ({{tokens:bigint[]}}) AND s.id = ANY ({{slips:bigint[]}}) AND s.state = 'claimed'
+def _given_back(name: str, which: str, tries: str) -> Statement[GivenBack]:
+    """Claimed slips are open again. None is left to its lock: nobody but KPS locks a slip."""
+    return Statement(
+        name,
+        GivenBack,
+        f"""WITH back AS (
+  UPDATE kps.slip s SET state = 'new', token = nextval('kps.token_seq'), tries = {tries}
+   WHERE {which} AND s.state = 'claimed'
   RETURNING s.id
 )
-SELECT count(*) AS released, (SELECT count(pg_notify('{CHANNEL_TICKET}', '')) FROM s) AS woken FROM s""",
+SELECT (SELECT count(*) FROM back) AS released, '{{}}'::bigint[] AS left, {WOKEN}""",
+    )
+
+
+RELEASE = _given_back(
+    "release_slips", "s.token = ANY ({tokens:bigint[]}) AND s.id = ANY ({ids:bigint[]})", "greatest(s.tries - 1, 0)"
 )
 """The holder gives claimed slips back: no byte of them has left."""
 
 
-RECONCILE = Statement(
+RECONCILE = _given_back(
     "reconcile_slips",
-    OneSlip,
-    """UPDATE kps.slip s SET state = 'new', token = nextval('kps.token_seq')
- WHERE s.owner = {me:uuid} AND s.printer_key = {key:text} AND s.state = 'claimed' AND s.token <> ALL ({held:bigint[]})
-RETURNING s.id""",
+    "s.owner = {me:uuid} AND s.printer_key = {key:text} AND s.token <> ALL ({held:bigint[]})",
+    "s.tries",
 )
 """Give back what is claimed for a printer of mine and held by nobody."""

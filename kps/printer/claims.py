@@ -1,0 +1,78 @@
+"""What is claimed for this printer and not begun: what comes next, what waits for a lock, what is given back."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from kps.core.tickets import Token
+from kps.core.work import Work, WorkKind
+from kps.database import DatabaseTrouble
+from kps.database.printer_queue import PrinterQueue
+from kps.process.clocks import monotonic
+from kps.process.shared_stats import Cell, Stats
+
+LOCKED_AGAIN_S = 3.0
+"""After so long work that somebody had locked is tried again: each try may cost the others the limit of a lock."""
+
+log = logging.getLogger("kps.printer")
+
+
+class Claims:
+    """The claims of one printer process, in the order in which they came."""
+
+    def __init__(self, queue: PrinterQueue, stats: Stats, on_room: Callable[[Token], None]) -> None:
+        """`on_room` is called with the token of each claim that is not ours any more."""
+        self._queue = queue
+        self._stats = stats
+        self._on_room = on_room
+        self._works: deque[Work] = deque()
+        self._again_at: dict[Token, float] = {}
+        """When to try those again that somebody had locked."""
+
+    def __len__(self) -> int:
+        return len(self._works)
+
+    def __iter__(self) -> Iterator[Work]:
+        return iter(self._works)
+
+    def add(self, work: Work) -> None:
+        """It has been handed to us."""
+        self._works.append(work)
+
+    def remove(self, work: Work) -> None:
+        """It is begun, or not ours any more."""
+        self._works.remove(work)
+
+    def next(self) -> Work | None:
+        """What is to be printed now: the first but for those that somebody has just had locked."""
+        now = monotonic()
+        return next((work for work in self._works if now >= self._again_at.get(work.token, 0.0)), None)
+
+    @property
+    def all_locked(self) -> bool:
+        """Whether somebody had each of them locked when it was tried last."""
+        return all(work.token in self._again_at for work in self._works)
+
+    def pass_over(self, work: Work, trouble: DatabaseTrouble) -> None:
+        """Nothing was promised, since somebody has it locked for long: the others go first, it stays ours."""
+        log.warning("database trouble", extra={"cause": trouble.sentence} | work.named)
+        ours = {one.token for one in self._works}
+        self._again_at = {token: at for token, at in self._again_at.items() if token in ours}
+        self._again_at[work.token] = monotonic() + LOCKED_AGAIN_S
+
+    def give_back(self, why: str) -> None:
+        """Give all of them back unmarked. If the database is away they stay ours, and are tried again later."""
+        if not self._works:
+            return
+        try:
+            released = self._queue.release(self._works, why)
+        except DatabaseTrouble as trouble:
+            log.warning("database trouble", extra={"cause": trouble.sentence})
+            return
+        for work in [one for one in self._works if one not in released.left]:
+            self._works.remove(work)
+            self._stats.add(Cell.RELEASED, float(work.kind is WorkKind.TICKET))
+            log.info("released", extra={"cause": why} | work.named)
+            self._on_room(work.token)
