@@ -1,4 +1,4 @@
-"""One copy of a piece of work: composed, rendered, sent; what became of it."""
+"""One copy of a ticket or slip on paper: composed, rendered and sent to the device."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Copier:
-    """Makes copies of tickets and slips, and sends them. What it is given is called while it works."""
+    """Makes copies of tickets and slips, and sends them. Its functions are called while it does."""
 
     style: PaperStyle
     font_dirs: tuple[str, ...]
     hold_s: float
-    """How long a printer that is stuck with a copy inside is given."""
+    """Seconds that a printer in trouble gets to finish a copy that is inside it."""
     pulse: Callable[[], None]
     may_write: Callable[[], bool]
     first_byte: Callable[[], None]
     blocked: Callable[[Reason, PrinterStatus], None]
-    """See `Device.send`, here and for the next."""
+    """For this, the two above and the next see `kps.device.attempt.Consent`."""
     wake: Callable[[], int | None]
 
     def make(self, content: Ticket | Slip, paper: PaperFormat, device: Device) -> Copy | NotPrinted | Unprintable:
-        """The bytes for that device. No byte has left where it comes to an outcome."""
+        """The bytes for that device; or, if they cannot be made, the outcome: no byte has left."""
         try:
             if isinstance(content, Slip):
                 document = compose_slip(content, paper, self.style)
@@ -60,12 +60,12 @@ class Copier:
         except (ImportError, OSError, MemoryError) as error:
             if not (is_shortage(error) or isinstance(error, ImportError)):
                 raise
-            # A font, a time zone, a module: the work is all right, and not a byte of it has left.
+            # It could not be made for want of memory or descriptors; the ticket itself is all right.
             return NotPrinted(Reason.HOST_FULL, sentence(Reason.HOST_FULL))
         return Copy(data, document.height)
 
     def send(self, copy: Copy, ids: ProcessIds, device: Device) -> Outcome:
-        """Send it, promised under these IDs."""
+        """Send a copy that is promised with these IDs."""
         return device.send(
             copy.data,
             may_write=self.may_write,

@@ -1,4 +1,4 @@
-"""The printer process: the only one that touches its device and that writes what became of a ticket there."""
+"""The printer process: the only one that talks to its device, and that writes down what became of a ticket there."""
 
 from __future__ import annotations
 
@@ -30,20 +30,22 @@ from kps.process.shared_stats import Cell, LeaseCell, Stage
 PREFETCH = 2
 """Pieces of work that may be with a printer: the one that prints and the next."""
 TRUST_MARGIN_S = 0.25
+"""The lease is not trusted for its last so many seconds: what is written then may arrive later."""
 BEAT_S = 0.5
+"""Longest wait while there is work, an outcome to write, or no database."""
 SPOKEN_AGAIN_S = 0.1
-"""So long after an idle printer has spoken by itself it is not listened to again: one that babbles is asked ten times a
-second, not a thousand."""
+"""After an idle printer has sent something unasked, it is not listened to for so long: one that never stops is asked
+how it is ten times a second and not a thousand times."""
 IDLE_BEAT_S = 2.0
-"""The same while there is nothing to do and nothing amiss: whatever happens wakes the loop."""
+"""Longest wait while there is nothing to do: whatever happens ends it."""
 LAST_WORDS_S = 8.0
-"""How long an outcome is kept for the database after the supervisor has gone."""
+"""After the supervisor has gone: how long an outcome waits for a database that is away."""
 
 log = logging.getLogger("kps.printer")
 
 
 class Stopped(Exception):
-    """The supervisor is gone, or wants us to end, and nothing is left to record."""
+    """The supervisor is gone, or has told us to end, and no outcome is left to write."""
 
 
 class PrinterProcess:
@@ -113,16 +115,16 @@ class PrinterProcess:
             self._database.close()
 
     def _inherit(self) -> None:
-        """What a predecessor has left in the device; if nobody can say, something."""
+        """Tell the device whether an earlier process left a torn copy in it; if the database does not say: yes."""
         try:
             torn = self._queue.torn(self._monitor.config.key)
         except DatabaseTrouble:
-            # Counted by the connection. NULs that are not needed do no harm; a picture that waits for them would.
+            # The connection counts it. NULs do no harm where none is needed; a torn picture without them would.
             torn = True
         self._monitor.device.inherit(torn=torn)
 
     def step(self) -> None:
-        """Record what is not recorded, else print what is next, else keep the device awake; then wait."""
+        """Write the last outcome, else print what is next, else look after the idle device; then wait."""
         self._stats.beat()
         self._read_control()
         self._mailbox.read()
@@ -143,14 +145,14 @@ class PrinterProcess:
         self._count()
         self._wait()
 
-    # -- hearing ---------------------------------------------------------------------------------------------------
+    # -- messages ---------------------------------------------------------------------------------------------------
 
     def _read_control(self) -> None:
         try:
             while self._gone_at is None and (message := self._control.receive()) is not None:
                 self._obey(message)
         except PeerGone:
-            # The supervisor is dead: what is printing is finished and recorded, nothing new begins.
+            # The supervisor is dead: the last outcome is still written, nothing new begins.
             self._gone_at = monotonic()
             log.warning("supervisor gone")
 
@@ -205,7 +207,7 @@ class PrinterProcess:
             case Ready():
                 self._promise_and_send(work, began)
             case Unable() as answer if self._monitor.perhaps_still_held(answer):
-                # No try of the ticket's: it waits until the device is free, or it is clear that it is down.
+                # This does not count as a try: the work waits until the device answers, or is known to be down.
                 self._claims.give_back("its printer is perhaps still held by its last owner")
             case Unable(reason, text):
                 self._claims.remove(work)
@@ -219,7 +221,7 @@ class PrinterProcess:
         try:
             promised = self._promises.make(work, self._monitor.config)
         except LeaseEnded:
-            # Still ours: it waits for the lease, or is given back by whoever takes it over.
+            # The work stays here: either the lease is renewed, or the next owner of the device takes the work over.
             log.warning("lease not trusted", extra=work.named)
             self._wait()
         except ClaimLost:
@@ -246,7 +248,8 @@ class PrinterProcess:
         elif trouble.refused and work.kind.may_keep_others:
             self._promises.put_off(work, trouble)
         else:
-            # Whether the promise was committed is unknown. No byte has left: that is recorded, so no mark follows.
+            # Whether the promise was committed is not known. But no byte has left, and once that is written down, the
+            # next copy needs no mark.
             log.warning("database trouble", extra={"cause": trouble.sentence} | work.named)
             self._claims.remove(work)
             nothing = NotPrinted(Reason.RELEASED, "the database was away")
@@ -261,20 +264,20 @@ class PrinterProcess:
         return Result(work, outcome, _ms(began), promised.marked)
 
     def _blocked(self, reason: Reason, status: PrinterStatus) -> None:
-        """A ticket is stuck inside: say so at once, so that the printer's other tickets go elsewhere."""
+        """A ticket is stuck in the printer: publish that at once, so that its other tickets go elsewhere."""
         log.warning("printer blocked", extra={"cause": reason.value, "ticket": int(self._stats.get(Cell.TICKET))})
         self._monitor.blocked(reason, status)
         self._in_hold = True
         self._turn_away()
 
     def _turn_away(self) -> None:
-        """While a ticket is stuck inside, what still comes for this printer goes elsewhere at once."""
+        """While a ticket is stuck in the printer: give back at once what the dispatcher still hands over."""
         self._turn_away_due = monotonic() + BEAT_S
         self._mailbox.read()
         self._claims.give_back("its printer is blocked")
 
     def _catch_up(self) -> None:
-        """What the printer has shown and said about earlier tickets, now that all outcomes are on record."""
+        """Write down what the printer has shown about earlier tickets, now that their outcomes are written."""
         try:
             self._late_proofs.listen()
             self._monitor.tell_news()
@@ -284,7 +287,7 @@ class PrinterProcess:
     # -- the loop --------------------------------------------------------------------------------------------------
 
     def _trusted(self) -> bool:
-        """Whether the lease is surely ours now."""
+        """Whether the lease is certainly ours now."""
         return self._trusted_for_s() > 0
 
     def _trusted_for_s(self) -> float:
@@ -298,7 +301,7 @@ class PrinterProcess:
             return
         known = len(self._claims)
         self._mailbox.read()
-        # Who has just come goes elsewhere at once; what could not be given back is tried again now and then.
+        # New work goes elsewhere at once; what could not be given back is tried again each BEAT_S.
         if len(self._claims) > known or monotonic() >= self._turn_away_due:
             self._turn_away()
 
@@ -309,7 +312,7 @@ class PrinterProcess:
         self._stats.count(Cell.LOG_DROPPED, self._log_handle.dropped)
 
     def _beat_s(self) -> float:
-        """Longest wait; when trust in the lease ends, the socket is let go at once."""
+        """Longest wait. It ends when the lease is not trusted any more, for then the connection is closed at once."""
         trusted_s = self._trusted_for_s()
         amiss = self._claims or self._settling.work is not None or not self._database.connected
         return BEAT_S if amiss or trusted_s <= 0 else min(IDLE_BEAT_S, trusted_s)
@@ -333,7 +336,7 @@ class PrinterProcess:
         if device is not None:
             sources.append(device)
         if device in wait(sources, max(0.005, timeout)):  # type: ignore[arg-type]
-            # An idle printer that says something, or closes, has news: power off, or a status of its own accord.
+            # An idle printer that sends something, or closes, has changed: it is asked how it is.
             self._monitor.due = 0.0
             self._listen_at = monotonic() + SPOKEN_AGAIN_S
 

@@ -1,4 +1,4 @@
-"""The printer's side of its mailbox: what the dispatcher hands over, and what it is told of room."""
+"""The printer process's end of its mailbox: it takes work from the dispatcher, and says when there is room for more."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from kps.core.work import Work
 from kps.process.channels import Channel, PeerGone, drain
 
 DRAIN_S = 1.0
-"""So long, at most, what a dead dispatcher had put into its mailbox is read."""
+"""Longest time for reading what a dispatcher that died has left in the mailbox."""
 
 log = logging.getLogger("kps.printer")
 
 
 class PrinterMailbox:
-    """The way from and to the dispatcher; there is none while there is no dispatcher."""
+    """The connection to the dispatcher; there is none while there is no dispatcher."""
 
     def __init__(self, on_work: Callable[[Work], None]) -> None:
-        """`on_work` gets all that is handed over."""
+        """`on_work` is called with each piece of work that is handed over."""
         self._on_work = on_work
         self.channel: Channel | None = None
         self.expected = False
-        """Whether a ticket was announced; whoever acts on it takes it back."""
+        """Whether a ticket was announced. The caller sets it back."""
 
     def replace(self, channel: Channel | None) -> None:
-        """A new dispatcher: what the old one had put into its mailbox still counts as ours."""
+        """Of a new dispatcher. What the old one has put into its own is still taken, for it is claimed for us."""
         old, self.channel = self.channel, channel
         if old is not None:
             drain(old, self._take, limit_s=DRAIN_S)
             old.close()
 
     def hello(self, held: Sequence[Token], room: int) -> None:
-        """Tell the dispatcher what is here, and for how much more there is room."""
+        """Tell the dispatcher which claims are here, and for how many more there is room."""
         self._post(("hello", list(held), room))
 
     def room_for_one(self, token: Token) -> None:
-        """What was claimed with this token is done with: there is room for one more."""
+        """Tell the dispatcher that this claim has ended, and that there is room for another."""
         self._post(("room", token))
 
     def read(self) -> None:

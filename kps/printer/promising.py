@@ -1,4 +1,4 @@
-"""The promise before the first byte of a piece of work, and when a database that refuses it is asked again."""
+"""The promise before the first byte: from then on the database says that a copy may exist."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from kps.process.clocks import monotonic
 from kps.process.shared_stats import Cell, Stats
 
 LEASE_NEED_S = 2.0
-"""Work is promised only if the lease is ours for at least this much longer."""
+"""Work is promised only if the lease lasts for at least this much longer."""
 _PROMISE_AGAIN = Backoff(first=1.0, cap=30.0)
 
 log = logging.getLogger("kps.printer")
 
 
 class Promises:
-    """Tells the database, before a byte of it leaves, that work may be on paper from now on."""
+    """Writes down, before the first byte of a copy leaves, that the copy may exist from now on."""
 
     def __init__(self, queue: PrinterQueue, stats: Stats, late_after_minutes: float) -> None:
         self._queue = queue
@@ -38,13 +38,13 @@ class Promises:
 
     @property
     def refused(self) -> bool:
-        """Whether the last one was refused for a reason that a person must mend."""
+        """Whether the database refused the last one, for a reason that a person must mend."""
         return self._refusals > 0
 
     def plan(self) -> None:
-        """Have the promise planned, so that the first ticket does not wait for that (10 ms)."""
+        """Have PostgreSQL plan the statement, so that the first ticket does not wait for that (10 ms)."""
         try:
-            # No ticket has the number 0: nothing is promised.
+            # No ticket has the id 0, so nothing is promised.
             self._promise(Work(WorkKind.TICKET, 0, Token(0)), ())
         except ClaimLost:
             return
@@ -67,9 +67,9 @@ class Promises:
         )  # fmt: skip
 
     def put_off(self, work: Work, trouble: DatabaseTrouble) -> None:
-        """Nothing was promised, and whoever gets the work next would meet the same: it stays ours, for a later try.
+        """The database refused, and would refuse any other printer as well: the work stays here, for a later try.
 
-        To give it back would bring it to us again at once, with two audit rows each time.
+        If it were given back, it would be claimed for this printer again at once, with two audit rows each time.
         """
         self._refusals += 1
         self._due = monotonic() + _PROMISE_AGAIN.delay(self._refusals, random.random())  # noqa: S311 - jitter
@@ -86,7 +86,7 @@ class Promises:
         self.forget_refusals()
 
     def forget_refusals(self) -> None:
-        """Nothing waits for a promise any more."""
+        """There is no work that waits for a promise any more."""
         if self._refusals:
             self._refusals = 0
             self._due = 0.0

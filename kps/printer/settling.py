@@ -1,4 +1,4 @@
-"""An outcome, kept until the database has it; what is counted and logged of it."""
+"""What became of a copy: it is counted and logged, and kept until the database has it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kps.process.clocks import monotonic
 from kps.process.shared_stats import PRINTED_CELL, Cell, Stats
 
 UNSENT_AGAIN_S = 0.5
-"""A slip of which no byte has left is given to the next printer after this long."""
+"""After this long, a slip of which no byte has left is given to the next printer."""
 _SETTLE_AGAIN = Backoff(first=0.05, cap=1.0)
 
 log = logging.getLogger("kps.printer")
@@ -34,11 +34,11 @@ class Result:
     duration_ms: int
     possible_duplicate: bool = False
     promise_unknown: bool = False
-    """Whether its promise was committed is unknown; no byte has left."""
+    """The database went away during the promise: whether that was committed is not known, but no byte has left."""
 
 
 class Settling:
-    """The last outcome of a printer process, until it is on record. While the database is away nothing new begins."""
+    """The last outcome of a printer process, until the database has it. Nothing new is printed before that."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Settling:
         retry_delay_s: float,
         on_room: Callable[[Token], None],
     ) -> None:
-        """`on_room` is called with the token of each outcome that is on record."""
+        """`on_room` is called with the token of each work whose outcome the database has."""
         self._queue = queue
         self._stats = stats
         self._monitor = monitor
@@ -61,11 +61,11 @@ class Settling:
 
     @property
     def work(self) -> Work | None:
-        """What is not on record yet."""
+        """The work whose outcome the database does not have yet; None = there is none."""
         return None if self._result is None else self._result.work
 
     def keep(self, result: Result) -> None:
-        """This has become of it: it is counted and logged once, now, and to be written by `settle`."""
+        """Count and log an outcome, once, and keep it for `settle`."""
         self._result = result
         self._failures = 0
         self.due = 0.0
@@ -74,7 +74,7 @@ class Settling:
         if isinstance(result.outcome, Uncertain) or (
             self._monitor.unable is not None and isinstance(result.outcome, Printed)
         ):
-            self._monitor.due = 0.0  # it was blocked with the ticket inside: what is it like now, and what does it say?
+            self._monitor.due = 0.0  # the printer was in trouble with the ticket inside: ask at once how it is now
         match result.work.kind:
             case WorkKind.TICKET:
                 self._tell_ticket(result)
@@ -84,11 +84,11 @@ class Settling:
                 assert_never(unexpected)
 
     def settle(self) -> None:
-        """Write the outcome, if there is one and it is time."""
+        """Write the outcome to the database, if there is one and it is time."""
         result = self._result
         if result is None or monotonic() < self.due:
             return
-        # A printer that could not print says so first: the work must not come back to it.
+        # First that the printer cannot print, so that the work is not sent to it again.
         if isinstance(result.outcome, (NotPrinted, Uncertain)):
             self._monitor.publish_wanted()
         crash_point(Point.SETTLING)
@@ -164,6 +164,6 @@ class Settling:
 
 
 def claim_lost(work: Work, stats: Stats) -> None:
-    """Somebody else may print it now: that is counted and logged."""
+    """Count and log that another process may print the work now, and this one may not change it any more."""
     stats.add(Cell.STALE_TOKENS)
     log.warning("claim lost", extra={"token": work.token} | work.named)
