@@ -1,8 +1,8 @@
 """Named points at which a process can be made to vanish, for tests of what a crash there leaves behind.
 
 `KPS_CRASH_AT` holds `point=file`, several separated by commas. A process that comes to the point ends at once, without
-a last word, if it can delete the file: so it happens once, and whoever makes the file chooses when. Without the
-variable nothing is looked at.
+cleaning up, if it can delete the file. So it happens once, and a test decides when by making the file. Without the
+variable no file is looked for.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from enum import StrEnum
 VARIABLE = "KPS_CRASH_AT"
 
 EXIT_CODE = 70
-"""EX_SOFTWARE of sysexits: a death of its own, not a kill."""
+"""EX_SOFTWARE of sysexits. It is not the code of a process that was killed."""
 
 
 class Point(StrEnum):
-    """Where a crash would hurt most: between two steps of which only the first is on record."""
+    """The points: each lies between two steps of which only the first is on record."""
 
     CLAIMED = "claimed"
     """The dispatcher's claim is committed, and no printer process knows."""
@@ -38,19 +38,19 @@ class Point(StrEnum):
 
 
 def crash_point(point: Point) -> None:
-    """End the process here, if that is wanted."""
-    for wish in _wishes():
-        name, _, file = wish.partition("=")
-        if name == point and _taken(file):
+    """End the process here, if a test has asked for this point."""
+    for request in _requests():
+        name, _, file = request.partition("=")
+        if name == point and _deleted(file):
             os._exit(EXIT_CODE)
 
 
-def _wishes() -> list[str]:
+def _requests() -> list[str]:
     wanted = os.environ.get(VARIABLE)
     return wanted.split(",") if wanted else []
 
 
-def _taken(file: str) -> bool:
+def _deleted(file: str) -> bool:
     try:
         os.unlink(file)
     except FileNotFoundError:

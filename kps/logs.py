@@ -1,4 +1,4 @@
-"""Log lines of one process: to a file of its own and to stdout, without ever making the work wait for a reader."""
+"""Log lines of one process: to a file of its own and to stdout. The process never waits for a disk or a reader."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ KEPT_FILES = 5
 STDOUT_LINE_BYTES = 4000
 """Below PIPE_BUF (4096 on Linux): one write to a pipe is then whole or nothing, also among several writers."""
 FIRST_FIELDS = ("ticket", "token", "printer", "ms")
-"""Extra fields that everybody searches for; they stand before all others."""
+"""Extra fields that stand before all others."""
 
 OPEN_LIMIT_S = 0.5
-"""How long a start waits for the disk of its log files; slower ones are opened beside the work."""
+"""How long a start waits until its log file is open. A slower disk is waited for by the thread alone."""
 
 _STDOUT = 1
 _BUILT_IN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -46,18 +46,18 @@ class LogHandle:
 
     @property
     def dropped(self) -> int:
-        """Lines that reached stdout or the file not at all, since `configure`. Never falls."""
+        """Lines that did not reach stdout or the file, since `configure`. It never decreases."""
         return self._stdout.dropped + (self._file.dropped if self._file else 0)
 
     def reopen(self) -> None:
-        """Open the file anew by its name, after somebody else has moved it away. Not for signal handlers."""
+        """Open the file again by its name, after it was moved away. Not for signal handlers."""
         if self._file is not None:
             self._file.reopen()
 
     def close(self) -> None:
         """Take our handlers off the root logger, close the file and put the old exception hooks back.
 
-        What is on its way is waited for, but not for ever: to be called at the end of a process, in place of
+        Waits for lines on their way, with a limit: to be called at the end of a process, in place of
         `logging.shutdown`.
         """
         sys.excepthook = sys.__excepthook__
@@ -93,12 +93,12 @@ def configure(
 
 
 def log_path(folder: Path, process: str) -> Path:
-    """Where a process of this name logs."""
+    """The log file of a process of this name."""
     return folder / f"{slug(process)}.log"
 
 
 def folder_of(log_dir: Path, instance: str) -> Path:
-    """Where an instance logs: LOG_DIR, or its own folder below it, which is there once two have shared LOG_DIR."""
+    """The log folder of an instance: LOG_DIR, or its own folder in it, which exists once two have shared LOG_DIR."""
     own = log_dir / instance
     try:
         return own if within(OPEN_LIMIT_S, own.is_dir) else log_dir
@@ -116,7 +116,7 @@ def slug(name: str) -> str:
     kept = kept.strip("-.").encode()[:90].decode("utf-8", "ignore")
     if kept and kept == name:
         return kept
-    # Rare, and 0.5 MB in each process: it links OpenSSL.
+    # Imported only here: it is seldom needed, and links OpenSSL, 0.5 MB in each process.
     import hashlib
 
     mark = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:6]
@@ -126,8 +126,8 @@ def slug(name: str) -> str:
 def enable_stack_dumps(folder: Path | None, process: str) -> Path | None:
     """On a fatal signal (SIGABRT, SIGSEGV ...) write all threads' stacks to `<folder>/<slug>.stack`; its path.
 
-    The file is not the log: a rotated log would leave the dump in a file that nobody reads. Without a folder, or if
-    the file cannot be opened, the stacks go to stderr and None comes back.
+    The file is not the log: after a rotation the dump would be in an old one that nobody reads. Without a folder, or
+    if the file cannot be opened, the stacks go to stderr and None comes back.
     """
     global _stack_file
     path = folder / f"{slug(process)}.stack" if folder is not None else None
@@ -136,7 +136,7 @@ def enable_stack_dumps(folder: Path | None, process: str) -> Path | None:
         try:
             opened = within(OPEN_LIMIT_S, lambda: path.open("ab", buffering=0))
         except (FileNotFoundError, NotADirectoryError):
-            pass  # no folder, which has been told already
+            pass  # no folder, which has been logged already
         except OSError as error:
             _log.warning("stack file cannot be opened", extra={"path": str(path), "cause": error.strerror})
     faulthandler.enable(file=opened if opened is not None else 2, all_threads=True)
@@ -150,7 +150,7 @@ _stack_file: IO[bytes] | None = None
 
 
 class _Identity:
-    """Who writes: the same in each line of a process."""
+    """Process name, pid and generation, which are the same in all lines of a process."""
 
     __slots__ = ("generation", "pid", "process")
 
@@ -181,7 +181,7 @@ class _JsonFormatter(logging.Formatter):
 
     def __init__(self, identity: _Identity) -> None:
         super().__init__()
-        # Only where it is wanted: text is the default, and each process would pay for it.
+        # Imported only here: text is the default and does not need it.
         from pythonjsonlogger.json import JsonFormatter
 
         self._identity = identity
@@ -195,13 +195,13 @@ class _JsonFormatter(logging.Formatter):
         return self._line_of(fields)
 
     def short(self, record: logging.LogRecord) -> str:
-        """What remains of a record that is too long for stdout: still a whole JSON object."""
+        """A short form of a record that is too long for stdout, still a whole JSON object."""
         fields = self._head(record) | {name: value for name, value in _extra(record).items() if name in FIRST_FIELDS}
         shortened = {name: value[:200] if isinstance(value, str) else value for name, value in fields.items()}
         return self._line_of(shortened | {"cut": True})
 
     def _line_of(self, fields: dict[str, Any]) -> str:
-        # Only inside of strings is there anything that is not printable.
+        # Characters that are not printable can only be inside strings.
         return printable(self._serialized(fields), json.dumps)
 
     def _head(self, record: logging.LogRecord) -> dict[str, Any]:
@@ -230,7 +230,7 @@ def _moment(record: logging.LogRecord) -> datetime:
 def _event(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
-    except (TypeError, ValueError):  # the arguments do not fit the phrase: the line must appear all the same
+    except (TypeError, ValueError):  # the arguments do not fit the phrase: log the line anyway
         return f"{record.msg} {record.args!r}"
 
 
@@ -241,7 +241,7 @@ def _extra(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _error(record: logging.LogRecord) -> dict[str, str]:
-    """The exception in one phrase, in front: a line that is cut keeps what matters."""
+    """The exception in one phrase. It stands before the traceback, so that a shortened line keeps it."""
     error = record.exc_info[1] if record.exc_info else None
     return {} if error is None else {"error": f"{type(error).__name__}: {error}"}
 
@@ -262,18 +262,18 @@ def _quoted(value: object) -> str:
 
 
 class _StdoutHandler(logging.Handler):
-    """A reader that does not read costs lines, never time."""
+    """Writes lines to stdout. If the reader does not keep up, lines are dropped and counted."""
 
     def __init__(self, sink: Sink, formatter: _Formatter) -> None:
         super().__init__()
         self._sink = sink
-        self._lost = 0
-        self._shape = formatter
+        self._not_written = 0
+        self._line_formatter = formatter
         self.setFormatter(formatter)
 
     @property
     def dropped(self) -> int:
-        return self._lost + self._sink.dropped
+        return self._not_written + self._sink.dropped
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -281,36 +281,36 @@ class _StdoutHandler(logging.Handler):
         except (ValueError, TypeError):  # a field that will not become text
             whole = False
         if not whole:
-            self._lost += 1
+            self._not_written += 1
 
     def close(self) -> None:
         self._sink.finish()
         super().close()
 
     def _line(self, record: logging.LogRecord) -> bytes:
-        line = _encoded(self._shape.format(record))
+        line = _encoded(self._line_formatter.format(record))
         if len(line) < STDOUT_LINE_BYTES:
             return line + b"\n"
-        if isinstance(self._shape, _JsonFormatter):
-            return _encoded(self._shape.short(record))[: STDOUT_LINE_BYTES - 1] + b"\n"
+        if isinstance(self._line_formatter, _JsonFormatter):
+            return _encoded(self._line_formatter.short(record))[: STDOUT_LINE_BYTES - 1] + b"\n"
         return line[: STDOUT_LINE_BYTES - 4].decode("utf-8", "ignore").encode() + b"...\n"
 
 
 class _FileHandler(logging.Handler):
-    """Hands lines to the thread that writes them: a disk may be full, gone, or dead."""
+    """Hands lines to a thread that writes them, because a disk may be full or not answer."""
 
     def __init__(self, path: Path, formatter: _Formatter) -> None:
         super().__init__()
         self._file = Background("log-file", lambda: _RotatingFile(path))
-        self._lost = 0
+        self._not_written = 0
         self.setFormatter(formatter)
 
     @property
     def dropped(self) -> int:
-        return self._lost + self._file.dropped
+        return self._not_written + self._file.dropped
 
     def fault(self) -> OSError | None:
-        """Why the file could not be opened, if that is known in a moment."""
+        """Why the file could not be opened; None if it could, or is not known within OPEN_LIMIT_S."""
         return self._file.fault(OPEN_LIMIT_S)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -319,11 +319,11 @@ class _FileHandler(logging.Handler):
         except (ValueError, TypeError):  # a field that will not become text
             whole = False
         if not whole:
-            self._lost += 1
+            self._not_written += 1
 
     def reopen(self) -> None:
-        """Leave the file that we hold; the next line opens it anew by its name."""
-        self._file.ask(lambda file: file.leave() if isinstance(file, _RotatingFile) else None)
+        """Close the file; the next line opens it again by its name."""
+        self._file.ask(lambda file: file.close_file() if isinstance(file, _RotatingFile) else None)
 
     def close(self) -> None:
         self._file.finish()
@@ -331,7 +331,7 @@ class _FileHandler(logging.Handler):
 
 
 class _RotatingFile:
-    """The file itself, as a sink; only the thread touches it. It is turned over when it is full."""
+    """The log file as a sink, used by the thread alone. It is rotated when it is full."""
 
     dropped = 0
 
@@ -346,35 +346,35 @@ class _RotatingFile:
             if self._file is None:
                 self._file = self._opened()
             if self._file.tell() + len(line) > MAX_FILE_BYTES and self._path.is_file():
-                self._turn_over()
+                self._rotate()
             return self._file.write(line) == len(line)
         except OSError:
             return False
 
-    def leave(self) -> None:
-        """Let go of the file; the next line opens it anew by its name."""
+    def close_file(self) -> None:
+        """Close the file; the next line opens it again by its name."""
         file, self._file = self._file, None
         if file is not None:
             file.close()
 
     def finish(self) -> None:
         """Close it."""
-        self.leave()
+        self.close_file()
 
     def _opened(self) -> BinaryIO:
-        # Without a buffer: a line that did not fit on the disk is lost, and not tried again with each later one.
+        # Without a buffer: a line that did not fit on the disk is lost, and not written again with each later one.
         return self._path.open("ab", buffering=0)
 
-    def _turn_over(self) -> None:
+    def _rotate(self) -> None:
         names = [self._path, *(self._path.with_name(f"{self._path.name}.{n}") for n in range(1, KEPT_FILES + 1))]
         try:
             for name, next_name in reversed(list(pairwise(names))):
                 if name.exists():
                     name.replace(next_name)
             fresh = self._opened()
-        except OSError:  # names cannot be changed here: go on in the file that we have rather than lose lines
+        except OSError:  # files cannot be renamed here: go on writing to this one
             return
-        self.leave()
+        self.close_file()
         self._file = fresh
 
 
@@ -428,11 +428,11 @@ def follow(path: Path, stop: Callable[[], bool], *, last: int = 0, pause_s: floa
     half = b""
     try:
         if file is not None:
-            # One read gives both the last lines and the place to go on: nothing is lost or doubled between them.
+            # One read gives the last lines and the place to go on, so that no line is lost or repeated between them.
             whole, _, half = file.read().rpartition(b"\n")
             yield from _last_lines(_lines(whole), path, last)
         while True:
-            stopping = stop()  # asked before we read, so that what was written until now is still delivered
+            stopping = stop()  # asked before the read, so that all lines written until now are still delivered
             replaced = file is None or _was_replaced(file, path)
             *lines, half = (half + (file.read() if file else b"")).split(b"\n")
             yield from (_decoded(line) for line in lines)
@@ -478,7 +478,7 @@ def _last_lines(lines: list[str], path: Path, count: int) -> list[str]:
 
 
 def _lines(content: bytes) -> list[str]:
-    # Not splitlines(): it also splits at signs that may stand inside a name.
+    # Not splitlines(): it also splits at characters that may be part of a name.
     return [_decoded(line) for line in content.removesuffix(b"\n").split(b"\n")] if content else []
 
 

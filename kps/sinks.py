@@ -1,4 +1,4 @@
-"""Where log lines go: a descriptor that is never waited for, or a thread that waits for a disk in our place."""
+"""Where log lines go: a descriptor that is written without waiting, or a thread that waits for a disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from queue import SimpleQueue
 from typing import Protocol, TypeVar
 
 BACKLOG_BYTES = 2 * 1024 * 1024
-"""What may wait for a disk that does not answer; a burst of a healthy one's stays far below."""
+"""Most bytes that wait for a disk. While a disk works, far fewer do."""
 FINISH_LIMIT_S = 1.0
 """How long the end of a process waits for its last lines."""
 
@@ -27,24 +27,24 @@ class Sink(Protocol):
         """False if the line, or a part of it, is lost."""
 
     def finish(self) -> None:
-        """Give what was taken a moment to arrive, then let go. Twice is harmless."""
+        """Wait a moment for lines on their way, then close. May be called twice."""
 
     @property
     def dropped(self) -> int:
-        """Lines that were taken and lost afterwards."""
+        """Lines that `write` accepted and that were lost later."""
 
 
 def sink_for(fd: int) -> Sink:
-    """The way to an open descriptor, by what it is: pipe, socket, terminal, file, or nothing (closed)."""
+    """The sink for a descriptor, by what it is: pipe, socket, terminal, file, or closed."""
     try:
         mode = os.fstat(fd).st_mode
         if stat.S_ISFIFO(mode):
-            # One write of at most PIPE_BUF bytes is then whole or nothing, also among several writers, and all
-            # processes of ours that share the pipe want the same.
+            # A write of at most PIPE_BUF bytes is then whole or nothing, also with several writers. The flag is the
+            # pipe's, and so holds for all processes of the service that share it, which all want it.
             os.set_blocking(fd, False)
             return _Direct(lambda line: os.write(fd, line))
         if stat.S_ISSOCK(mode):
-            # The flag of the call, not of the socket: its other users may wait if they like.
+            # The flag of the call, not of the socket: other users of the socket are not affected.
             own = socket.socket(fileno=os.dup(fd))
             return _Direct(lambda line: own.send(line, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL), own.close)
         if stat.S_ISCHR(mode) and not os.isatty(fd):
@@ -52,13 +52,13 @@ def sink_for(fd: int) -> Sink:
         if os.isatty(fd):
             return _terminal(fd)
     except OSError:
-        # Closed: its number may soon be another file's.
-        return _Nowhere()
+        # Closed. The number may soon belong to another file, so nothing is written to it later either.
+        return _Closed()
     return Background("log-stdout", lambda: _Direct(lambda line: os.write(fd, line)))
 
 
 def _terminal(fd: int) -> Sink:
-    """A stopped terminal (Ctrl-S) blocks who writes. O_NONBLOCK would reach the shell too: it is opened anew."""
+    """A stopped terminal (Ctrl-S) blocks writers. It is opened again, because O_NONBLOCK would affect the shell too."""
     try:
         own = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
@@ -66,8 +66,8 @@ def _terminal(fd: int) -> Sink:
     return _Direct(lambda line: os.write(own, line), lambda: os.close(own))
 
 
-class _Nowhere:
-    """There is no such descriptor."""
+class _Closed:
+    """The descriptor is closed: every line is lost."""
 
     dropped = 0
 
@@ -79,13 +79,13 @@ class _Nowhere:
 
 
 class _Direct:
-    """One call per line, which takes what it can at once. What it leaves of a line goes out before the next one."""
+    """Writes each line with one call that does not wait. The rest of a partly written line goes out before the next."""
 
     dropped = 0
 
-    def __init__(self, call: Callable[[bytes], int], let_go: Callable[[], None] | None = None) -> None:
+    def __init__(self, call: Callable[[bytes], int], close: Callable[[], None] | None = None) -> None:
         self._call = call
-        self._let_go = let_go
+        self._close = close
         self._rest = b""
 
     def write(self, line: bytes) -> bool:
@@ -97,30 +97,30 @@ class _Direct:
             taken = self._call(line)
         except (OSError, ValueError):  # full, closed, gone
             return False
-        # A pipe takes a line whole or not at all; a terminal or a TCP connection may take a piece, and half a line
-        # must not run into the next one.
+        # A pipe takes a line whole or not at all. A terminal or TCP connection may take a part; the rest must be
+        # written before the next line.
         self._rest = line[taken:]
         return True
 
     def finish(self) -> None:
-        let_go, self._let_go = self._let_go, None
-        if let_go is not None:
-            let_go()
+        close, self._close = self._close, None
+        if close is not None:
+            close()
 
 
 class Background:
-    """A sink that may take for ever, a file on a dead disk for one: a thread opens and writes it.
+    """A sink that may block for ever, such as a file on a failed disk: a thread opens and writes it.
 
-    Lines wait in memory up to BACKLOG_BYTES; what is beyond is lost at once and counted.
+    Lines wait in memory up to BACKLOG_BYTES; further ones are lost and counted.
     """
 
     def __init__(self, name: str, open_: Callable[[], Sink]) -> None:
         """`open_` may raise OSError; it runs in the thread."""
         self._open = open_
-        self._chores: SimpleQueue[bytes | Callable[[Sink], None] | None] = SimpleQueue()
-        self._given = self._taken = 0
-        """Bytes; each is written by one side only, so that no lock is needed."""
-        self._late = 0
+        self._tasks: SimpleQueue[bytes | Callable[[Sink], None] | None] = SimpleQueue()
+        self._queued = self._handled = 0
+        """Bytes put into the queue and taken from it. Each is changed by one thread only, so no lock is needed."""
+        self._lost_later = 0
         self._closed = False
         self._opened = threading.Event()
         self._fault: OSError | None = None
@@ -136,31 +136,31 @@ class Background:
 
     @property
     def dropped(self) -> int:
-        """Lines that were taken and lost afterwards."""
-        return self._late
+        """Lines that `write` accepted and that were lost later."""
+        return self._lost_later
 
     def fault(self, limit_s: float) -> OSError | None:
-        """Why it could not be opened; None if it could, or is not known in time."""
+        """Why the sink could not be opened; None if it could, or is not known in time."""
         self._opened.wait(limit_s)
         return self._fault
 
     def write(self, line: bytes) -> bool:
-        """False if too much waits already, or nothing could be opened."""
-        if self._closed or self._fault is not None or self._given - self._taken + len(line) > BACKLOG_BYTES:
+        """False if too much waits already, or the sink could not be opened."""
+        if self._closed or self._fault is not None or self._queued - self._handled + len(line) > BACKLOG_BYTES:
             return False
-        self._given += len(line)
-        self._chores.put(line)
+        self._queued += len(line)
+        self._tasks.put(line)
         return True
 
     def ask(self, what: Callable[[Sink], None]) -> None:
-        """Have something done to the sink by the thread, behind the lines so far."""
-        self._chores.put(what)
+        """Let the thread call `what` with the sink, after the lines so far."""
+        self._tasks.put(what)
 
     def finish(self) -> None:
         """Wait for the lines so far, FINISH_LIMIT_S at most."""
         if not self._closed:
             self._closed = True
-            self._chores.put(None)
+            self._tasks.put(None)
         if self._thread is not None:
             self._thread.join(FINISH_LIMIT_S)
 
@@ -172,21 +172,22 @@ class Background:
             return
         finally:
             self._opened.set()
-        while (chore := self._chores.get()) is not None:
-            if isinstance(chore, bytes):
-                self._late += not sink.write(chore)
-                self._taken += len(chore)
+        while (task := self._tasks.get()) is not None:
+            if isinstance(task, bytes):
+                self._lost_later += not sink.write(task)
+                self._handled += len(task)
             else:
-                with contextlib.suppress(OSError):  # what closing says of a full disk has been counted with its lines
-                    chore(sink)
+                # A full disk is reported again at closing; its lines are counted already.
+                with contextlib.suppress(OSError):
+                    task(sink)
         with contextlib.suppress(OSError):
             sink.finish()
 
 
 def within(limit_s: float, call: Callable[[], _Made]) -> _Made:
-    """The result of a call that may hang; its OSError passes.
+    """The result of a call that may block. Its OSError is raised here.
 
-    TimeoutError (an OSError too) if it does: the thread that makes it is left behind.
+    Raises TimeoutError (an OSError too) after `limit_s`; the thread that makes the call is then left behind.
     """
     made: list[_Made] = []
     faults: list[OSError] = []
@@ -197,7 +198,7 @@ def within(limit_s: float, call: Callable[[], _Made]) -> _Made:
         except OSError as error:
             faults.append(error)
 
-    thread = threading.Thread(target=work, name="patience", daemon=True)
+    thread = threading.Thread(target=work, name="call-with-limit", daemon=True)
     try:
         thread.start()
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""What the paper of a ticket says: ticket -> document of lines, without a word about bytes or dots."""
+"""What the paper of a ticket says: ticket -> document of lines. Bytes and dots are made of it in `kps.paper`."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from kps.core.wording import PaperStyle, Wording
 
 MIN_COLUMNS = 8
 MOST_80_MM, MOST_58_MM = 53, 36
-"""A printer row's `chars_per_line` outside of these is a slip of the pen, or counts letters of a smaller font, which
-KPS never selects: 12 dots each on the 640 and 432 dots that the widest heads can reach."""
+"""The most columns of a printer: 12 dots each on the 640 and 432 dots of the widest heads. A larger `chars_per_line` in
+a printer row is a typing error, or counts the letters of a smaller font, which KPS never selects."""
 COLUMNS_80_MM, COLUMNS_58_MM = 48, 32
 """Font A (12 dots wide) on 576 and on 384 dots."""
 MAX_HEIGHT = 3000
-"""Lines of the normal font, 11 m of paper. Nobody cooks from more, and it would keep a printer for minutes."""
+"""The longest paper, in lines of the normal font: 11 m. More would occupy a printer for minutes and be of no use."""
 MAX_FEED_LINES = 255
-"""One byte in ESC d n, print and feed n lines."""
+"""The most that one byte can say in `ESC d n`, print and feed n lines."""
 
 _DETAIL_INDENT = 4
 _BOX_COLUMNS = 16
-"""Of the size of a note; on less paper than that a frame would take more room than the note."""
+"""Columns, of the size of a note, that paper needs for a frame around the note."""
 
 
 class Unrenderable(Exception):
@@ -57,7 +57,7 @@ class Size(Enum):
 
 
 class Align(StrEnum):
-    """Where a line stands that is shorter than the paper is wide."""
+    """Where a line is placed that is shorter than the paper is wide."""
 
     LEFT = "left"
     CENTER = "center"
@@ -73,7 +73,7 @@ class Line:
     inverse: bool = False
     align: Align = Align.LEFT
     indent: int = 0
-    """Columns by which a further line of the same sentence is indented, for whoever must break it again."""
+    """Columns by which further lines of the same text are indented, if it has to be wrapped again."""
 
     def room(self, paper_columns: int) -> int:
         """Columns of this line's size that its text may take on a paper of `paper_columns`."""
@@ -83,7 +83,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A ticket as it shall stand on paper. Its text is clean, and no line is wider than the paper."""
+    """A ticket as it is to be printed. Its text is clean (`kps.core.text.clean`), no line is wider than the paper."""
 
     lines: tuple[Line, ...]
     feed_lines: int
@@ -92,7 +92,7 @@ class Document:
     feed_before: int = 0
     """0..MAX_FEED_LINES, before the first line: for rails that clamp the head of the paper."""
     beep: bool = False
-    """Whether the printer shall be heard, if it can."""
+    """Whether the printer should beep, if it can."""
 
     @property
     def height(self) -> int:
@@ -101,7 +101,7 @@ class Document:
 
 
 def columns_of(paper: PaperFormat) -> int:
-    """Characters of the normal font per line; a row with an impossible number gets what its paper width usually has."""
+    """Characters of the normal font per line. A row with an impossible number gets the usual one of its paper width."""
     usual, most = (COLUMNS_58_MM, MOST_58_MM) if paper.width_mm <= 58 else (COLUMNS_80_MM, MOST_80_MM)
     return paper.chars_per_line if MIN_COLUMNS <= paper.chars_per_line <= most else usual
 
@@ -119,14 +119,14 @@ def compose(ticket: Ticket, paper: PaperFormat, style: PaperStyle = PaperStyle()
 
 
 def reads_the_same(one: Ticket, other: Ticket, style: PaperStyle = PaperStyle()) -> bool:  # noqa: B008 - frozen
-    """Whether `compose` writes the same for both: nothing but the moment of printing differs, and too little."""
+    """Whether `compose` writes the same for both: they differ only in the time of printing, and that shows nowhere."""
     if replace(one, printed_now=other.printed_now) != other:
         return False
     return _moment_as_written(one, style) == _moment_as_written(other, style)
 
 
 def _moment_as_written(ticket: Ticket, style: PaperStyle) -> tuple[str, ...]:
-    """All that the paper says that depends on `printed_now`."""
+    """All texts on the paper that depend on `printed_now`."""
     wording, now, reprint = Wording(style, ticket.timezone), ticket.printed_now, ticket.marks.reprint
     return (
         wording.day_and_clock(now),
@@ -157,32 +157,32 @@ class Page:
         first: str = "",
         indent: int = 0,
     ) -> None:
-        """Wrap clean `text` into lines of one look; the first begins with `first`. No text, no line."""
+        """Wrap clean `text` into lines of one format; the first begins with `first`. No text makes no line."""
         look = Line("", size, bold, inverse, align, indent)
         for part in broken(text, look.room(self.columns), first=first, indent=indent):
             self._add(replace(look, text=part))
 
     def heading(self, text: str, *, size: Size = Size.TALL) -> None:
-        """A black bar that nobody overlooks."""
+        """A black bar over the whole width with white text."""
         self.write(text, size=self._fitting(text, size, inverse=True), bold=True, inverse=True, align=Align.CENTER)
 
     def title(self, text: str, *, size: Size) -> None:
-        """Large, bold, in the middle; smaller where the paper is so narrow that a word, or a number, would be torn."""
+        """Large, bold and centred; smaller where the paper is so narrow that a word or number would be split."""
         self.write(text, size=self._fitting(text, size, inverse=False), bold=True, align=Align.CENTER)
 
     def box(self, text: str, *, first: str = "", bold: bool = False, indent: int = 0) -> None:
-        """Clean `text` in tall letters in a frame; merely indented where the paper is too narrow for that."""
+        """Clean `text` in tall letters in a frame; only indented where the paper is too narrow for a frame."""
         room = Line("", Size.TALL).room(self.columns)
         if room < _BOX_COLUMNS:
             self.write(text, size=Size.TALL, bold=bold, first=" " * indent + first, indent=indent)
             return
         lines = broken(text, room - indent - len("│  │"), first=first, indent=columns(first))
-        # One more than any page can hold is enough to find out that it cannot.
+        # More lines than a page can hold are not needed: the page refuses them.
         if inside := list(islice(lines, MAX_HEIGHT)):
             self._frame(inside, Line("", Size.TALL, bold, indent=indent))
 
     def gap(self) -> None:
-        """A line of white, so that two black bars are two."""
+        """An empty line, so that two black bars do not look like one."""
         self._add(Line(""))
 
     def rule(self) -> None:
@@ -190,7 +190,7 @@ class Page:
         self._add(Line("-" * self.columns))
 
     def document(self, feed_lines: int, cut: bool, style: PaperStyle) -> Document:
-        """What has been written, with as much feed as a printer can be told."""
+        """What has been written. Feeds are limited to what one command can do."""
         return Document(tuple(self._lines), _feed(feed_lines), cut, _feed(style.top_feed_lines), style.beep)
 
     def _add(self, line: Line) -> None:
@@ -205,7 +205,7 @@ class Page:
         self._add(replace(look, text=f"{margin}┌{edge}┐"))
         for text in inside:
             self._add(replace(look, text=f"{margin}│ {text}{' ' * (width - columns(text))} │"))
-        # Less paper than a tall one. Above the text it would not do: there is white under a line of normal height.
+        # Saves paper. The upper edge must be tall: below a line of normal height there is a gap.
         self._add(replace(look, size=Size.NORMAL, text=f"{margin}└{edge}┘"))
 
     def _fitting(self, text: str, wanted: Size, *, inverse: bool) -> Size:
@@ -216,14 +216,14 @@ class Page:
 
 
 def possible_duplicate(wording: Wording, check_printers: Iterable[str]) -> str:
-    """What a paper says of which an earlier copy may lie at one of these printers."""
+    """The heading of a paper of which an earlier copy may exist at one of these printers."""
     if printers := wording.names(check_printers):
         return wording.say("POSSIBLE DUPLICATE - CHECK {printers}", printers=printers)
     return wording.say("POSSIBLE DUPLICATE - CHECK ALL PRINTERS")
 
 
 def write_place(page: Page, wording: Wording, table: str, queue_number: int | None, bill_type: str) -> None:
-    """Whom the food is for, and how it goes there: what a cook looks for first."""
+    """Table, queue number and kind of order: what a cook looks for first."""
     if clean(table):
         page.title(wording.say("TABLE {table}", table=table), size=Size.HUGE)
     if queue_number is not None:
@@ -232,7 +232,7 @@ def write_place(page: Page, wording: Wording, table: str, queue_number: int | No
 
 
 def write_field(page: Page, name: str, value: str) -> None:
-    """One `Name: value` line; none without a value."""
+    """A line `Name: value`; none if the value is empty."""
     page.write(clean(value), first=f"{name}: ", indent=columns(name) + 2)
 
 
@@ -254,7 +254,7 @@ def _feed(lines: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Dish:
-    """What a cook has to make so many times in the same way; all texts are clean."""
+    """A dish that is made so many times in the same way. All texts are clean."""
 
     quantity: int
     name: str
@@ -262,32 +262,32 @@ class _Dish:
     remarks: tuple[str, ...]
     station: str
     warnings: frozenset[str]
-    """Those of the modifiers and remarks that must not be overlooked: somebody is allergic."""
+    """Those of the modifiers and remarks that state an allergy."""
 
     @property
     def recipe(self) -> tuple[str, tuple[str, ...], tuple[str, ...], str]:
-        """What must be the same in two dishes that are made as one."""
+        """Two dishes with the same recipe are printed as one, with the sum of their quantities."""
         return self.name, self.modifiers, self.remarks, self.station
 
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """What is to be made, and what is to be known of all of it."""
+    """The dishes of a ticket, and the notes that hold for all of them."""
 
     dishes: tuple[_Dish, ...]
     notes: str
-    """Of the bill: clean, perhaps several lines."""
+    """Notes of the bill: clean, may be several lines."""
     notes_warn: bool
     """Whether they state an allergy."""
 
     def warnings(self, wording: Wording) -> Iterator[str]:
-        """Each statement of an allergy, with the dish that it was written at."""
+        """Each statement of an allergy, with the name of its dish."""
         if self.notes_warn:
             yield self.notes
         for dish in self.dishes:
-            said = [text for text in (*dish.modifiers, *dish.remarks) if text in dish.warnings]
-            if said:
-                yield f"{wording.name(dish.name)}: {' / '.join(said)}"
+            stated = [text for text in (*dish.modifiers, *dish.remarks) if text in dish.warnings]
+            if stated:
+                yield f"{wording.name(dish.name)}: {' / '.join(stated)}"
 
 
 def _order(ticket: Ticket, style: PaperStyle) -> _Order:
@@ -297,7 +297,7 @@ def _order(ticket: Ticket, style: PaperStyle) -> _Order:
     if not dishes:
         raise Unrenderable(Reason.NO_ITEMS, "all items are void")
     notes = clean(ticket.bill_notes, newlines=True)
-    # Where no quantity is printed, a sum would be a portion lost.
+    # Without printed quantities each portion needs a line of its own.
     written = _merged(dishes) if ticket.template.show_item_qty else dishes
     return _Order(tuple(written), notes, states_allergy(notes, style.allergy_words))
 
@@ -326,12 +326,12 @@ def _warnings(modifiers: list[str], remarks: list[str], allergy_words: tuple[str
 
 
 def _merged(dishes: Iterable[_Dish]) -> Iterable[_Dish]:
-    """The same dish made the same way is one, at the place of the first. A quantity that is none stays as it is."""
+    """Dishes of one recipe become one, at the place of the first. One with a quantity of 0 or less stays alone."""
     merged: dict[object, _Dish] = {}
     for position, dish in enumerate(dishes):
         key = dish.recipe if dish.quantity > 0 else position
-        twin = merged.get(key)
-        merged[key] = dish if twin is None else replace(twin, quantity=twin.quantity + dish.quantity)
+        same = merged.get(key)
+        merged[key] = dish if same is None else replace(same, quantity=same.quantity + dish.quantity)
     return merged.values()
 
 
@@ -350,7 +350,7 @@ def _split_notes(notes: str) -> tuple[list[str], list[str]]:
 
 
 class _TicketWriter:
-    """Writes one ticket onto a page, from what must not be overlooked to what may be looked up."""
+    """Writes one ticket onto a page, the most important first."""
 
     def __init__(self, ticket: Ticket, page: Page, wording: Wording, order: _Order) -> None:
         self._ticket = ticket
@@ -377,7 +377,7 @@ class _TicketWriter:
         self._write_chain()
         for footer in self._template.footer_lines:
             self._page.write(clean(footer), align=Align.CENTER)
-        # Last of all: who finds it knows that nothing of the ticket is missing.
+        # The last line: its presence shows that the paper is complete.
         self._page.write(f"#{self._ticket.id}", bold=True)
 
     def _write_allergies(self) -> None:
@@ -442,7 +442,7 @@ class _TicketWriter:
 
     def _write_place(self) -> None:
         ticket = self._ticket
-        # A takeaway has no other name than its queue number: no switch of a template hides that.
+        # A takeaway is known only by its queue number, so no template option hides that.
         table = ticket.table if self._template.show_table_number else ""
         write_place(self._page, self._wording, table, ticket.queue_number, ticket.bill_type)
         if ticket.ready_by is not None:
@@ -450,7 +450,7 @@ class _TicketWriter:
             self._page.title(self._say("READY BY {time}", time=time), size=Size.DOUBLE)
 
     def _write_bill_notes(self) -> None:
-        """Above the dishes: what holds for all of them must be known before the first one is made."""
+        """Notes of the bill. They stand above the dishes, because they hold for all of them."""
         notes = self._order.notes
         if self._order.notes_warn:
             self._page.heading(notes)
@@ -504,7 +504,7 @@ class _TicketWriter:
             write_field(self._page, self._say("Printed"), printed)
 
     def _write_chain(self) -> None:
-        """Which number this paper is: a cook who misses one looks for it."""
+        """The number of this paper at its station, so that a cook notices a missing one."""
         chain = self._ticket.chain
         if chain is None:
             return

@@ -23,7 +23,7 @@ from kps.core.tickets import PaperFormat
 from kps.core.wording import PaperStyle, Wording
 
 MAX_ROWS = 40
-"""Tickets of one list on a catch-up slip: after a long outage the paper must stay one that somebody reads."""
+"""Most tickets in one list of a catch-up slip. A longer list would not be read."""
 FEED_LINES = 3
 """After the last line of a slip: the POS has no template for them."""
 
@@ -82,7 +82,7 @@ def _change(wording: Wording, kind: ChangeKind) -> str:
 
 
 def _order(wording: Wording, kind: ChangeKind) -> str:
-    """What the cook shall do now."""
+    """The instruction for the cook."""
     match kind:
         case ChangeKind.VOID | ChangeKind.CANCELLED:
             return wording.say("DO NOT COOK")
@@ -93,7 +93,7 @@ def _order(wording: Wording, kind: ChangeKind) -> str:
 
 
 def _move(wording: Wording, change: ChangeSlip) -> str:
-    """`T5 -> T8`. A bill without a table stands at its queue number."""
+    """`T5 -> T8`. A bill without a table is named by its queue number."""
     old = wording.place(change.table, change.queue_number)
     new = wording.place(change.new_table, change.queue_number)
     return f"{old or '-'} -> {new or '-'}"
@@ -129,7 +129,7 @@ def _write_catch_up(page: Page, wording: Wording, catch_up: CatchUpSlip, now: da
     page.heading(wording.say("{printer} PRINTS AGAIN", printer=wording.name(catch_up.printer)), size=Size.DOUBLE)
     _write_since(page, wording, catch_up.since, now)
     everything = (*catch_up.went_elsewhere, *catch_up.maybe_twice, *catch_up.waiting)
-    # The numbers are each station's own: with several of them on the slip, a number alone names no paper.
+    # Each station counts its own papers: with several stations on the slip a number alone is ambiguous.
     with_station = len({clean(ticket.station.upper()) for ticket in everything}) > 1
 
     def row(ticket: ElsewhereTicket) -> str:
@@ -159,7 +159,7 @@ def _write_list(
 
 
 def _elsewhere(wording: Wording, ticket: ElsewhereTicket, now: datetime, with_station: bool) -> str:
-    """`#042 T5 19:31 -> KITCHEN-2`; of one that waits, all before the arrow."""
+    """`#042 T5 19:31 -> KITCHEN-2`; a ticket that waits has no arrow and no printer."""
     if ticket.number is None:
         number = wording.say("ticket {id}", id=ticket.ticket)
     else:

@@ -10,20 +10,20 @@ import unicodedata
 from collections.abc import Callable, Iterator
 
 MIN_WIDTH = 2
-"""Columns. The narrowest line that can hold every character."""
+"""The narrowest line that can hold every character, in columns."""
 MAX_MARKS = 8
-"""On one letter. No language needs more; a thousand of them have no column either, so no width would hold them."""
+"""Most combining marks on one letter. No language needs more, and marks take no column, so no width limits them."""
 JOINERS = frozenset("\u200c\u200d")
-"""Zero width non-joiner and joiner: no ink, no column, but they decide about the form of the letters beside them."""
+"""Zero width non-joiner and joiner. They are invisible but decide about the form of the letters beside them."""
 
 _LINE_ENDS = frozenset("\n\r\v\f\x85\u2028\u2029")
 _VISIBLE_FORMAT = frozenset("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd")
-# Letters and marks without any ink; they are neither spaces nor format characters to Unicode.
+# Invisible letters and marks that Unicode counts neither as spaces nor as format characters.
 _BLANK_LETTERS = frozenset("\u115f\u1160\u3164\uffa0")
 _NEVER_FIRST = frozenset("ะาำๅๆ、。，．：；？！）」』】〕〉》ーぁぃぅぇぉっゃゅょァィゥェォッャュョ々")
 _NEVER_LAST = frozenset("เแโใไ（「『【〔〈《")
 _FARTHEST_CUT = 8
-"""Characters by which a piece of a word may be shorter than the line, so that letters and marks stay together."""
+"""Most characters that a split word may be cut earlier than necessary, so that letters and marks stay together."""
 _INVISIBLE_MARKS = re.compile("[\u034f\u17b4\u17b5\u180b-\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 _ANY_JOINER = re.compile("[\u200c\u200d]")
 _JOINING = (
@@ -33,7 +33,7 @@ _JOINING = (
 # Letters and marks of Arabic, Syriac, Mandaic and of the scripts of India.
 _LOOSE_JOINER = re.compile(f"(?<!{_JOINING}){_ANY_JOINER.pattern}|{_ANY_JOINER.pattern}(?!{_JOINING})")
 _MAX_REMEMBERED = 20_000
-"""Characters; more than any kitchen writes, fewer than somebody could order to fill our memory."""
+"""Characters that are remembered. A kitchen writes fewer; the limit keeps orders from filling the memory."""
 
 
 def clean(text: str, *, newlines: bool = False) -> str:
@@ -49,7 +49,7 @@ def clean(text: str, *, newlines: bool = False) -> str:
     kept = text.translate(_KEEP_LINES if newlines else _JOIN_LINES)
     if kept.isascii():
         return kept.strip(" \n")
-    # Before NFC, which sorts the marks of a letter in quadratic time, and behind it, since it makes two of some marks.
+    # Before NFC, which needs quadratic time for the marks of a letter, and after it, because it splits some marks.
     composed = unicodedata.normalize("NFC", _without_towers(kept))
     return without_loose_joiners(_without_towers(composed)).strip(" \n")
 
@@ -72,7 +72,7 @@ def wrap(text: str, width: int, *, first: str = "", indent: int = 0) -> list[str
 
 
 def broken(text: str, width: int, *, first: str = "", indent: int = 0) -> Iterator[str]:
-    """The lines of `wrap` one by one, for who will not take all of them."""
+    """The lines of `wrap` one by one: a caller may stop early."""
     if width < MIN_WIDTH:
         raise ValueError(f"a line needs {MIN_WIDTH} columns, not {width}")
     if columns(first) > width - MIN_WIDTH and text.strip():
@@ -97,12 +97,12 @@ def without_loose_joiners(text: str) -> str:
     if not _LOOSE_JOINER.search(text):
         return text
     kept = unicodedata.normalize("NFC", _LOOSE_JOINER.sub("", text))
-    # Marks that one of them held apart may have changed places, so that another one is loose now.
+    # Marks may have changed places in NFC, so that another joiner stands alone now.
     return unicodedata.normalize("NFC", _ANY_JOINER.sub("", kept)) if _LOOSE_JOINER.search(kept) else kept
 
 
 def _without_towers(text: str) -> str:
-    """The text with at most MAX_MARKS on a letter, the others spelled out; joiners among those vanish."""
+    """The text with at most MAX_MARKS marks on a letter. Further ones are spelled out, joiners among them dropped."""
     if _TOWER not in text.translate(_HEIGHTS):
         return text
     kept, marks = [], 0
@@ -116,7 +116,7 @@ def _without_towers(text: str) -> str:
 
 
 class _Translation(dict[int, str]):
-    """What becomes of each character; filled as characters are met, since most of Unicode never comes."""
+    """Translation table of `clean`. Entries are made when a character is met first."""
 
     def __init__(self, line_end: str) -> None:
         super().__init__()
@@ -144,7 +144,7 @@ class _Translation(dict[int, str]):
 
 
 class _Widths(dict[str, int]):
-    """Columns of each character that was met."""
+    """Columns of each character, worked out when it is met first."""
 
     def __missing__(self, char: str) -> int:
         if len(self) >= _MAX_REMEMBERED:
@@ -154,7 +154,7 @@ class _Widths(dict[str, int]):
 
 
 class _Heights(dict[int, str]):
-    """`|` for a character that stands on the one before it, a blank for any other."""
+    """`|` for a combining character, a blank for any other."""
 
     def __missing__(self, code: int) -> str:
         if len(self) >= _MAX_REMEMBERED:
@@ -215,9 +215,9 @@ def _split(word: str, room: int, fresh_room: int) -> list[str]:
 
 
 def _good_cut(word: str, start: int, latest: int, room: int) -> int:
-    """Where in `start`..`latest` the word is best cut: as late as possible, but not inside what is read as one.
+    """Where in `start`..`latest` the word is cut: as late as possible, but not between what belongs together.
 
-    What is carried over may take `room` columns; if there is no such place, the cut is at `latest`.
+    The rest up to `latest` must fit into `room` columns. If there is no such place, the cut is at `latest`.
     """
     cut, earliest = latest, max(start, latest - _FARTHEST_CUT)
     while cut > earliest and columns(word[cut:latest]) <= room:
@@ -228,7 +228,7 @@ def _good_cut(word: str, start: int, latest: int, room: int) -> int:
 
 
 def _belongs_together(left: str, right: str) -> bool:
-    """Whether no line may end between the two: a letter and its mark, a Thai vowel and its consonant, a comma."""
+    """Whether no line may end between the two, such as a letter and its mark, or a word and its comma."""
     if right in _NEVER_FIRST or left in _NEVER_LAST or left in JOINERS or right in JOINERS:
         return True
     return unicodedata.category(right).startswith("M")

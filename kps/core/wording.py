@@ -1,4 +1,4 @@
-"""How the paper says things: our own words in the kitchen's language, times in the store's zone."""
+"""Words and times on paper: KPS's own messages in the kitchen's language, times in the store's time zone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kps.core.text import clean
 from kps.core.tickets import Reason
 
 _NEAR = timedelta(hours=12)
-"""Within it a clock time alone cannot be taken for that of another day."""
+"""A time nearer than this is printed without its day: it cannot be mistaken for another day's."""
 
 
 def _as_written(text: str) -> str:
@@ -28,7 +28,7 @@ class PaperStyle:
     say: Callable[[str], str] = _as_written
     """English message with {named} fields -> the same in the language of the kitchen."""
     allergy_words: tuple[str, ...] = ()
-    """Beginnings of words that state an allergy, besides those that KPS knows."""
+    """Beginnings of words that state an allergy, in addition to the built-in ones."""
     top_feed_lines: int = 0
     """Blank lines before the first one, for rails that clamp the head of the paper."""
     beep: bool = False
@@ -43,15 +43,15 @@ class Wording:
     """IANA name of the store's zone; with an unknown one every time is UTC and says so."""
 
     def say(self, message: str, **fields: object) -> str:
-        """Our own `message` in the kitchen's language, with its fields filled in: clean, on one line.
+        """`message` in the kitchen's language, with its fields filled in: clean, on one line.
 
-        `message` is always a literal, so that a test can hold the catalogues against the code. A translation whose
-        fields are not those of the message is not used: the English one loses nothing.
+        `message` is always a literal, so that a test can compare the catalogues with the code. A translation whose
+        fields are not those of the message is not used; the English message is.
         """
-        return clean(_sound(message, self.style.say(message)).format(**fields))
+        return clean(_valid_translation(message, self.style.say(message)).format(**fields))
 
     def name(self, name: str) -> str:
-        """A clean name; in its stead the words for that there is none."""
+        """A clean name; `(no name)` in the kitchen's language if it is empty."""
         return clean(name) or self.say("(no name)")
 
     def names(self, names: Iterable[str]) -> str:
@@ -59,7 +59,7 @@ class Wording:
         return ", ".join(filter(None, map(clean, names)))
 
     def cause(self, text: str) -> str:
-        """Why a printer cannot print, as a cook would say it: a `Reason`, or what somebody has written."""
+        """Why a printer cannot print, in words for a cook. `text` is a `Reason`, or free text."""
         match clean(text):
             case Reason.PAPER_OUT:
                 return self.say("out of paper")
@@ -111,16 +111,16 @@ class Wording:
         return self.clock(moment) if abs(moment - now) < _NEAR else self.day_and_clock(moment)
 
     def _local(self, moment: datetime) -> tuple[datetime, bool]:
-        """The store's time, and whether its zone is known."""
+        """The moment in the store's time zone, and whether that zone is known."""
         zone = _zone(self.timezone)
         try:
             return moment.astimezone(zone or UTC), zone is not None
-        except OverflowError:  # the first or the last day of the calendar: no other zone has it
+        except OverflowError:  # the first or last day of the calendar, which other zones do not have
             return moment, False
 
 
 @lru_cache(maxsize=1024)
-def _sound(message: str, translation: str) -> str:
+def _valid_translation(message: str, translation: str) -> str:
     """The translation, if it has the fields of the message and no other."""
     try:
         return translation if fields_of(translation) == fields_of(message) else message

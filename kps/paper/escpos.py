@@ -28,7 +28,8 @@ from kps.paper.raster import without_hidden_commands
 
 _STRIP_ROWS: Final = 128
 _STRIP_BYTES: Final = 72 * 128
-"""Of a paper of 576 dots. A strip of a wider one has fewer rows, so that as many NULs complete it."""
+"""Bytes of a strip on paper of 576 dots. On wider paper a strip has fewer rows, so that it never has more bytes:
+when a connection broke in the middle of a strip, this many NULs complete it."""
 _EMPHASIZED, _TALL, _WIDE = 0x08, 0x10, 0x20
 """Bits of ESC ! n."""
 
@@ -52,16 +53,16 @@ def encode(sheet: Sheet, *, after_reset: bytes = b"") -> bytes:
     `after_reset`. Raises `Unrenderable` if the finished bytes hold a real-time command.
     """
     profile = sheet.profile
-    ink = _Ink(profile)
+    state = _PrinterState(profile)
     out = bytearray(INITIALIZE + (KANJI_OFF if profile.kanji_off else b"") + after_reset)
     out += profile.beep if sheet.beep else b""
     out += feed(sheet.feed_before)
     for row in sheet.rows:
         match row:
             case NativeLine(line):
-                out += ink.format(line) + ink.encode(line.text) + LINE_FEED
+                out += state.format(line) + state.encode(line.text) + LINE_FEED
             case RasterLine(line, picture):
-                out += ink.align(line)
+                out += state.align(line)
                 out += b"".join(_strips(picture))
     out += feed(sheet.feed_lines) + (CUT if sheet.cut else b"")
     return _without_real_time(bytes(out))
@@ -72,29 +73,29 @@ def warm_up() -> None:
     render(Document((Line("–", Size.DOUBLE, bold=True),), feed_lines=1, cut=True), PaperFormat(48, 80))
 
 
-class _Ink:
-    """What the printer's format and code page are at this point of the ticket; commands only where they change."""
+class _PrinterState:
+    """The format and the code page in force at this point of the ticket. It writes commands only for changes."""
 
     def __init__(self, profile: Profile) -> None:
         self._pages = profile.pages
         self._page: CodePage | None = None
         self._sized_by_mode = not profile.raster
-        self._look = Line("")
-        self._side = Align.LEFT
+        self._line = Line("")
+        self._align = Align.LEFT
 
     def format(self, line: Line) -> bytes:
-        """The commands from the format of the text before to the format of this one."""
-        before, self._look = self._look, line
+        """The commands that change the format from that of the line before to that of this line."""
+        before, self._line = self._line, line
         weight = _mode_change(before, line) if self._sized_by_mode else _look_change(before, line)
         return weight + self.align(line)
 
     def align(self, line: Line) -> bytes:
-        """The command that brings the next text or picture to its side."""
-        before, self._side = self._side, line.align
+        """The command that aligns this line, text or picture; nothing where the alignment is in force already."""
+        before, self._align = self._align, line.align
         return ALIGN[line.align] if line.align is not before else b""
 
     def encode(self, text: str) -> bytes:
-        """Bytes of a text whose characters are all encodable: one page for the line if there is one."""
+        """Bytes of a text whose characters are all encodable. If one code page has them all, it is selected once."""
         if text.isascii():
             return text.encode("ascii")
         foreign = {char for char in text if not char.isascii()}
@@ -145,7 +146,7 @@ def _mode(line: Line) -> int:
 
 
 def _strips(picture: Picture) -> Iterator[bytes]:
-    """The picture by GS v 0, in pieces that are small enough to be flushed with NULs after a tear."""
+    """The picture as several `GS v 0`. Each is so small that NULs can complete it after a broken connection."""
     strip = min(_STRIP_ROWS, _STRIP_BYTES // picture.width_bytes) * picture.width_bytes
     for start in range(0, len(picture.data), strip):
         data = picture.data[start : start + strip]

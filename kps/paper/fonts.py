@@ -1,6 +1,6 @@
-"""Fonts of the installation and of this machine: which one draws a character.
+"""Which font of the installation, or of this machine, draws a character.
 
-Nothing is searched or opened before somebody asks: most kitchens never need a font.
+No font is searched for or opened before a character has to be drawn: most kitchens never need one.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WITH_US: Final = Path(__file__).with_name("typefaces")
-"""Fonts that lie in KPS itself."""
+"""Folder of the fonts that are part of KPS."""
 _PACKAGES: Final = ("manimgx_fonts", "noto_cjk_sans_otc")
-"""Packages of nothing but fonts that the installation brings: found by name, never imported."""
+"""Python packages that contain only fonts. They are found by name and never imported."""
 _SYSTEM: Final = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.fonts", "~/.local/share/fonts")
 _ENDINGS: Final = frozenset((".ttf", ".otf", ".ttc", ".otc"))
 _MAX_FILES: Final = 5000
 _MAX_FOLDERS: Final = 2000
 _TRIAL_PIXELS: Final = 24
 _MAX_REMEMBERED: Final = 20_000
-"""Characters; more than any kitchen writes, fewer than somebody could order to fill our memory."""
+"""Characters whose font is remembered. A kitchen writes fewer; the limit keeps orders from filling the memory."""
 
 _LETTERS: Final = (
     "dejavusansmono", "notosansmono-regular", "liberationmono-regular", "cousine-regular", "freemono",
     "dejavusans", "notosans-regular", "liberationsans-regular", "freesans",
 )  # fmt: skip
-"""Monospaced ones first; they lack some letters of Vietnamese."""
+"""Monospaced fonts first. They lack some letters of Vietnamese, so proportional ones follow."""
 _CHINESE_JAPANESE_KOREAN: Final = (
     "notosanscjk-regular", "wqy-microhei", "notosanscjksc-regular", "sourcehansans-regular", "droidsansfallbackfull",
     "droidsansfallback", "wqy-zenhei", "nanumgothic", "ipagothic", "uming", "unifont",
@@ -53,15 +53,16 @@ _OF_SCRIPT: Final = {
     "HEBREW": ("notosanshebrew-regular", "dejavusans"),
 }
 _OF_COLLECTION: Final = {"notosanscjk-regular": 2}
-"""Which font of a file counts where it is not the first: of JP, KR, SC, TC and HK the one with China's shapes."""
-_WRITINGS: Final = {
+"""Index of the font to use in a collection, where it is not the first. Of JP, KR, SC, TC and HK: SC, simplified
+Chinese."""
+_WRITING_SYSTEMS: Final = {
     "Chinese": "中", "Japanese": "あ", "Korean": "한", "Thai": "ก", "Arabic": "ع", "Hebrew": "א", "Hindi": "क",
     "Bengali": "ক", "Tamil": "க", "Khmer": "ក", "Lao": "ກ", "Burmese": "က", "Cyrillic": "ж", "emoji": "🍜",
 }  # fmt: skip
-"""A character of each that the installation brings fonts for, and people ask for."""
+"""One character of each writing system whose presence `kps check` reports."""
 _LAST_RESORTS: Final = ("unifont", "unifont_upper", "unifont_jp")
 _NEVER: Final = ("lastresort", "adobeblank", "unifont_sample", "notocoloremoji")
-"""Fonts that show a box or nothing for characters that they claim to have, or colours that paper has not."""
+"""Fonts that are never used: they draw a box, nothing or only colours for characters that they claim to have."""
 _IDEOGRAPHIC: Final = frozenset(
     ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO", "IDEOGRAPHIC", "KANGXI", "HALFWIDTH", "FULLWIDTH")
 )
@@ -73,7 +74,7 @@ class Face:
 
     path: str
     index: int = 0
-    """Its place in a collection."""
+    """Its index in a collection; 0 in a file of one font."""
 
 
 class FontLost(Exception):
@@ -85,12 +86,12 @@ class FontLost(Exception):
 
 
 class Fonts:
-    """The fonts of some folders, best first for each character. A font of an earlier group outdoes all later ones."""
+    """The fonts of some folders. For each character it names the best one; an earlier group goes before a later one."""
 
     def __init__(self, *groups: tuple[Path, ...]) -> None:
         self._groups = tuple(_by_stem(files) for files in groups)
         self._lost: set[Face] = set()
-        self._faces: dict[str, Face | None] = {}
+        self._chosen: dict[str, Face | None] = {}
 
     @property
     def count(self) -> int:
@@ -99,24 +100,24 @@ class Fonts:
 
     def face_for(self, char: str) -> Face | None:
         """The font that draws this character best; None if no font has it."""
-        if char not in self._faces:
-            if len(self._faces) >= _MAX_REMEMBERED:
-                self._faces.clear()
-            self._faces[char] = self._search(char)
-        return self._faces[char]
+        if char not in self._chosen:
+            if len(self._chosen) >= _MAX_REMEMBERED:
+                self._chosen.clear()
+            self._chosen[char] = self._search(char)
+        return self._chosen[char]
 
     def lacking(self) -> tuple[str, ...]:
-        """The writings that no font has, by their names."""
-        return tuple(name for name, char in _WRITINGS.items() if self._best(char) is None)
+        """Names of the writing systems that no font here has."""
+        return tuple(name for name, char in _WRITING_SYSTEMS.items() if self._best(char) is None)
 
     def has(self, face: Face, text: str) -> bool:
         """Whether the font has a glyph for every character of `text`."""
         return all(self._knows(face, char) for char in text)
 
     def give_up(self, lost: FontLost) -> None:
-        """Go on without a font that has failed; what it drew is looked for in the others."""
+        """Do not use this font any more: it has failed. Its characters are looked for in the others."""
         self._skip(lost.face, str(lost.__cause__))
-        self._faces.clear()
+        self._chosen.clear()
 
     def _search(self, char: str) -> Face | None:
         face = self._best(char)
@@ -128,8 +129,9 @@ class Fonts:
         return next((face for face in self._ranked(char) if self._draws(face, char)), None)
 
     def _ranked(self, char: str) -> Iterator[Face]:
-        """Group by group, in each the well-known ones for the script first; behind all of them the last resorts."""
-        wanted = _well_known(char)
+        """The fonts in the order in which they are tried: by group, in each first those preferred for the script. Fonts
+        with coarse glyphs for nearly all characters come last."""
+        wanted = _preferred(char)
         for fonts in self._groups:
             yield from (fonts[stem] for stem in wanted if stem in fonts)
             yield from (face for stem, face in fonts.items() if stem not in _LAST_RESORTS)
@@ -137,7 +139,7 @@ class Fonts:
             yield from (fonts[stem] for stem in _LAST_RESORTS if stem in fonts)
 
     def _draws(self, face: Face, char: str) -> bool:
-        """Whether there is ink: a font may claim a character and hold nothing for it that black and white can show."""
+        """Whether the font draws something for the character: it may claim one and have no outline for it."""
         if not self._knows(face, char):
             return False
         if char == " ":
@@ -149,7 +151,7 @@ class Fonts:
             return False
 
     def _knows(self, face: Face, char: str) -> bool:
-        """Whether the font has a glyph for the character, be it an empty one."""
+        """Whether the font has a glyph for the character, even an empty one."""
         if face in self._lost:
             return False
         try:
@@ -168,7 +170,7 @@ class Fonts:
 def fonts_in(font_dirs: tuple[str, ...]) -> Fonts:
     """The fonts of `font_dirs`, then the installation's, then the system's. Searched for once per process."""
     own = tuple(_files(font_dirs))
-    brought = tuple(_files(_brought()))
+    brought = tuple(_files(_installed_folders()))
     system = tuple(_files(_SYSTEM))
     if own or brought or system:
         log.info("fonts found", extra={"files": len(own) + len(brought) + len(system)})
@@ -178,21 +180,21 @@ def fonts_in(font_dirs: tuple[str, ...]) -> Fonts:
 
 
 def undrawable(font_dirs: tuple[str, ...]) -> tuple[str, ...]:
-    """The writings that come out as `[U+XXXX]` here. Nothing is opened as long as the installation is whole."""
-    if all(any(_files((folder,))) for folder in _brought()) and len(_brought()) > len(_PACKAGES):
+    """Names of the writing systems that come out as `[U+XXXX]` here. With all font packages there no font is opened."""
+    if all(any(_files((folder,))) for folder in _installed_folders()) and len(_installed_folders()) > len(_PACKAGES):
         return ()
     return fonts_in(font_dirs).lacking()
 
 
-def _brought() -> tuple[str, ...]:
-    """Folders of fonts that came with the installation; a package that was taken out is not there."""
+def _installed_folders() -> tuple[str, ...]:
+    """Folders of the fonts that were installed with KPS. A package that was removed is left out."""
     specs = map(importlib.util.find_spec, _PACKAGES)
     return (str(WITH_US), *(folder for spec in specs if spec for folder in spec.submodule_search_locations or ()))
 
 
 @contextmanager
 def drawing_with(face: Face) -> Iterator[None]:
-    """Whatever is wrong with the font, or with what draws, is `FontLost`; that nothing can be opened now is not."""
+    """Turn every fault of the font, or of the library that draws, into `FontLost`; a shortage of descriptors passes."""
     try:
         yield
     except (ImportError, OSError, ValueError) as error:
@@ -203,7 +205,7 @@ def drawing_with(face: Face) -> Iterator[None]:
 
 @lru_cache(maxsize=64)
 def open_face(face: Face) -> uharfbuzz.Font:
-    """The font, mapped into memory, for use inside `drawing_with`."""
+    """The font, mapped into memory. To be called inside `drawing_with`."""
     import uharfbuzz
 
     with open(face.path, "rb"):  # HarfBuzz does not say why it cannot
@@ -220,7 +222,7 @@ def open_face(face: Face) -> uharfbuzz.Font:
 
 
 def has_ink(face: Face, char: str) -> bool:
-    """Whether the font has an outline for the character; a picture in colours or dots is none. Raises `FontLost`."""
+    """Whether the font has an outline for the character; a coloured or bitmap glyph is none. Raises `FontLost`."""
     with drawing_with(face):
         import uharfbuzz
 
@@ -232,16 +234,16 @@ def has_ink(face: Face, char: str) -> bool:
 
 
 def is_ideographic(char: str) -> bool:
-    """Whether it belongs to Chinese, Japanese or Korean writing."""
+    """Whether the character belongs to Chinese, Japanese or Korean writing."""
     return script_of(char) in _IDEOGRAPHIC
 
 
 def script_of(char: str) -> str:
-    """The word for its script, like `THAI`, with which Unicode begins the name of a letter."""
+    """The first word of the character's Unicode name, which for letters is the script: `THAI`."""
     return unicodedata.name(char, "").replace("-", " ").partition(" ")[0]
 
 
-def _well_known(char: str) -> tuple[str, ...]:
+def _preferred(char: str) -> tuple[str, ...]:
     script = script_of(char)
     if script in _IDEOGRAPHIC:
         return _CHINESE_JAPANESE_KOREAN + _LETTERS
@@ -253,7 +255,7 @@ def _well_known(char: str) -> tuple[str, ...]:
 
 
 def _files(folders: tuple[str, ...]) -> Iterator[Path]:
-    """Font files below the folders, each folder in order of names; what cannot be read is not there."""
+    """Font files below the folders, in each folder by name. What cannot be read is left out."""
     found = searched = 0
     for folder in folders:
         for parent, children, names in os.walk(os.path.expanduser(folder), onerror=_unless_short):
@@ -263,24 +265,24 @@ def _files(folders: tuple[str, ...]) -> Iterator[Path]:
                 return
             for name in sorted(names):
                 file = Path(parent, name)
-                # A pipe of that name would keep us for ever.
+                # Opening a pipe with such a name would block for ever.
                 if file.suffix.lower() in _ENDINGS and found < _MAX_FILES and file.is_file():
                     found += 1
                     yield file
 
 
 def _unless_short(error: OSError) -> None:
-    """A folder that cannot be read is not there; one that cannot be opened just now is, and must not be forgotten."""
+    """Raise the error if it is a shortage of descriptors: its folder must not be taken for one that cannot be read."""
     if is_shortage(error):
         raise error
 
 
 def _by_stem(paths: tuple[Path, ...]) -> dict[str, Face]:
-    """Faces by lower-case file name without ending; upright regular ones before bold and slanted ones."""
+    """Fonts by lower-case file name without ending; regular ones before bold and slanted ones."""
     faces: dict[str, Face] = {}
     for path in sorted(paths, key=_is_variant):
         stem = path.stem.lower()
-        # A font that varies in weight is drawn with the regular one.
+        # A variable font is drawn in its regular weight.
         family, varies, _ = stem.partition("[")
         if varies and "-" not in family:
             stem = f"{family}-regular"

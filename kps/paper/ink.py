@@ -1,4 +1,4 @@
-"""Text in one font -> grey dots. HarfBuzz joins the letters, sets the marks and draws, the same on every host."""
+"""Text in one font -> grey dots. HarfBuzz shapes and draws the text, so it looks the same on every host."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ if TYPE_CHECKING:
     import uharfbuzz
 
 _PER_PIXEL: Final = 64
-"""Places of an outline within a dot."""
+"""Outline units in one dot."""
 _REGULAR: Final = {"wght": 400}
-"""What a font that varies in weight is drawn with; the default of some is hair thin. Others do not heed it."""
+"""Weight for variable fonts, because the default of some is too thin. Other fonts ignore it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ink:
-    """What a text leaves on paper, seen from where it starts on its ground line; rightwards and downwards is more."""
+    """The dots of a text. Coordinates start where it starts on its baseline, and grow rightwards and downwards."""
 
     left: int
     top: int
     width: int
     height: int
     advance: float
-    """Where the next text would start."""
+    """Where text that follows would start."""
     dots: bytes
-    """Row by row from the top, a byte for each: 255 is black. Empty where nothing is drawn."""
+    """One byte for each dot, row by row from the top; 255 is black. Empty if nothing is drawn."""
 
 
 @lru_cache(maxsize=64)
 def ink_of(text: str, face: Face, pixels: int, *, right_to_left: bool) -> Ink:
-    """The text, all of one script, at `pixels` to the em. Raises `FontLost`."""
+    """Draw a text, all of one script, with `pixels` dots to the em. Raises `FontLost`."""
     with drawing_with(face):
         import uharfbuzz
 
@@ -41,7 +41,7 @@ def ink_of(text: str, face: Face, pixels: int, *, right_to_left: bool) -> Ink:
         buffer = uharfbuzz.Buffer()
         buffer.add_str(text)
         buffer.direction = "rtl" if right_to_left else "ltr"
-        # Else it is that of the process, and so the picture would depend on where it runs.
+        # The default is that of the process's locale, and the picture would depend on it.
         buffer.language = "und"
         buffer.guess_segment_properties()
         uharfbuzz.shape(font, buffer)
@@ -56,7 +56,7 @@ def ink_of(text: str, face: Face, pixels: int, *, right_to_left: bool) -> Ink:
         if image is None:
             raise OSError("cannot be drawn")
     size = image.extents
-    # Its rows are longer than the picture, and the first one is the lowest.
+    # Rows of the bitmap are padded, and its first row is the lowest.
     rows = range((size.height - 1) * size.stride, -1, -size.stride) if size.height else ()
     dots = b"".join(image.buffer[at : at + size.width] for at in rows)
     return Ink(size.x_origin, -(size.y_origin + size.height), size.width, size.height, x / _PER_PIXEL, dots)

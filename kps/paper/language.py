@@ -1,4 +1,4 @@
-"""Our own words in the language of the kitchen, from the catalogues that lie in `languages`."""
+"""Messages on paper in the language of the kitchen, from the catalogues in `languages`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 SOURCE: Final = "en"
-"""The language of the code: it needs no catalogue."""
+"""The language of the messages in the code. It needs no catalogue."""
 FOLDER: Final = Path(__file__).with_name("languages")
 
 
@@ -23,7 +23,7 @@ class UnknownLanguage(ValueError):
 
 
 def languages(folder: Path = FOLDER) -> tuple[str, ...]:
-    """The languages that the paper can speak, in alphabetical order: English, and each that has a catalogue."""
+    """The languages that paper can be printed in, in alphabetical order: English, and each that has a catalogue."""
     return tuple(sorted({SOURCE, *(file.stem for file in folder.glob("*.po"))}))
 
 
@@ -39,7 +39,7 @@ def translator(language: str, folder: Path = FOLDER) -> Callable[[str], str]:
         raise UnknownLanguage(language, known)
     if name == SOURCE:
         return str
-    # A kitchen that reads English saves its processes the memory.
+    # Imported only here: with English paper no process needs the memory.
     from gettext import GNUTranslations
 
     import polib

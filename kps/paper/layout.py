@@ -1,4 +1,4 @@
-"""Document -> the rows of one paper: which line the printer writes itself, and which one is drawn for it."""
+"""Document -> the rows of one paper: which lines the printer prints in its own font, and which are sent as pictures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 _ORNAMENTS: Final = str.maketrans("─│┌┐└┘", "-|++++")
 _LETTERS_OF_CODES: Final = "[U+0123456789ABCDEF]"
 _MAX_DRAWN: Final = 12_000
-"""Columns of text in the pictures of one sheet. A new character takes 0.3 ms; in seconds a silent process is ended."""
+"""Most columns of text that are drawn for one sheet. A new character takes 0.3 ms, and a process whose heartbeat stops
+for seconds is killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class NativeLine:
 
 @dataclass(frozen=True, slots=True)
 class RasterLine:
-    """A line that is sent as a picture over the whole width; its text is what the picture says."""
+    """A line that is sent as a picture over the whole width. Its text is what the picture shows."""
 
     line: Line
     picture: Picture
@@ -57,7 +58,7 @@ class Sheet:
     cut: bool
     beep: bool
     width_mm: int = 80
-    """Of the paper, its edges that nobody prints on included."""
+    """Width of the paper, with the margins that cannot be printed on."""
 
 
 def lay_out(
@@ -111,7 +112,7 @@ def is_native(profile: Profile, char: str) -> bool:
 
 
 class _Page:
-    """One printer's paper."""
+    """Turns the lines of a document into rows for one printer."""
 
     def __init__(
         self, profile: Profile, paper_columns: int, font_dirs: tuple[str, ...], pulse: Callable[[], None] | None
@@ -121,14 +122,14 @@ class _Page:
         self._font_dirs = font_dirs
         self._pulse = pulse
         self._drawn = 0
-        """Columns of text in pictures, or looked up in fonts for one."""
+        """Columns of text that were drawn, or whose fonts were looked for."""
         self._draws = profile.raster
-        """Whether there are still pictures to come."""
+        """Whether lines may still be sent as pictures."""
         self._too_wide: set[str] = set()
-        """Characters that no column can hold, although there is a font."""
+        """Characters that a font has, but so wide that they do not fit into their columns."""
 
     def reframed(self, lines: Iterable[Line]) -> Iterator[Line]:
-        """The lines; a frame around a text that this printer must write otherwise gets as wide as that text."""
+        """The lines, with each frame as wide as its text is on this printer, where characters may be spelled out."""
         frame: list[Line] = []
         for line in lines:
             if frame or line.text.lstrip(" ").startswith("┌"):
@@ -146,13 +147,13 @@ class _Page:
         texts = [line.text[len(margin) + len("│ ") : -len(" │")].rstrip(" ") for line in frame[1:-1]]
         if all(map(self._is_native_text, texts)):
             return frame
-        # All of a frame is drawn or nothing: half of it in other letters would burst it.
-        self._affords_all(frame)
+        # A frame is drawn whole or not at all: lines of two fonts would not close it.
+        self._may_draw_all(frame)
         shown = [self._shown(text) for text in texts]
         if shown == texts:
             return frame
         framed = self._framed(shown, look, margin)
-        if not self._affords_all(framed):
+        if not self._may_draw_all(framed):
             framed = self._framed([self._shown(text) for text in texts], look, margin)
         return framed
 
@@ -165,80 +166,80 @@ class _Page:
         return [replace(look, text=margin + text) for text in (f"┌{edge}┐", *framed, f"└{edge}┘")]
 
     def _shown(self, text: str) -> str:
-        """The text in characters that this printer can put on paper, by itself or drawn."""
+        """The text in characters that this printer can print in its own font or as a picture."""
         if self._is_native_text(text):
             return text
         if not self._draws:
             return transliterate(text, self._is_native)
-        self._show_life()
+        self._send_pulse()
         return _spelled_out(text, lambda char: self._is_native(char) or self._is_drawable(char))
 
     def rows(self, line: Line) -> Iterator[NativeLine | RasterLine]:
-        """What becomes of one line of the document: one row, or more where its text grew."""
+        """The rows of one line of the document: one, or more where spelling out made the text longer."""
         if line.text.isascii():
             yield self._native_row(line)
             return
         text = self._with_plain_frames(line.text)
         if self._is_native_text(text):
             yield self._native_row(replace(line, text=text))
-        elif self._afford(columns(text)):
+        elif self._may_draw(columns(text)):
             self._drawn += columns(text)
             yield from self._drawn_rows(line, text)
         else:
-            yield from self._written_rows(line, text)
+            yield from self._transliterated_rows(line, text)
 
-    def _written_rows(self, line: Line, text: str) -> Iterator[NativeLine]:
+    def _transliterated_rows(self, line: Line, text: str) -> Iterator[NativeLine]:
         own = transliterate(text, self._is_native)
-        return map(self._native_row, _fit(line, own, self.columns))
+        return map(self._native_row, _wrapped(line, own, self.columns))
 
-    def _afford(self, more: int) -> bool:
-        """Whether so many columns may still be drawn; if not, there is no picture any more, and the log knows why."""
+    def _may_draw(self, more: int) -> bool:
+        """Whether so many more columns may be drawn. If not, no further line is, and a warning is logged."""
         if self._draws and self._drawn + more > _MAX_DRAWN:
             self._draws = False
             log.warning("too much to draw", extra={"columns": _MAX_DRAWN})
         return self._draws
 
-    def _affords_all(self, lines: list[Line]) -> bool:
-        return self._afford(sum(columns(line.text) for line in lines if not self._is_native_text(line.text)))
+    def _may_draw_all(self, lines: list[Line]) -> bool:
+        return self._may_draw(sum(columns(line.text) for line in lines if not self._is_native_text(line.text)))
 
     def _drawn_rows(self, line: Line, text: str) -> Iterable[NativeLine | RasterLine]:
-        """Pictures, but for parts that the printer can write itself once what no font has is spelled out."""
+        """The line as pictures. Parts that the printer can print itself, once characters are spelled out, stay text."""
         while True:
             try:
                 return list(self._draw(line, text))
-            except FontLost as lost:  # There is one font less now, and at the end none.
+            except FontLost as lost:  # Ends: each failure removes a font.
                 self._fonts().give_up(lost)
                 forget()
             except TooWide as run:
                 refused = {char for char in run.text if not char.isascii()} - self._too_wide
-                if not refused:  # A font whose plain letters nobody could read.
-                    return list(self._written_rows(line, text))
+                if not refused:  # Even the plain letters are too wide in this font.
+                    return list(self._transliterated_rows(line, text))
                 self._too_wide |= refused
 
     def _draw(self, line: Line, text: str) -> Iterator[NativeLine | RasterLine]:
-        # Without plain letters in any font there is no picture: neither of the line nor of a code in it.
+        # Codes like [U+XXXX] are drawn as well: without a font for plain letters nothing can be drawn.
         able = all(self._is_drawable(char) for char in text + _LETTERS_OF_CODES if char.isascii())
         shown = _spelled_out(text, lambda char: self._is_native(char) or (able and self._is_drawable(char)))
-        for part in _fit(line, shown, self.columns):
+        for part in _wrapped(line, shown, self.columns):
             if self._is_native_text(part.text):
                 yield self._native_row(part)
                 continue
-            for drawn in _fit(part, _spelled_out(part.text, self._is_drawable), self.columns):
+            for drawn in _wrapped(part, _spelled_out(part.text, self._is_drawable), self.columns):
                 yield self._raster_row(drawn)
 
     def _native_row(self, line: Line) -> NativeLine:
-        """A line of the printer's own text; where it knows no white on black, a bar is one of asterisks."""
+        """A line in the printer's own font. A printer without inverse text gets a bar of asterisks instead."""
         if self._profile.raster:
             return NativeLine(_bar(line, self.columns) if line.inverse else line)
-        return NativeLine(_without_finesse(line, self.columns))
+        return NativeLine(_for_impact_printer(line, self.columns))
 
     def _raster_row(self, line: Line) -> RasterLine:
         whole = _bar(line, self.columns) if line.inverse else line
-        self._show_life()
+        self._send_pulse()
         cell = (self._profile.cell_width, self._profile.cell_height, self._profile.line_height)
         return RasterLine(whole, draw(whole, self.columns, cell, self._fonts()))
 
-    def _show_life(self) -> None:
+    def _send_pulse(self) -> None:
         if self._pulse is not None:
             self._pulse()
 
@@ -257,43 +258,43 @@ class _Page:
         return char == " " or char in JOINERS or self._fonts().face_for(char) is not None
 
     def _with_plain_frames(self, text: str) -> str:
-        """A frame in characters that every printer has, if this one's pages lack the lines: never a picture for it."""
+        """The text with ASCII frames if this printer's code pages lack the lines: a frame alone is never drawn."""
         lacks = any(ord(char) in _ORNAMENTS and not self._profile.encodable(char) for char in text)
         return text.translate(_ORNAMENTS) if lacks else text
 
 
 def _bar(line: Line, paper_columns: int, edge: str = " ") -> Line:
-    """The text of an inverse line in the middle of blanks, which print black, over the width of the paper."""
+    """An inverse line as wide as the paper: its text in the middle of blanks, which print black."""
     gap = max(0, paper_columns // line.size.width - columns(line.text))
     left = gap // 2
     return replace(line, text=edge * left + line.text + edge * (gap - left))
 
 
-def _without_finesse(line: Line, paper_columns: int) -> Line:
-    """The line for a printer that knows two sizes and no white on black (Epson TM-U220)."""
+def _for_impact_printer(line: Line, paper_columns: int) -> Line:
+    """The line for an impact printer, which has two sizes and no inverse text (Epson TM-U220)."""
     plain = replace(line, size=Size.DOUBLE if line.size is Size.HUGE else line.size, inverse=False)
     if not line.inverse:
         return plain
     spaced = f" {line.text} "
-    # An asterisk at each side, or it is no bar.
+    # A bar needs an asterisk at each side.
     narrow = columns(spaced) + len("**") <= paper_columns // plain.size.width
     return _bar(replace(plain, text=spaced) if narrow else plain, paper_columns, "*")
 
 
 def _spelled_out(text: str, known: Callable[[str], bool]) -> str:
-    """`text` with what is not `known`, or is a mark with nothing to stand on, as `[U+XXXX]`."""
+    """`text` with each character that is not `known`, and a leading mark without a letter, as `[U+XXXX]`."""
     shown = without_loose_joiners(substitute(text, known)).lstrip("".join(JOINERS))
     return f"[U+{ord(shown[0]):04X}]{shown[1:]}" if shown and not columns(shown[0]) else shown
 
 
-def _fit(line: Line, text: str, paper_columns: int) -> Iterator[Line]:
-    """The line with a text that may have grown: broken again where it is too wide now."""
+def _wrapped(line: Line, text: str, paper_columns: int) -> Iterator[Line]:
+    """The line with a changed text, wrapped again if it has become too wide."""
     if columns(text) <= line.room(paper_columns):
         yield line if text == line.text else replace(line, text=text)
         return
     body = text.lstrip(" ")
     lead = text[: len(text) - len(body)]
-    # A code that is torn can be neither read nor looked up: between two of them the line may break.
+    # A code must stay in one piece to be looked up: let the line break between two of them.
     body = body.replace("][U+", "] [U+")
     for part in wrap(body, line.room(paper_columns), first=lead, indent=line.indent):
         yield replace(line, text=part)

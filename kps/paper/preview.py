@@ -15,7 +15,7 @@ from kps.paper.layout import NativeLine, Picture, RasterLine, Sheet
 from kps.paper.profiles import Profile
 
 DOTS_PER_INCH: Final = 203
-"""Of thermal printers: 8 dots a millimetre."""
+"""Resolution of thermal printers: 8 dots a millimetre."""
 NARROW_MM: Final = 58
 PAPER_DOTS: Final = (464, 640)
 """Width of paper of 58 mm and of 80 mm, the margins included on which no head can print. All columns that a printer row
@@ -34,10 +34,7 @@ _ARMS: Final = {
 }
 _FONT: Final = "DejaVuSansMono.ttf"
 _BASELINE: Final = 19 / 24
-"""Where letters stand in their cell: below is room for a descender, above for an accent on a capital."""
-
-
-# Text.
+"""Where the baseline is in a cell, from its top. Descenders go below it, accents on capitals above the letters."""
 
 
 def text_of(sheet: Sheet) -> str:
@@ -69,13 +66,13 @@ def text_of_row(row: NativeLine | RasterLine, columns: int) -> str:
 
 
 def _bar(words: str, columns: int) -> str:
-    """The words of an inverse line between the black that is left and right of them."""
+    """An inverse line: its words with `#` left and right of them."""
     left, right = _gap(words, columns)
     return "#" * (left - 1) + " " * (left > 0) + words + " " * (right > 0) + "#" * (right - 1)
 
 
 def _gap(text: str, columns: int) -> tuple[int, int]:
-    """Columns left and right of a text in the middle."""
+    """Columns left and right of a centred text."""
     gap = max(0, columns - columns_of_text(text))
     return gap // 2, gap - gap // 2
 
@@ -84,9 +81,6 @@ def _cut_line(columns: int) -> str:
     dashes = "- " * columns
     half = (columns - len(" cut ")) // 2
     return f"{dashes[:half].rstrip()} cut {dashes[:half].rstrip()}".center(columns).rstrip()
-
-
-# Dots.
 
 
 def png_of(sheet: Sheet) -> bytes:
@@ -109,12 +103,12 @@ def png_of(sheet: Sheet) -> bytes:
 
 
 def paper_dots(width_mm: int) -> int:
-    """How wide a paper is."""
+    """Width of a paper in dots."""
     return PAPER_DOTS[0] if width_mm <= NARROW_MM else PAPER_DOTS[1]
 
 
 def height_of(sheet: Sheet) -> int:
-    """Dots that the paper moves from the first row to the cut, the feed to the cutter left out."""
+    """Dots that the paper moves from the first row to the cut, without the feed to the cutter."""
     feeds = (sheet.feed_before + sheet.feed_lines) * sheet.profile.line_height
     return feeds + sum(row_height(row, sheet.profile) for row in sheet.rows)
 
@@ -127,7 +121,7 @@ def row_height(row: NativeLine | RasterLine, profile: Profile) -> int:
 
 
 def _row(row: NativeLine | RasterLine, profile: Profile, printed: int) -> Image.Image:
-    """What stands between the margins."""
+    """One row as a picture, as wide as what is printed between the margins."""
     if isinstance(row, RasterLine):
         return _picture(row.picture)
     line = row.line
@@ -143,7 +137,7 @@ def _picture(picture: Picture) -> Image.Image:
 
 
 def _native(text: str, profile: Profile, size: Size, *, bold: bool, inverse: bool) -> Image.Image:
-    """The device's own text: one cell for each character, enlarged dot by dot."""
+    """Text in the device's own font: one cell for each character, enlarged dot by dot."""
     width, height = profile.cell_width, profile.cell_height
     line = Image.new("1", (max(1, len(text)) * width, height), _WHITE)
     for place, char in enumerate(text):
@@ -174,7 +168,7 @@ def _draw_letter(pen: ImageDraw.ImageDraw, char: str, width: int, height: int, s
 
 
 def _draw_ornament(pen: ImageDraw.ImageDraw, char: str, width: int, height: int, shift: int) -> None:
-    """From the middle of the cell to its edges, so that frames close whatever the font."""
+    """Draw lines from the middle of the cell to its edges, so that frames close in every font."""
     across, down = width // 2 - 1 + shift, height // 2 - 1
     for arm in _ARMS[char]:
         box = {

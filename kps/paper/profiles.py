@@ -26,7 +26,7 @@ _WORDS: Final = re.compile(r"[\s_,;:/()]+")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CodePage:
-    """A table of 256 characters that a printer selects by `ESC t number`. The same page is the same object."""
+    """A table of 256 characters that a printer selects by `ESC t number`. There is one object for each page."""
 
     name: str
     number: int
@@ -36,11 +36,11 @@ class CodePage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Profile:
-    """One family of printers. There is one object of each, so it can be compared and be a key."""
+    """One family of printers. There is one object for each, so profiles can be compared and used as keys."""
 
     name: str
     pages: tuple[CodePage, ...]
-    """Best known first."""
+    """Its code pages, the most common first."""
     kanji_off: bool
     """Whether bytes >= 80 may be taken in pairs as Chinese after ESC @, unless FS . says otherwise."""
     raster: bool
@@ -52,9 +52,9 @@ class Profile:
     line_height: int
     """Dots from one line of normal size to the next: 30 is Epson's default (ESC 2); 1/6 inch at 203 dpi is 34."""
     beep: bytes
-    """Makes it heard once; empty = it cannot be heard, or nobody knows how."""
+    """The command for one beep; empty = it has no buzzer, or the command is not known."""
     escpos_profile: str
-    """Name of python-escpos's profile of the same family, to compare with."""
+    """Name of the profile that python-escpos has for the same family; tests compare the two."""
 
     def encodable(self, char: str) -> bool:
         """Whether one of the pages has this character."""
@@ -63,23 +63,23 @@ class Profile:
 
 @lru_cache(maxsize=1024)
 def profile_of(brand: str, model: str = "") -> Profile:
-    """The profile for a printer row's `printer_brand` and what the probe has read; `generic` if nobody knows it.
+    """The profile for a printer row's `printer_brand` and what the probe has read; `generic` if both are unknown.
 
-    `brand` may name the model too (`epson tm-u220`, `TM-U220`). `model` is maker and name as the printer tells them
-    (GS I 66 and 67), parted by a space, either of them perhaps missing. Case and blanks do not count.
+    `brand` may name the model too (`epson tm-u220`, `TM-U220`). `model` is maker and name as the printer answers
+    `GS I 66` and `GS I 67`, with a space between them; either may be missing. Case and blanks do not count.
     """
-    row, told = _words(brand), _words(model)
+    row, named_by_device = _words(brand), _words(model)
     make = _make_of(row, a_model_will_do=True)
     if make is None:
-        # A name alone proves too little: clones call themselves TM-T88V.
-        make = _make_of(told, a_model_will_do=False)
+        # A model name alone does not decide the make: clones call themselves TM-T88V.
+        make = _make_of(named_by_device, a_model_will_do=False)
     if make is None:
         return profile(_GENERIC)
-    return profile(make.model_of(told) or make.model_of(row) or make.name)
+    return profile(make.model_of(named_by_device) or make.model_of(row) or make.name)
 
 
 def profile_names() -> tuple[str, ...]:
-    """The names of all profiles, in the order of the data."""
+    """The names of all profiles, in the order of `profiles.toml`."""
     return tuple(_tables())
 
 
@@ -103,25 +103,25 @@ def profile(name: str) -> Profile:
 
 @dataclass(frozen=True, slots=True)
 class _Make:
-    """The profiles of one maker, and how both are written."""
+    """The profiles of one maker, and patterns for the ways in which maker and models are written."""
 
     name: str
     brand: str
-    """Pattern of one whole word. Patterns are compiled when a printer needs them, and kept by `re`."""
+    """Pattern of one whole word. Patterns are strings: `re` compiles them when needed and keeps them."""
     models: tuple[tuple[str, str], ...]
-    """Profile and pattern of its models, the most special first."""
+    """Profile and pattern of its models, the most specific first."""
 
     def model_of(self, words: tuple[str, ...]) -> str | None:
-        """The profile whose model these words begin with. A maker whom we do not know, before it, spoils it."""
+        """The profile whose model these words begin with; None also where an unknown maker stands before the model."""
         text = " ".join(self._without_brand(words))
         return next((name for name, pattern in self.models if re.match(pattern, text)), None)
 
     def named_by(self, words: tuple[str, ...]) -> bool:
-        """Whether the first word is this make."""
+        """Whether the first word is this maker's name."""
         return self._without_brand(words) != words
 
     def _without_brand(self, words: tuple[str, ...]) -> tuple[str, ...]:
-        # `Star Micronics TSP654` has two words of make, `EPSON-TM-U220` one word of both.
+        # In `Star Micronics TSP654` two words name the maker; in `EPSON-TM-U220` one word names maker and model.
         for count in (2, 1):
             if re.fullmatch(self.brand, "-".join(words[:count])):
                 return words[count:]
@@ -130,7 +130,7 @@ class _Make:
 
 
 def _make_of(words: tuple[str, ...], *, a_model_will_do: bool) -> _Make | None:
-    """The make that a text begins with; or, if that will do, the one that has a model as the text begins with."""
+    """The maker that the text begins with. With `a_model_will_do` also the maker of a model that it begins with."""
     named = next((make for make in _makes() if make.named_by(words)), None)
     if named is None and a_model_will_do:
         return next((make for make in _makes() if make.model_of(words)), None)
@@ -157,7 +157,7 @@ def _make(name: str, brands: Iterable[str]) -> _Make:
 
 
 def _model(pattern: str) -> str:
-    """A model is whole: a TM-T200 is no TM-T20."""
+    """A pattern for a whole model name: it does not match a TM-T200 for TM-T20."""
     return rf"(?:{pattern})(?![\w-])"
 
 
@@ -168,8 +168,8 @@ def _tables() -> dict[str, dict[str, Any]]:
 
 @cache
 def _code_page(codec: str, number: int) -> CodePage:
-    """The upper half of a page as Python knows it; what has no ink, or no character, is left out."""
-    # By its module: that a codec was not found for want of a descriptor would be remembered.
+    """The upper half of a code page by Python's codec, without bytes that have no character or only a blank."""
+    # By its module: codecs.lookup() would remember a failure that was only a shortage of descriptors.
     import_module(f"encodings.{codec}")
     characters = bytes(range(0x80, 0x100)).decode(codec, "replace")
     codes = {char: code for code, char in enumerate(characters, 0x80) if char.isprintable() and char != "\ufffd"}

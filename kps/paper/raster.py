@@ -1,4 +1,4 @@
-"""A line of text as a picture that stands beside the printer's own lines: same cells, same height, same weight.
+"""A line of text as a picture that fits between lines in the printer's own font: same cells, height and weight.
 
 The drawing has ink at 255 on 0 and becomes black and white only at the end, by a threshold: a thermal head knows no
 grey, and dither makes letters ragged.
@@ -26,16 +26,17 @@ _HIDDEN: Final = re.compile(rb"\x10[\x04\x05\x14]")
 """DLE EOT, DLE ENQ, DLE DC4: executed on arrival wherever they stand, in pictures too (Epson TM-T88III, TM-U295)."""
 _INK: Final = 255
 _THRESHOLD: Final = 104
-"""Of 255: below the middle, because heat spreads less than ink and thin strokes must survive being squeezed."""
+"""Grey, of 255, from which a dot is black. Below the middle, so that thin strokes survive being squeezed."""
 _BASELINE: Final = 0.79
-"""Of the height of a cell from its top: where the printers' own letters stand."""
+"""Where the baseline of printers' own fonts is, as a share of the cell's height from its top."""
 _LETTER_EM: Final = 5 / 6
-"""Of the height of a cell: makes DejaVu Sans Mono exactly as wide as a cell of 12 x 24 dots, so that nothing blurs."""
+"""Font size as a share of the cell's height. DejaVu Sans Mono is then exactly 12 dots wide in a cell of 24."""
 _SMALLEST_EM: Final = 8
 _NARROWEST: Final = 0.72
-"""A run is not squeezed more than this before its letters become smaller."""
+"""How much a run is squeezed at most; beyond that its letters become smaller."""
 _WIDEST: Final = 20
-"""Times its room that a run may want before it is squeezed; the widest sign of the Noto fonts (cuneiform) wants 9."""
+"""How many times wider than its columns a run may be before it is refused. The widest sign of the Noto fonts
+(cuneiform) is 9 times as wide."""
 _BLACK_AND_WHITE: Final = [0 if level < _THRESHOLD else _INK for level in range(256)]
 _BOX_DRAWING: Final = {"─": "lr", "│": "ud", "┌": "rd", "┐": "ld", "└": "ru", "┘": "lu"}
 
@@ -57,25 +58,25 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Where the characters of one size stand, in dots."""
+    """The cells of characters of one size, in dots."""
 
     cell_width: int
     cell_height: int
-    """Of one column of the line's size."""
+    """Width of one column of the line's size."""
     rows: int
-    """Of the whole line; what is more than the cell is the gap to the next line."""
+    """Height of the whole line: the cell and the gap to the next line."""
     times_x: int
     times_y: int
     """How many times wider and higher than the normal font."""
 
     @property
     def baseline(self) -> int:
-        """Rows above it."""
+        """Rows above the baseline."""
         return round(self.cell_height * _BASELINE)
 
 
 class TooWide(Exception):
-    """A font makes so much more of a text than its columns can hold that nobody could read it when squeezed."""
+    """In this font the text is so much wider than its columns that it would be unreadable when squeezed."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -84,7 +85,7 @@ class TooWide(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """What one font writes of a run, in one script and one direction."""
+    """A part of a run in one font, one script and one direction."""
 
     text: str
     face: Face
@@ -93,17 +94,17 @@ class _Piece:
 
 @dataclass(frozen=True, slots=True)
 class _Setting:
-    """How a run is written: its pieces from left to right, and the room that they take."""
+    """How a run is drawn: its pieces from left to right, their size, and the space that they take."""
 
     pieces: tuple[_Piece, ...]
     pixels: int
-    """To the em."""
+    """Font size: dots to the em."""
     drawn_width: int
     width: int
-    """On paper, after squeezing; dots."""
+    """Width on paper, after squeezing, in dots."""
     top: int
     bottom: int
-    """Rows of its ink, seen from the ground line; what is above it is negative."""
+    """First and last row of its ink, counted from the baseline; above it is negative."""
 
 
 def draw(line: Line, paper_columns: int, cell: tuple[int, int, int], fonts: Fonts) -> Picture:
@@ -126,7 +127,7 @@ def draw(line: Line, paper_columns: int, cell: tuple[int, int, int], fonts: Font
     left = start = max(0, free // 2) if line.align is Align.CENTER else 0
     pieces = [run for run in runs(line.text) if run.columns]
     ground = max([grid.baseline, *(-_setting(run, grid, floor, fonts).top for run in pieces if run.text != " ")])
-    # Joined letters need less room than their columns; what follows them moves up, unless it stands in a frame.
+    # Joined letters take less space than their columns. What follows moves left, unless it is inside a frame.
     close = not any(char in _BOX_DRAWING for char in line.text)
     for run in pieces:
         if run.text != " ":
@@ -144,19 +145,19 @@ def draw(line: Line, paper_columns: int, cell: tuple[int, int, int], fonts: Font
 
 
 def without_hidden_commands(data: bytes) -> bytes:
-    """Image data without what a printer would execute on arrival: one dot of it is turned over (04 -> 0C and so on)."""
+    """Image data without real-time commands, which a printer executes even here: one dot is inverted (04 -> 0C ...)."""
     return _HIDDEN.sub(lambda found: bytes((0x10, found.group()[1] ^ 0x08)), data)
 
 
 def forget() -> None:
-    """Drop what has been drawn and measured, after a font was lost."""
+    """Drop all cached drawings and measures, after a font was given up."""
     for remembered in (_stamp, _setting, _measure, ink_of):
         remembered.cache_clear()
 
 
 @lru_cache(maxsize=2048)
 def _stamp(run: Run, grid: Grid, bold: bool, floor: int, ground: int, fonts: Fonts) -> Image:
-    """A run in its box, standing on row `ground` if that keeps it above `floor`."""
+    """A drawn run in its box, with its baseline on row `ground`, or higher if it would reach below `floor`."""
     from PIL import Image, ImageChops
 
     box = Image.new("L", (run.columns * grid.cell_width, grid.rows), 0)
@@ -167,7 +168,7 @@ def _stamp(run: Run, grid: Grid, bold: bool, floor: int, ground: int, fonts: Fon
         box.paste(ink, (0 if run.shaped else (box.width - ink.width) // 2, 0))
     if not bold:
         return box
-    # As the printer does it, every dot once more beside itself; dense characters would run together.
+    # As the printer does it: every dot once more beside itself. Not for dense characters, which would run together.
     shifted = Image.new("L", box.size, 0)
     shifted.paste(box, (1 if is_ideographic(run.text[0]) else grid.times_x, 0))
     return ImageChops.lighter(box, shifted)
@@ -188,11 +189,11 @@ def _letters(setting: _Setting, rows: int, floor: int, ground: int) -> Image:
 
 @lru_cache(maxsize=4096)
 def _setting(run: Run, grid: Grid, floor: int, fonts: Fonts) -> _Setting:
-    """The run as large as its columns and the height above `floor` let it be. Raises `TooWide`."""
+    """The run in the largest size that fits into its columns and above `floor`. Raises `TooWide`."""
     pieces = _pieces(run, fonts)
     whole_em = run.shaped or run.columns > 1 or is_ideographic(run.text[0])
     pixels = grid.cell_height if whole_em else round(grid.cell_height * _LETTER_EM)
-    # A symbol that is squeezed as letters of a tall line are cannot be told any more.
+    # A symbol that is squeezed like the letters of a tall line cannot be recognised.
     keeps_shape = run.shaped or unicodedata.category(run.text[0]) == "So"
     stretch = min(1.0, grid.times_x / grid.times_y) if run.shaped or not keeps_shape else 1.0
     room = run.columns * grid.cell_width
@@ -210,14 +211,14 @@ def _setting(run: Run, grid: Grid, floor: int, fonts: Fonts) -> _Setting:
 
 
 def _pieces(run: Run, fonts: Fonts) -> tuple[_Piece, ...]:
-    """The run by fonts, from left to right."""
+    """The run in pieces of one font each, from left to right."""
     main = fonts.face_for(next(char for char in run.text if char != " "))
     assert main is not None, f"no font for {run.text[0]!r}"
     if not run.right_to_left:
-        return _by_font(run.text, _faces(run.text, main, fonts), right_to_left=False)
+        return _by_font(run.text, _font_of_each(run.text, main, fonts), right_to_left=False)
     pieces: list[_Piece] = []
     for part, is_number in in_reading_order(run.text):
-        faces = _faces(part, main, fonts)
+        faces = _font_of_each(part, main, fonts)
         if is_number and (one := next((face for face in (main, *faces) if fonts.has(face, part)), None)):
             faces = [one] * len(part)
         written = _by_font(part, faces, right_to_left=not is_number)
@@ -225,7 +226,7 @@ def _pieces(run: Run, fonts: Fonts) -> tuple[_Piece, ...]:
     return tuple(pieces)
 
 
-def _faces(text: str, main: Face, fonts: Fonts) -> list[Face]:
+def _font_of_each(text: str, main: Face, fonts: Fonts) -> list[Face]:
     """The font of each character: a space and a mark stay with the text before them if its font has them."""
     faces: list[Face] = []
     for char in text:
@@ -245,14 +246,14 @@ def _by_font(text: str, faces: list[Face], *, right_to_left: bool) -> tuple[_Pie
 
 
 def _scripts(text: str) -> list[str]:
-    """The script of each character: what is no letter goes with the letter before it, or else with the first one."""
+    """The script of each character. A non-letter has that of the letter before it, or else of the first letter."""
     letters = [script_of(char) if unicodedata.category(char)[0] == "L" else "" for char in text]
     script = next(filter(None, letters), "")
     return [script := letter or script for letter in letters]
 
 
 def _extent(pieces: tuple[_Piece, ...], pixels: int) -> tuple[int, int, int]:
-    """Width of the pieces side by side, and the rows of their ink from top to bottom, seen from the ground line."""
+    """Width of the pieces side by side, and first and last row of their ink, counted from the baseline."""
     measures = [_measure(piece, pixels) for piece in pieces]
     return (
         max(1, sum(right - left for left, _, right, _ in measures)),
@@ -263,7 +264,7 @@ def _extent(pieces: tuple[_Piece, ...], pixels: int) -> tuple[int, int, int]:
 
 @lru_cache(maxsize=4096)
 def _measure(piece: _Piece, pixels: int) -> tuple[int, int, int, int]:
-    """The box of a piece that starts at (0, 0) on its ground line: its ink, and its advance if that is wider."""
+    """The box of a piece that starts at (0, 0) on its baseline: around its ink, or its advance if that is wider."""
     ink = ink_of(piece.text, piece.face, pixels, right_to_left=piece.right_to_left)
     return min(ink.left, 0), ink.top, max(ink.left + ink.width, round(ink.advance)), ink.top + ink.height
 

@@ -1,6 +1,6 @@
-"""Text -> the pieces of it that are drawn one by one, each in its own columns of the paper.
+"""Text -> the runs of it that are drawn one by one, each in its own columns of the paper.
 
-Most writing stands letter by letter on the grid of the paper. Scripts whose letters join, change places or run from
+In most writing systems each letter has its column. Scripts whose letters join, change places or run from
 right to left are kept together: word beside word, with the spaces, marks and digits between them.
 """
 
@@ -34,17 +34,17 @@ _MIRRORED: Final = dict(zip("()[]{}<>«»", ")(][}{><»«", strict=True))
 _CLOSING: Final = frozenset(")]}»")
 _LEFT_TO_RIGHT: Final = frozenset(("EN", "AN", "L"))
 _MAX_GAP: Final = 3
-"""So many neutral characters between words and numbers at most keep them together; more are a table's blanks."""
+"""Most neutral characters between two words that still keep them in one run; more are the blanks of a table."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Text that is drawn as one, in `columns` columns."""
+    """Text that is drawn in one piece, in `columns` columns."""
 
     text: str
     columns: int
     shaped: bool = False
-    """Whether a font's rules of joining and reordering apply."""
+    """Whether the font's rules for joining and reordering letters apply."""
     right_to_left: bool = False
 
 
@@ -59,19 +59,19 @@ def runs(text: str) -> Iterator[Run]:
 
 
 def is_shaped(char: str) -> bool:
-    """Whether it belongs to a script that cannot be set letter by letter."""
+    """Whether the character belongs to a script that cannot be set letter by letter."""
     code = ord(char)
     at = bisect_right(_STARTS, code) - 1
     return at >= 0 and code <= _SHAPED[at][1]
 
 
 def is_right_to_left(char: str) -> bool:
-    """Whether it is a letter, or a digit, of a script that runs from right to left."""
+    """Whether the character is a letter or digit of a script that runs from right to left."""
     return unicodedata.bidirectional(char) in _RIGHT_TO_LEFT
 
 
 def is_mark(char: str) -> bool:
-    """Whether it stands on, or belongs to, the character before it."""
+    """Whether the character combines with the one before it."""
     return unicodedata.category(char) in ("Mn", "Me", "Mc")
 
 
@@ -107,7 +107,7 @@ def _bidirectional(text: str) -> list[str]:
 
 
 def _with_their_signs(kinds: list[str]) -> list[str]:
-    """Signs like % and €, which belong to the number that they touch."""
+    """The classes with signs like % and € made part of the number that they touch."""
     for order in (range(1, len(kinds)), range(len(kinds) - 2, -1, -1)):
         for at in order:
             if kinds[at] == "ET" and kinds[at - order.step] == "EN":
@@ -123,7 +123,7 @@ def _end_of_cluster(text: str, at: int) -> int:
 
 
 def _end_of_shaped(text: str, at: int) -> int:
-    """Behind the last letter that goes the way of the first one."""
+    """Index behind the last letter that has the direction of the first one."""
     backwards = is_right_to_left(text[at])
     end = at + 1
     gap = 0
@@ -145,7 +145,7 @@ def _end_of_shaped(text: str, at: int) -> int:
 
 
 def _closes(text: str, char: str) -> bool:
-    """Whether a bracket of the text is closed by the character: then both turn round."""
+    """Whether the character closes a bracket of the text: then both are mirrored."""
     return char in _CLOSING and text.count(_MIRRORED[char]) > text.count(char)
 
 

@@ -16,26 +16,26 @@ from typing import Final
 from kps.core.text import JOINERS, substitute
 
 _OWN_READINGS: Final = {"×": "x", "ー": "-", "ｰ": "-", "〜": "~", "ا": "a", "ـ": "-", "އ": "a", "ອ": "o", "ๅ": "a"}
-"""Where a kitchen reads otherwise: 2 × is not 2 *, and ラーメン is ra-men. And letters that anyascii leaves out."""
+"""Readings that differ from anyascii's, as kitchens expect them (2 × is not 2 *), and letters that it leaves out."""
 _CLOSING: Final = frozenset(".,:;!?)]}")
 _SKIN_TONES: Final = frozenset(map(chr, range(0x1F3FB, 0x1F400)))
 
 
 class _Sort(Enum):
-    """How a piece keeps its distance from its neighbours."""
+    """Whether a piece needs a space between itself and its neighbours."""
 
     PLAIN = auto()
     SYLLABLE = auto()
     """A Chinese character or a Korean syllable: a word of its own."""
     NUMBER = auto()
-    """½, ① and the like: not to be read together with digits beside it."""
+    """½, ① and the like: needs a space from digits beside it."""
     WIDE_MARK = auto()
-    """Punctuation that brought its own space along: 、 and 。"""
+    """Punctuation whose full-width form includes its space: 、 and 。"""
 
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """What one character has become."""
+    """The reading of one character."""
 
     text: str
     sort: _Sort = _Sort.PLAIN
@@ -73,7 +73,7 @@ def _pieces(text: str, encodable: Callable[[str], bool]) -> Iterator[_Piece]:
 
 
 def _has_its_script(word: list[str], encodable: Callable[[str], bool]) -> bool:
-    """Whether the printer has all letters of a word that is not Latin: one with an α and no λ shall not mix them."""
+    """Whether the printer has all letters of a word that is not Latin. If not, none is kept: a word is not mixed."""
     return all(encodable(char) or _bare(char, encodable) is not None for char in word if _is_foreign_letter(char))
 
 
@@ -82,7 +82,7 @@ def _without_foreign_letters(encodable: Callable[[str], bool]) -> Callable[[str]
 
 
 def _reading(char: str, encodable: Callable[[str], bool]) -> str | None:
-    """What stands for the character; None = nobody knows."""
+    """The reading of the character; None = there is none."""
     return _OWN_READINGS.get(char) or _superscript(char) or _bare(char, encodable) or _romanised(char)
 
 
@@ -95,18 +95,18 @@ def _superscript(char: str) -> str | None:
 
 
 def _bare(char: str, encodable: Callable[[str], bool]) -> str | None:
-    """The character without accents, ligatures and widths, if the printer has that."""
+    """The character without accents, ligatures and widths, if the printer has it so."""
     parts = "".join(part for part in unicodedata.normalize("NFKD", char) if not _is_mark(part))
     if not parts.strip() and not char.isspace():
-        return None  # ´ is a blank with an accent
+        return None  # the NFKD form of ´ is a blank with an accent
     return parts if parts.isprintable() and all(map(encodable, parts)) else None
 
 
 def _romanised(char: str) -> str | None:
-    from anyascii import anyascii  # not before the first text that needs it: most printers never do
+    from anyascii import anyascii  # only for the first text that needs it: most printers never do
 
     reading = anyascii(char)
-    # A blank is no reading, but for a blank and for what divides words.
+    # A blank is a reading only for blanks and for what divides words.
     is_reading = bool(reading.strip()) or (reading != "" and unicodedata.category(char)[0] in "ZP")
     return reading if is_reading and reading.isprintable() else None
 
@@ -155,5 +155,5 @@ def _is_foreign_letter(char: str) -> bool:
 
 
 def _goes_with_its_letter(char: str) -> bool:
-    """An accent, a tone, a skin colour: without the letter or figure before it, it is nothing."""
+    """Whether it is an accent, a tone or a skin colour: left out together with the character that it modifies."""
     return _is_mark(char) or char in _SKIN_TONES

@@ -13,7 +13,7 @@ from kps.paper import fonts
 def no_fonts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Neither the installation nor the machine has any font."""
     monkeypatch.setattr(fonts, "_SYSTEM", ())
-    monkeypatch.setattr(fonts, "_brought", tuple)
+    monkeypatch.setattr(fonts, "_installed_folders", tuple)
     fonts.fonts_in.cache_clear()
     yield
     fonts.fonts_in.cache_clear()

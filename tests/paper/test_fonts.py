@@ -19,7 +19,7 @@ from kps.paper.fonts import FontLost, Fonts, fonts_in, has_ink, is_ideographic
 from kps.paper.ink import _font, ink_of
 
 MISSING = "\U0010abcd"
-BROUGHT = {path.name: path for path in fonts._files(fonts._brought())}
+BROUGHT = {path.name: path for path in fonts._files(fonts._installed_folders())}
 DEJAVU = BROUGHT["DejaVuSansMono.ttf"]
 THAI = BROUGHT["NotoSansThai[wght].ttf"]
 

@@ -25,7 +25,7 @@ from kps.paper.runs import runs
 WIDE = PaperFormat(48, 80, "hprt")
 NARROW = PaperFormat(32, 58, "hprt")
 LATIN, THAI, SINHALA = (
-    next(path for path in fonts._files(fonts._brought()) if path.name.startswith(name))
+    next(path for path in fonts._files(fonts._installed_folders()) if path.name.startswith(name))
     for name in ("DejaVuSansMono", "NotoSansThai", "NotoSansSinhala")
 )
 IMPACT = PaperFormat(33, 80, "epson", "EPSON TM-U220")
