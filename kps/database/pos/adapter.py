@@ -190,11 +190,17 @@ class PosAdapter:
     # What is written.
 
     def update_tickets(self, alias: str, **columns: str) -> str:
-        """UPDATE of tickets up to the end of its SET; an address is a value of `ticket_address_of`."""
+        """UPDATE of tickets up to the end of its SET.
+
+        Of status, print_attempts, printed_at, error_message, last_error_at, and printer_ip: a `ticket_address_of`.
+        """
         return _update(TICKET, alias, columns)
 
     def update_printers(self, alias: str, **columns: str) -> str:
-        """UPDATE of printer rows up to the end of its SET."""
+        """UPDATE of printer rows up to the end of its SET.
+
+        Of total_prints, failed_prints, last_print_at, last_error_at, last_error_message.
+        """
         return _update(PRINTER, alias, columns)
 
     def insert_log(self, source: str, **values: str) -> str:

@@ -31,6 +31,7 @@ def refused(access: Database, change: str) -> str:
 
 def test_the_newer_schema_is_described(access: Database) -> None:
     schema = introspect(access)
+    assert schema.name == "newer tables"
     assert schema.describe() == (
         "newer POS schema, with template tables, audit table kitchen_kitchenticketlog, printer_ip character varying"
     )
@@ -39,16 +40,18 @@ def test_the_newer_schema_is_described(access: Database) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fixture", "ip"),
+    ("fixture", "name", "ip"),
     [
-        ("older_pos_database", "character varying"),
-        ("oldest_pos_database", "inet"),
+        ("older_pos_database", "older tables", "character varying"),
+        ("oldest_pos_database", "oldest tables", "inet"),
     ],
 )
-def test_older_schemas_are_described(fixture: str, ip: str, request: pytest.FixtureRequest) -> None:
+def test_older_schemas_are_described(fixture: str, name: str, ip: str, request: pytest.FixtureRequest) -> None:
     made = Database(settings_of(request.getfixturevalue(fixture)), "test")
     try:
-        assert introspect(made).describe() == (
+        found = introspect(made)
+        assert found.name == name
+        assert found.describe() == (
             f"older POS schema, without template tables, audit table kitchen_kitchenlog, printer_ip {ip}"
         )
     finally:
