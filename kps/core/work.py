@@ -47,7 +47,7 @@ class Work:
 
     kind: WorkKind
     id: int
-    """`kitchen_kitchenticket.id` of a ticket, `kps.slip.id` of a slip."""
+    """The ticket's number in the POS, or `kps.slip.id`."""
     token: Token
 
     @property

@@ -14,7 +14,7 @@ from kps.core.status import PaperState, PrinterStatus
 from kps.core.tickets import ProofLevel, Reason
 from kps.database import DatabaseTrouble
 from kps.database.printer_queue import PrinterQueue
-from kps.database.statements.printing import PRUNED_AT_ONCE
+from kps.database.statements.retention import PRUNED_AT_ONCE
 from kps.device.connection import Device, Ready, Unable
 from kps.printer.config import DeviceConfig
 from kps.process.clocks import monotonic

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import kps
 from kps.database.connection import Database, Statement
 from kps.database.migrations import migrate
 from kps.database.pos import PosAdapter, introspect
@@ -23,10 +26,13 @@ from kps.database.pos.tables import (
     TICKET_ITEM,
 )
 from kps.database.statements import Statements
+from kps.demo.pos_tables import SchemaAge, tables
 from tests.conftest import Database as Target
 from tests.database.house import settings_of
 from tests.database.row_types import VALUE_OF_TYPE
 
+PACKAGE = Path(kps.__file__).parent
+MAY_NAME_THEM = (PACKAGE / "database" / "pos", PACKAGE / "demo")
 RELATIONS = {
     "tickets": TICKET,
     "ticket_items": TICKET_ITEM,
@@ -44,6 +50,21 @@ def test_every_relation_is_known_here() -> None:
     words = {"name", "cancelled", "paid"}
     found = {name for name, kind in vars(PosAdapter).items() if isinstance(kind, property)}
     assert found == set(RELATIONS) | changed_in_place | words
+
+
+def test_one_folder_names_the_tables_of_the_pos() -> None:
+    names = {table for age in SchemaAge for table in tables(age)}
+    named = re.compile(rf"\b({'|'.join(sorted(names))})\b|kps\.database\.pos\.tables")
+    read = [
+        path
+        for path in PACKAGE.rglob("*")
+        if path.suffix in (".py", ".sql", ".toml") and not any(path.is_relative_to(folder) for folder in MAY_NAME_THEM)
+    ]
+    assert len(read) > 100
+    found = {
+        str(path.relative_to(PACKAGE)): named.findall(text) for path in read if named.search(text := path.read_text())
+    }
+    assert not found
 
 
 def column_names(relation: str, pos: PosAdapter) -> tuple[str, ...]:
@@ -89,8 +110,6 @@ def test_a_relation_may_be_a_sub_query_and_every_plan_stays_what_it_was(
         pos = introspect(database)
         migrate(database, automatic=True)
         plain, otherwise = Statements(pos), Statements(named_otherwise(pos))
-        for name in plain.names():
-            statement: Statement[Any] = getattr(plain, name)
-            other: Statement[Any] = getattr(otherwise, name)
-            assert plan(database, statement) == plan(database, other), name
+        for statement, other in zip(plain.every(), otherwise.every(), strict=True):
+            assert plan(database, statement) == plan(database, other), statement.name
         assert plain.look.sql != otherwise.look.sql

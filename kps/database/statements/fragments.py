@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from kps.core.tickets import PrinterKey, TicketId
 from kps.database.pos import PosAdapter
-from kps.database.pos.adapter import _as_text, _from_text
 from kps.database.statements.work import left_at, live
 
 
@@ -65,13 +64,6 @@ FAMILY_LOCK = 1_263_557_185
 
 POS_BEHIND_S = "(SELECT coalesce(max(c.behind_s), 0) FROM kps.clock c)"
 """Seconds to be added to the POS's time (`created_at`) to get the database's; see kps.core.clock."""
-
-
-brand_of = PosAdapter.brand_of
-log_rows = PosAdapter.insert_log
-row_ip = PosAdapter.row_address
-ip_text = _as_text
-ip_value = _from_text
 
 
 def covered(pos: PosAdapter) -> str:

@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 from kps.core.tickets import PrinterKey
 from kps.database.connection import Statement
 from kps.database.pos import PosAdapter
-from kps.database.pos.tables import CANCELLED as CANCELLED
-from kps.database.pos.tables import PAID as PAID
 from kps.database.statements.fragments import FAMILY_LOCK, POS_BEHIND_S
 from kps.database.statements.work import NEEDED, leased
 

@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 from kps.core.tickets import TicketId
 from kps.database.connection import Statement
-from kps.database.pos import PosAdapter as PosSchema
-from kps.database.pos.tables import HEALTH, PRINTER, TICKET
+from kps.database.pos import PosAdapter
 from kps.database.statements.fragments import (
     CHANNEL_PRINTER,
     CHANNEL_TICKET,
@@ -19,16 +18,13 @@ from kps.database.statements.fragments import (
     OnePosRow,
     TicketStatus,
     ToldDevice,
-    ip_value,
     job_left_at,
-    log_rows,
     requeue,
-    row_ip,
 )
 from kps.database.statements.work import GivenBack, Settled, Standing, Unsent, taken_back
 
 
-def standing() -> Statement[Standing]:
+def standing(pos: PosAdapter) -> Statement[Standing]:
     """Why a promise was refused, or whether an outcome whose reply was lost has been written after all."""
     return Statement(
         "standing",
@@ -36,17 +32,17 @@ def standing() -> Statement[Standing]:
         f"""SELECT j.state, coalesce(j.token = {{token:bigint}}, false) AS mine,
        coalesce(j.settled_token = {{token:bigint}}, false) AS settled, coalesce(t.status = 'printing', false) AS wanted,
        t.status
-  FROM (SELECT {{id:bigint}} AS id) x LEFT JOIN {TICKET} t ON t.id = x.id
+  FROM (SELECT {{id:bigint}} AS id) x LEFT JOIN {pos.tickets} t ON t.id = x.id
   LEFT JOIN kps.job j ON j.ticket_id = x.id""",
     )
 
 
-def withdraw() -> Statement[TicketStatus]:
+def withdraw(pos: PosAdapter) -> Statement[TicketStatus]:
     """A claimed ticket that somebody took out of `printing`: the job follows the ticket."""
     return Statement(
         "withdraw",
         TicketStatus,
-        f"""WITH t AS MATERIALIZED (SELECT id, status FROM {TICKET} WHERE id = {{id:bigint}} FOR UPDATE)
+        f"""WITH t AS MATERIALIZED (SELECT t.id, t.status FROM {pos.tickets} t WHERE t.id = {{id:bigint}} FOR UPDATE)
 UPDATE kps.job j
    SET state = CASE coalesce((SELECT status FROM t), 'gone') WHEN 'new' THEN 'requeued' WHEN 'printed' THEN 'printed'
                  ELSE 'failed' END,
@@ -58,16 +54,15 @@ RETURNING coalesce((SELECT status FROM t), 'gone') AS status""",
     )
 
 
-def settle(schema: PosSchema) -> Statement[Settled]:
+def settle(pos: PosAdapter) -> Statement[Settled]:
     """What became of a ticket at a printer, with its log row and its statistics. Retry: the next printer, please."""
-    log = log_rows(
-        schema,
+    log = pos.insert_log(
         "old CROSS JOIN t JOIN k ON k.id = t.id",
         ticket_id="t.id",
         old_status="t.status",
         new_status="k.status",
         action="CASE WHEN {outcome:text} = 'printed' THEN 'print_success' ELSE 'print_failed' END",
-        printer_ip=row_ip(schema, "old.printer_id"),
+        printer_ip=pos.row_address("old.printer_id"),
         error_code="{code:text}",
         error_message="{error:text}",
         duration_ms="CASE WHEN {outcome:text} = 'printed' THEN greatest(1, {duration:int}) END",
@@ -83,11 +78,29 @@ def settle(schema: PosSchema) -> Statement[Settled]:
         WHEN {outcome:text} = 'printed' AND t.status IN ('printing', 'failed') THEN 'printed'
         WHEN {outcome:text} = 'failed' AND t.status = 'printing' THEN 'failed'
         WHEN {outcome:text} = 'retry' AND t.status = 'printing' THEN 'new' ELSE t.status END"""
+    written = pos.update_tickets(
+        "k",
+        status=status,
+        printed_at="""CASE WHEN {outcome:text} = 'printed' AND t.status <> 'new' OR job.state = 'printed'
+                            AND t.status IN ('printing', 'failed') THEN clock_timestamp() ELSE k.printed_at END""",
+        error_message="""CASE WHEN {outcome:text} = 'printed' OR job.state = 'printed' THEN ''
+                              WHEN t.status = 'printing' THEN {error:text} ELSE k.error_message END""",
+        last_error_at="""CASE WHEN {outcome:text} <> 'printed' AND t.status = 'printing' THEN clock_timestamp()
+                              ELSE k.last_error_at END""",
+    )
+    counted = pos.update_printers(
+        "sp",
+        total_prints="sp.total_prints + 1",
+        failed_prints="sp.failed_prints + CASE WHEN {outcome:text} = 'printed' THEN 0 ELSE 1 END",
+        last_print_at="CASE WHEN {outcome:text} = 'printed' THEN clock_timestamp() ELSE sp.last_print_at END",
+        last_error_at="CASE WHEN {outcome:text} = 'printed' THEN sp.last_error_at ELSE clock_timestamp() END",
+        last_error_message="CASE WHEN {outcome:text} = 'printed' THEN sp.last_error_message ELSE {error:text} END",
+    )
     return Statement(
         "settle",
         Settled,
         f"""WITH t AS MATERIALIZED (
-  SELECT id, status FROM {TICKET} WHERE id = {{id:bigint}} FOR UPDATE
+  SELECT t.id, t.status FROM {pos.tickets} t WHERE t.id = {{id:bigint}} FOR UPDATE
 ), old AS MATERIALIZED (
   SELECT j.ticket_id, j.token, j.printer_id, j.printer_name, j.backup_for FROM kps.job j
    WHERE j.ticket_id = {{id:bigint}} AND j.token = {{token:bigint}} AND j.state IN ('claimed', 'sending')
@@ -114,24 +127,11 @@ def settle(schema: PosSchema) -> Statement[Settled]:
     FROM old WHERE j.ticket_id = old.ticket_id AND j.token = old.token
   RETURNING j.ticket_id, j.state
 ), k AS (
-  UPDATE {TICKET} k
-     SET status = {status},
-         printed_at = CASE WHEN {{outcome:text}} = 'printed' AND t.status <> 'new' OR job.state = 'printed'
-                            AND t.status IN ('printing', 'failed') THEN clock_timestamp() ELSE k.printed_at END,
-         error_message = CASE WHEN {{outcome:text}} = 'printed' OR job.state = 'printed' THEN ''
-                              WHEN t.status = 'printing' THEN {{error:text}}
-                              ELSE k.error_message END,
-         last_error_at = CASE WHEN {{outcome:text}} <> 'printed' AND t.status = 'printing' THEN clock_timestamp()
-                              ELSE k.last_error_at END
+  {written}
     FROM t, job WHERE k.id = t.id AND t.id = job.ticket_id
   RETURNING k.id, k.status, k.print_attempts
 ), log AS ({log}), stats AS (
-  UPDATE {PRINTER} sp
-     SET total_prints = sp.total_prints + 1,
-         failed_prints = sp.failed_prints + CASE WHEN {{outcome:text}} = 'printed' THEN 0 ELSE 1 END,
-         last_print_at = CASE WHEN {{outcome:text}} = 'printed' THEN clock_timestamp() ELSE sp.last_print_at END,
-         last_error_at = CASE WHEN {{outcome:text}} = 'printed' THEN sp.last_error_at ELSE clock_timestamp() END,
-         last_error_message = CASE WHEN {{outcome:text}} = 'printed' THEN sp.last_error_message ELSE {{error:text}} END
+  {counted}
     FROM old WHERE sp.id = old.printer_id AND {{asked:boolean}}
   RETURNING 1
 )
@@ -140,20 +140,20 @@ SELECT (SELECT count(*) FROM job) AS settled, (SELECT max(status) FROM k) AS sta
     )
 
 
-def release(schema: PosSchema) -> Statement[GivenBack]:
+def release(pos: PosAdapter) -> Statement[GivenBack]:
     """The holder gives claimed tickets back, unmarked: no byte of them has left."""
     held = """SELECT j.ticket_id, j.printer_key, j.token FROM kps.job j
    WHERE j.token = ANY ({tokens:bigint[]}) AND j.ticket_id = ANY ({ids:bigint[]}) AND j.state = 'claimed'"""
-    body = requeue(schema, held, "'released'", text="{text:text}")
+    body = requeue(pos, held, "'released'", text="{text:text}")
     return Statement("release", GivenBack, f"WITH {body} {GAVE_BACK}")
 
 
-def unsent(schema: PosSchema) -> Statement[Unsent]:
+def unsent(pos: PosAdapter) -> Statement[Unsent]:
     """The holder gives a ticket back of which no byte has left, although the promise may have been committed."""
     held = """SELECT j.ticket_id, j.printer_key, j.token FROM kps.job j
    WHERE j.ticket_id = {id:bigint} AND j.token = {token:bigint} AND j.state IN ('claimed', 'sending')"""
     body = requeue(
-        schema, held, "'released'", text="'the database was away before the first byte'", sent=False, patient=True
+        pos, held, "'released'", text="'the database was away before the first byte'", sent=False, patient=True
     )
     # A job doesn't say who had given it back, an earlier try of the same or a successor: so none counts as lost.
     return Statement(
@@ -183,12 +183,17 @@ SELECT printer_key, (SELECT count(pg_notify('{CHANNEL_PRINTER}', ''))) AS told F
 """The owner's process says what its device is like."""
 
 
-SAY_WHY = Statement(
-    "say_why",
-    OnePosRow,
-    f"""WITH pick AS MATERIALIZED (
+def say_why(pos: PosAdapter) -> Statement[OnePosRow]:
+    """The POS's own rows name what is wrong with their device, unless another instance has it; no try is counted.
+
+    What is no `news` is said where nothing was said, or nothing in the last minute.
+    """
+    return Statement(
+        "say_why",
+        OnePosRow,
+        f"""WITH pick AS MATERIALIZED (
   -- A form of the POS that is being saved keeps nobody waiting: its row is told the next time.
-  SELECT sp.id, left(w.text, 255) AS text FROM {PRINTER} sp
+  SELECT sp.id, left(w.text, 255) AS text FROM {pos.printers} sp
     JOIN unnest({{rows:bigint[]}}, {{keys:text[]}}, {{texts:text[]}}) AS w(id, key, text) ON w.id = sp.id
    WHERE NOT EXISTS (SELECT 1 FROM kps.printer p WHERE p.printer_key = w.key AND p.owner <> {{me:uuid}}
                         AND p.expires_at > clock_timestamp())
@@ -196,14 +201,10 @@ SAY_WHY = Statement(
        OR sp.last_error_at < clock_timestamp() - interval '1 minute')
    ORDER BY sp.id FOR NO KEY UPDATE OF sp SKIP LOCKED
 )
-UPDATE {PRINTER} sp SET last_error_message = pick.text, last_error_at = clock_timestamp()
+{pos.update_printers("sp", last_error_message="pick.text", last_error_at="clock_timestamp()")}
   FROM pick WHERE sp.id = pick.id
 RETURNING sp.id""",
-)
-"""The POS's own rows name what is wrong with their device, unless a lease of another instance lives; no try is counted.
-
-What is no `news` is said where nothing was said, or nothing in the last minute.
-"""
+    )
 
 
 DEMOTE = Statement(
@@ -232,20 +233,19 @@ class LateProven(NamedTuple):
     finished: int
 
 
-def late_proof(schema: PosSchema) -> Statement[LateProven]:
+def late_proof(pos: PosAdapter) -> Statement[LateProven]:
     """A printer of mine has said the process ID of a sending that was given up: that copy did come out.
 
     If no other copy is under way the ticket is printed by that; if one is, its settle knows that none is needed after
     it. `rows` are the ids of the device's printer rows, `value` the number of the process ID modulo `ids`.
     """
-    log = log_rows(
-        schema,
+    log = pos.insert_log(
         "done",
         ticket_id="done.id",
         old_status="done.before",
         new_status="done.status",
         action="'print_success'",
-        printer_ip=row_ip(schema, "done.row_id"),
+        printer_ip=pos.row_address("done.row_id"),
         error_message="""CASE WHEN done.twice THEN 'it came out twice: on ' || done.name || ' too'
           WHEN done.state = 'sending' THEN 'it came out on ' || done.name || ', and another copy is under way'
           ELSE '' END""",
@@ -262,6 +262,13 @@ def late_proof(schema: PosSchema) -> Statement[LateProven]:
         at = f"array_position(j.{keys}, {{key:text}})"
         return f"CASE WHEN {at} IS NULL THEN j.{names} ELSE j.{names}[:{at} - 1] || j.{names}[{at} + 1:] END"
 
+    finish = pos.update_tickets(
+        "k",
+        status="'printed'",
+        printed_at="clock_timestamp()",
+        error_message="''",
+        printer_ip=f"coalesce({pos.ticket_address_of(pos.row_address('old.row_id'))}, k.printer_ip)",
+    )
     return Statement(
         "late_proof",
         LateProven,
@@ -273,7 +280,7 @@ def late_proof(schema: PosSchema) -> Statement[LateProven]:
                   WHERE {{value:bigint}} IN (s.number % {{ids:bigint}}, (s.number + 1) % {{ids:bigint}}))
    ORDER BY j.ticket_id DESC LIMIT 1
 ), t AS MATERIALIZED (
-  SELECT t.id, t.status FROM {TICKET} t JOIN named n ON n.ticket_id = t.id FOR UPDATE OF t
+  SELECT t.id, t.status FROM {pos.tickets} t JOIN named n ON n.ticket_id = t.id FOR UPDATE OF t
 ), old AS MATERIALIZED (
   SELECT j.ticket_id, j.token, j.state, j.claimed_at, t.status, ({finished}) AS finishes,
          j.state = 'printed' AS twice,
@@ -281,7 +288,7 @@ def late_proof(schema: PosSchema) -> Statement[LateProven]:
          {{key:text}} <> ALL (j.maybe_keys) AND NOT (j.state = 'sending' AND j.printer_key = {{key:text}} AND
            {{value:bigint}} IN (j.process_ids[cardinality(j.process_ids)] % {{ids:bigint}},
                                 (j.process_ids[cardinality(j.process_ids)] + 1) % {{ids:bigint}})) AS cleared,
-         (SELECT min(sp.id) FROM {PRINTER} sp WHERE sp.id = ANY ({{rows:bigint[]}})) AS row_id,
+         (SELECT min(sp.id) FROM {pos.printers} sp WHERE sp.id = ANY ({{rows:bigint[]}})) AS row_id,
          coalesce(j.maybe_at[array_position(j.maybe_keys, {{key:text}})],
                   j.moved_from[array_position(j.moved_keys, {{key:text}})]) AS name
     FROM kps.job j JOIN t ON t.id = j.ticket_id
@@ -306,30 +313,27 @@ def late_proof(schema: PosSchema) -> Statement[LateProven]:
     FROM old WHERE j.ticket_id = old.ticket_id
   RETURNING j.ticket_id
 ), k AS (
-  UPDATE {TICKET} k
-     SET status = 'printed', printed_at = clock_timestamp(), error_message = '',
-         printer_ip = coalesce({ip_value(schema.ticket_ip_type, row_ip(schema, "old.row_id"))}, k.printer_ip)
+  {finish}
     FROM old WHERE k.id = old.ticket_id AND old.finishes
   RETURNING k.id
 ), done AS MATERIALIZED (
   SELECT old.ticket_id AS id, old.status AS before, CASE WHEN old.finishes THEN 'printed' ELSE old.status END AS status,
          old.row_id, old.name, old.twice, old.cleared, old.state, old.claimed_at, t2.print_attempts
-    FROM old JOIN job ON job.ticket_id = old.ticket_id JOIN {TICKET} t2 ON t2.id = old.ticket_id
+    FROM old JOIN job ON job.ticket_id = old.ticket_id JOIN {pos.tickets} t2 ON t2.id = old.ticket_id
 ), log AS ({log})
 SELECT id, status, twice, cleared, (SELECT count(*) FROM k) AS finished FROM done""",
     )
 
 
-def came_back(schema: PosSchema) -> Statement[OneJob]:
+def came_back(pos: PosAdapter) -> Statement[OneJob]:
     """A printer of mine can print again: what it may have printed from its memory goes on record, once per ticket."""
-    log = log_rows(
-        schema,
-        "told JOIN " + TICKET + " t ON t.id = told.ticket_id",
+    log = pos.insert_log(
+        f"told JOIN {pos.tickets} t ON t.id = told.ticket_id",
         ticket_id="t.id",
         old_status="t.status",
         new_status="t.status",
         action="'retry'",
-        printer_ip=row_ip(schema, "told.row_id"),
+        printer_ip=pos.row_address("told.row_id"),
         error_code="'may_have_printed'",
         error_message="told.name || ' can print again: a copy of this ticket may have come out there'",
         metadata="""jsonb_build_object('instance', {instance:text}, 'printer_id', told.row_id,
@@ -340,7 +344,7 @@ def came_back(schema: PosSchema) -> Statement[OneJob]:
         OneJob,
         f"""WITH locked AS MATERIALIZED (
   -- the log rows refer to the tickets: they are locked first, as everywhere
-  SELECT t.id FROM {TICKET} t WHERE t.id IN (
+  SELECT t.id FROM {pos.tickets} t WHERE t.id IN (
     SELECT j.ticket_id FROM kps.job j
      WHERE (j.maybe_keys <> '{{}}' OR j.moved_keys <> '{{}}') AND {{key:text}} = ANY (j.maybe_keys)
        AND {{key:text}} <> ALL (j.told_back)
@@ -348,7 +352,7 @@ def came_back(schema: PosSchema) -> Statement[OneJob]:
    ORDER BY t.id FOR KEY SHARE OF t
 ), found AS MATERIALIZED (
   SELECT j.ticket_id, j.maybe_at[array_position(j.maybe_keys, {{key:text}})] AS name,
-         (SELECT min(sp.id) FROM {PRINTER} sp WHERE sp.id = ANY ({{rows:bigint[]}})) AS row_id
+         (SELECT min(sp.id) FROM {pos.printers} sp WHERE sp.id = ANY ({{rows:bigint[]}})) AS row_id
     FROM kps.job j JOIN locked ON locked.id = j.ticket_id
    WHERE {{key:text}} = ANY (j.maybe_keys) AND {{key:text}} <> ALL (j.told_back)
    ORDER BY j.ticket_id FOR UPDATE OF j
@@ -396,21 +400,21 @@ RECENT_ID = Statement(
 """Whether a process ID is one of the last 100,000 sendings', whichever instance and printer they were of."""
 
 
-def health(schema: PosSchema) -> Statement[One]:
+def health(pos: PosAdapter) -> Statement[One]:
     """One health row for each printer row of a device, written by its lease owner."""
-    given = {
-        "checked_at": "clock_timestamp()",
-        "is_online": "{online:boolean}",
-        "response_time_ms": "CASE WHEN {online:boolean} THEN greatest(1, {response:int}) END",
-        "paper_status": "{paper:text}",
-        "error_code": "{code:text}",
-        "error_message": "{error:text}",
-        "temperature_ok": "{temperature:boolean}",
-        "cutter_ok": "{cutter:boolean}",
-        "printer_id": "sp.id",
-    }
-    used = [name for name in schema.health_columns if name in given]
-    if not used:
+    insert = pos.insert_health(
+        f"{pos.printers} sp",
+        checked_at="clock_timestamp()",
+        is_online="{online:boolean}",
+        response_time_ms="CASE WHEN {online:boolean} THEN greatest(1, {response:int}) END",
+        paper_status="{paper:text}",
+        error_code="{code:text}",
+        error_message="{error:text}",
+        temperature_ok="{temperature:boolean}",
+        cutter_ok="{cutter:boolean}",
+        printer_id="sp.id",
+    )
+    if not insert:
         return Statement("health", One, "SELECT 1 AS one WHERE false")
     # Parameters that are not in the column list would leave the statement's signature: name them all once.
     all_parameters = " AND ".join(
@@ -423,31 +427,9 @@ def health(schema: PosSchema) -> Statement[One]:
     return Statement(
         "health",
         One,
-        f"""INSERT INTO {HEALTH} ({", ".join(used)})
-SELECT {", ".join(given[name] for name in used)} FROM {PRINTER} sp
+        f"""{insert}
  WHERE sp.id = ANY ({{rows:bigint[]}}) AND {all_parameters}
    AND EXISTS (SELECT 1 FROM kps.printer p WHERE p.printer_key = {{key:text}} AND p.owner = {{me:uuid}}
                   AND p.expires_at > clock_timestamp())
-RETURNING 1 AS one""",
-    )
-
-
-PRUNED_AT_ONCE = 500
-"""Health rows that go in one statement: a ticket of the same printer waits for it."""
-
-
-def prune_health(schema: PosSchema) -> Statement[One]:
-    """Delete the old health rows of the printer rows of one device, some at a time."""
-    if not schema.health_columns:
-        return Statement("prune_health", One, "SELECT 1 AS one WHERE false")
-    return Statement(
-        "prune_health",
-        One,
-        f"""DELETE FROM {HEALTH} WHERE id IN (
-  SELECT old.id FROM unnest({{rows:bigint[]}}) AS r(id) CROSS JOIN LATERAL (
-    SELECT h.id FROM {HEALTH} h WHERE h.printer_id = r.id
-       AND h.checked_at < clock_timestamp() - {{days:float8}} * interval '1 day'
-     ORDER BY h.checked_at LIMIT {PRUNED_AT_ONCE}) old
-   LIMIT {PRUNED_AT_ONCE})
 RETURNING 1 AS one""",
     )

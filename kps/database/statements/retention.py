@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from kps.database.connection import Statement
 from kps.database.pos import PosAdapter
+from kps.database.statements.fragments import One
 
 SWEEP_AT_ONCE = 5000
 
@@ -54,4 +55,25 @@ def sweep(pos: PosAdapter) -> Statement[Swept]:
 SELECT (SELECT count(*) FROM gone) AS jobs, (SELECT count(*) FROM old) AS instances,
        (SELECT max(ticket_id) FROM page HAVING count(*) = {SWEEP_AT_ONCE}) AS last,
        (SELECT count(*) FROM items) = 500 OR (SELECT count(*) FROM slips) = 500 AS more""",
+    )
+
+
+PRUNED_AT_ONCE = 500
+"""Health rows that go in one statement: a ticket of the same printer waits for it."""
+
+
+def prune_health(pos: PosAdapter) -> Statement[One]:
+    """Delete the old health rows of the printer rows of one device, some at a time."""
+    if not pos.health_columns:
+        return Statement("prune_health", One, "SELECT 1 AS one WHERE false")
+    return Statement(
+        "prune_health",
+        One,
+        f"""DELETE FROM {pos.health_checks} WHERE id IN (
+  SELECT old.id FROM unnest({{rows:bigint[]}}) AS r(id) CROSS JOIN LATERAL (
+    SELECT h.id FROM {pos.health_checks} h WHERE h.printer_id = r.id
+       AND h.checked_at < clock_timestamp() - {{days:float8}} * interval '1 day'
+     ORDER BY h.checked_at LIMIT {PRUNED_AT_ONCE}) old
+   LIMIT {PRUNED_AT_ONCE})
+RETURNING 1 AS one""",
     )

@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 from kps.core.slips import SlipId
 from kps.core.tickets import PrinterKey, Token
 from kps.database.connection import Statement
-from kps.database.pos import PosAdapter as PosSchema
-from kps.database.pos.tables import PRINTER, TICKET
-from kps.database.statements.fragments import CHANNEL_TICKET, WOKEN, brand_of, ip_text
-from kps.database.statements.paper import CANCELLED, PAID, place
+from kps.database.pos import PosAdapter
+from kps.database.statements.fragments import CHANNEL_TICKET, WOKEN
+from kps.database.statements.paper import place
 from kps.database.statements.work import (
     NEEDED,
     ClaimedWork,
@@ -51,7 +50,7 @@ class SlipCounts(NamedTuple):
     waiting: bool
 
 
-def make(schema: PosSchema) -> Statement[SlipCounts]:
+def make(pos: PosAdapter) -> Statement[SlipCounts]:
     """Look for events that stations must know of, and make a slip of each; returns how many were made.
 
     `waiting`: whether any slip is not told yet, be it one that was made earlier.
@@ -59,9 +58,7 @@ def make(schema: PosSchema) -> Statement[SlipCounts]:
     A change of an item is judged by the bill that it belongs to now. Which bill and table it had is remembered with
     the item: merging bills only changes that. Rows that the POS has deleted, and paid bills, tell nothing.
     """
-    zone = """coalesce((SELECT nullif(st.timezone, '') FROM core_store st WHERE st.id = b.store_id),
-         (SELECT nullif(co.timezone, '') FROM core_brand br JOIN core_company co ON co.id = br.company_id
-           WHERE br.id = b.brand_id), 'UTC')"""
+    zone = pos.timezone_of_bill("b")
     elsewhere = f"""json_build_object('ticket', j.ticket_id, 'station', btrim(t.printer_target),
             'number', j.chain_number, 'place', {place("tb.number", "b.queue_number")},
             'printer', coalesce(nullif(j.printed_on, ''), j.printer_name), 'at', j.finished_at)"""
@@ -74,18 +71,20 @@ def make(schema: PosSchema) -> Statement[SlipCounts]:
    WHERE pi.told = '' AND pi.printed_at > statement_timestamp() - {{minutes:float8}} * interval '1 minute'
      AND (NOT {{limited:boolean}} OR pi.station = ANY ({{stations:text[]}}))
      AND (cardinality({{own_stations:text[]}}) = 0 OR pi.station = ANY ({{own_stations:text[]}}))
-     AND (cardinality({{own_brands:text[]}}) = 0 OR pi.brand IN (SELECT br.id::text FROM core_brand br
+     AND (cardinality({{own_brands:text[]}}) = 0 OR pi.brand IN (SELECT br.id::text FROM {pos.brands} br
            WHERE br.id::text = ANY ({{own_brands:text[]}}) OR lower(br.code) = ANY ({{own_brands:text[]}})))
 ), suspects AS MATERIALIZED (
   -- Thousands of papers are watched and hardly one has changed: who is still as it was needs one index each for items
   -- and bills, and no join. Rows that are gone stay suspects, until they are too old.
   SELECT w.ticket_id, w.bill_item_id FROM watched w
    WHERE (w.bill_item_id, w.bill_id) NOT IN (
-           SELECT bi.id, coalesce(bi.bill_id, 0) FROM pos_billitem bi
+           SELECT bi.id, coalesce(bi.bill_id, 0) FROM {pos.bill_items} bi
             WHERE bi.id = ANY (ARRAY(SELECT x.bill_item_id FROM watched x)) AND NOT bi.is_void)
       OR (w.bill_id, w.table_number) NOT IN (
-           SELECT b.id, btrim(coalesce(tb.number, '')) FROM pos_bill b LEFT JOIN tables_table tb ON tb.id = b.table_id
-            WHERE b.id = ANY (ARRAY(SELECT DISTINCT x.bill_id FROM watched x)) AND lower(b.status) NOT IN {CANCELLED})
+           SELECT b.id, btrim(coalesce(tb.number, '')) FROM {pos.bills} b
+             LEFT JOIN {pos.tables} tb ON tb.id = b.table_id
+            WHERE b.id = ANY (ARRAY(SELECT DISTINCT x.bill_id FROM watched x))
+              AND lower(b.status) NOT IN {pos.cancelled})
 ), changed AS MATERIALIZED (
   SELECT pi.ticket_id, pi.bill_item_id, pi.station, pi.brand, pi.table_number AS old_table, pi.paper_table, pi.moves,
          -- a split leaves less of the item on its bill
@@ -93,21 +92,21 @@ def make(schema: PosSchema) -> Statement[SlipCounts]:
          pi.printed_at, b.id AS bill_id, btrim(coalesce(tb.number, '')) AS new_table, b.queue_number, b.bill_type,
          b.bill_number, bi.void_reason, coalesce(pr.name, '') AS name, j.chain_number, j.chain_day,
          coalesce(nullif(j.printed_on, ''), j.printer_name) AS printer, {zone} AS timezone,
-         CASE WHEN lower(b.status) IN {CANCELLED} THEN 'cancelled' WHEN bi.is_void THEN 'void'
+         CASE WHEN lower(b.status) IN {pos.cancelled} THEN 'cancelled' WHEN bi.is_void THEN 'void'
               WHEN b.id = pi.bill_id AND pi.table_number <> '' AND btrim(coalesce(tb.number, '')) <> '' THEN 'moved'
               ELSE '' END AS kind
     FROM unnest(ARRAY(SELECT ticket_id FROM suspects), ARRAY(SELECT bill_item_id FROM suspects)) s (ticket, item)
     JOIN kps.printed_item pi ON pi.ticket_id = s.ticket AND pi.bill_item_id = s.item
     JOIN kps.job j ON j.ticket_id = pi.ticket_id
-    JOIN pos_billitem bi ON bi.id = pi.bill_item_id
-    JOIN pos_bill b ON b.id = bi.bill_id
-    LEFT JOIN tables_table tb ON tb.id = b.table_id
-    LEFT JOIN core_product pr ON pr.id = bi.product_id
+    JOIN {pos.bill_items} bi ON bi.id = pi.bill_item_id
+    JOIN {pos.bills} b ON b.id = bi.bill_id
+    LEFT JOIN {pos.tables} tb ON tb.id = b.table_id
+    LEFT JOIN {pos.products} pr ON pr.id = bi.product_id
    WHERE pi.told = ''
      -- a copy that is still under way leaves the item out by itself
      AND (j.state = 'printed' OR (j.state = 'failed' AND j.sends > j.cleared))
-     AND lower(b.status) NOT IN {PAID}
-     AND (bi.is_void OR lower(b.status) IN {CANCELLED} OR b.id IS DISTINCT FROM pi.bill_id
+     AND lower(b.status) NOT IN {pos.paid}
+     AND (bi.is_void OR lower(b.status) IN {pos.cancelled} OR b.id IS DISTINCT FROM pi.bill_id
           -- that it has no table any more changes nothing until it has another one
           OR btrim(coalesce(tb.number, '')) NOT IN ('', pi.table_number))
    ORDER BY pi.ticket_id, pi.bill_item_id FOR UPDATE OF pi SKIP LOCKED
@@ -155,7 +154,7 @@ def make(schema: PosSchema) -> Statement[SlipCounts]:
          clock_timestamp() + interval '30 minutes'
     FROM moved m JOIN kps.printer p ON p.printer_key = m.backup_for_key AND NOT {_ABLE}
     JOIN kps.job jr ON jr.ticket_id = m.ticket_id
-    JOIN {TICKET} t ON t.id = m.ticket_id LEFT JOIN pos_bill b ON b.id = t.bill_id
+    JOIN {pos.tickets} t ON t.id = m.ticket_id LEFT JOIN {pos.bills} b ON b.id = t.bill_id
    WHERE NOT EXISTS (SELECT 1 FROM kps.slip s
                       WHERE s.dedupe_key = concat_ws('|', 'outage', m.backup_for_key, m.printer_key, p.outages))
    ORDER BY m.backup_for_key, m.printer_key, m.ticket_id
@@ -190,8 +189,8 @@ def make(schema: PosSchema) -> Statement[SlipCounts]:
              FILTER (WHERE back.printer_key = ANY (j.maybe_keys)), '[]')),
          clock_timestamp() + interval '30 minutes'
     FROM back JOIN told j ON j.backup_for_key = back.printer_key
-    JOIN {TICKET} t ON t.id = j.ticket_id LEFT JOIN pos_bill b ON b.id = t.bill_id
-    LEFT JOIN tables_table tb ON tb.id = b.table_id
+    JOIN {pos.tickets} t ON t.id = j.ticket_id LEFT JOIN {pos.bills} b ON b.id = t.bill_id
+    LEFT JOIN {pos.tables} tb ON tb.id = b.table_id
    GROUP BY back.printer_key, back.outages, back.unable_since, back.able_since
   ON CONFLICT (dedupe_key) DO NOTHING
   RETURNING id
@@ -296,19 +295,19 @@ class SlipPaper(NamedTuple):
     waiting: list[Mapping[str, Any]] | None
 
 
-def promise(schema: PosSchema) -> Statement[SlipPaper]:
+def promise(pos: PosAdapter) -> Statement[SlipPaper]:
     """The promise before the first byte of a slip: sends + 1, committed; returns what it says."""
     waiting = f"""(SELECT json_agg(w ORDER BY w.ticket) FROM (
          SELECT t.id AS ticket, btrim(t.printer_target) AS station, j.chain_number AS number,
                 {place("tb.number", "b.queue_number")} AS place, '' AS printer, t.created_at AS at
-           FROM (SELECT x.* FROM {TICKET} x WHERE x.status = 'printing'
-                 UNION ALL (SELECT x.* FROM {TICKET} x WHERE x.status = 'new' LIMIT {MOST_WAITING})) t
-           LEFT JOIN kps.job j ON j.ticket_id = t.id LEFT JOIN pos_bill b ON b.id = t.bill_id
-           LEFT JOIN tables_table tb ON tb.id = b.table_id
+           FROM (SELECT x.* FROM {pos.tickets} x WHERE x.status = 'printing'
+                 UNION ALL (SELECT x.* FROM {pos.tickets} x WHERE x.status = 'new' LIMIT {MOST_WAITING})) t
+           LEFT JOIN kps.job j ON j.ticket_id = t.id LEFT JOIN {pos.bills} b ON b.id = t.bill_id
+           LEFT JOIN {pos.tables} tb ON tb.id = b.table_id
           WHERE (j.printer_key = s.printer_key AND j.state = 'claimed'
-                OR t.status = 'new' AND EXISTS (SELECT 1 FROM {PRINTER} r WHERE r.id = ANY ({{rows:bigint[]}})
+                OR t.status = 'new' AND EXISTS (SELECT 1 FROM {pos.printers} r WHERE r.id = ANY ({{rows:bigint[]}})
                      AND lower(btrim(r.station_code)) = lower(btrim(t.printer_target))
-                     AND r.brand_id = {brand_of(schema)}))
+                     AND r.brand_id = {pos.brand_of()}))
           ORDER BY t.id LIMIT 100) w)"""
     return Statement(
         "promise_slip",
@@ -322,10 +321,10 @@ def promise(schema: PosSchema) -> Statement[SlipPaper]:
 )
 SELECT s.id, s.kind, s.station, s.content, s.timezone, s.sends, s.maybe_at, s.printer_name,
        nextval('kps.process_id_seq') AS process_id, clock_timestamp() AS printed_now, s.model,
-       sp.chars_per_line, sp.paper_width_mm, sp.printer_brand, {ip_text(schema.printer_ip_type, "sp.printer_ip")}
+       sp.chars_per_line, sp.paper_width_mm, sp.printer_brand, {pos.printer_address()}
          AS printer_ip,
        CASE WHEN s.kind = 'catch_up' THEN {waiting} END AS waiting
-  FROM s LEFT JOIN {PRINTER} sp ON sp.id = s.printer_id""",
+  FROM s LEFT JOIN {pos.printers} sp ON sp.id = s.printer_id""",
     )
 
 
