@@ -11,11 +11,11 @@ from kps.process.clocks import monotonic
 DEVICES_EVERY_S = 1.0
 """Age of what is known about devices, at most, when something is decided with it. Their changes are notified."""
 LEASES_EVERY_S = 5.0
-"""Between two looks at the leases, although nothing is decided: see `_by_our_clock`."""
+"""Between two looks at the leases, at most, although nothing is decided: see `_by_our_clock`."""
 
 
 class Devices:
-    """The state of every device that a printer row names."""
+    """The state of every device that a printer row names, whichever instance owns it."""
 
     def __init__(self, queue: DispatcherQueue, agenda: Agenda) -> None:
         self._queue = queue
@@ -25,7 +25,7 @@ class Devices:
         """When each lease was last seen alive, by our monotonic clock."""
 
     def read(self, routes: Routes) -> None:
-        """Have states that are young enough to decide with."""
+        """Read the states, unless those that we have are young enough to decide with."""
         if not self._agenda.due(Task.READ_DEVICES, monotonic()) and self.states:
             return
         keys = {row.key for row in routes.rows if row.key}
@@ -34,7 +34,7 @@ class Devices:
         self._agenda.put(Task.READ_LEASES, monotonic() + LEASES_EVERY_S)
 
     def read_leases(self, routes: Routes) -> None:
-        """Keep in sight which leases are alive, although nothing has to be decided."""
+        """Read which leases are alive, although nothing has to be decided, if that was not read lately."""
         if self._agenda.due(Task.READ_LEASES, monotonic()):
             self.read(routes)
 

@@ -22,14 +22,15 @@ from kps.process.clocks import monotonic
 from kps.process.shared_stats import Cell, Stats
 
 CROWD = 2000
-"""So few `new` tickets are looked through each time, however long it takes."""
+"""With fewer `new` tickets than this every look goes through all of them, however long it takes."""
 SURVEY_EVERY_S = 2.0
+"""Between two surveys, at least."""
 SURVEY_SHARE = 0.05
 """How much of the time may be spent on surveys: where one takes long, there are fewer."""
 SURVEY_AGAIN_S = 5.0
-"""After a survey that failed."""
+"""Before the next survey, after one that failed."""
 NO_CROWD_S = 60.0
-"""After a survey that found few tickets: the database is slow, or far away."""
+"""Before the next survey, after one that found few tickets: a look takes long for another reason."""
 LOGGED_EACH = 20
 """So many tickets that fail together have a log line each."""
 
@@ -41,7 +42,7 @@ log = logging.getLogger("kps.dispatcher")
 
 
 class Looks:
-    """One look after the other. The backlog worker sees to what is too old, or too much for a look."""
+    """One look after the other. The backlog worker, a thread, sees to what is too old, or too much for a look."""
 
     def __init__(
         self,
@@ -61,13 +62,19 @@ class Looks:
         self._depth = depth_of(settings)
         self.clock = PosClock()
         self.survey: Survey | None = None
-        """While there are too many tickets to look through them all each time."""
-        # A dispatcher that takes over from a dead one has no outage behind it: that one was looking until it died. What
-        # lies behind its first look is still to be failed.
-        up_to = stats.get(Cell.BACKLOG_UP_TO)
-        self._is_first = up_to == 0
+        """The last survey; None = a look goes through all tickets."""
+        self._is_first = stats.get(Cell.BACKLOG_UP_TO) == 0
+        """Whether tickets of another day may be waiting, so that they have to be told apart before the next look."""
+        self._go_on_for_the_dead()
+
+    def _go_on_for_the_dead(self) -> None:
+        """Fail the old tickets that the dispatcher before us had still to fail when it died.
+
+        Its shared memory says which. It has looked until it died, so none has become old unseen since.
+        """
+        up_to = self._stats.get(Cell.BACKLOG_UP_TO)
         if up_to > 0:
-            backlog.fail(Horizon(stats.get(Cell.BACKLOG_BEFORE), TicketId(int(up_to))))
+            self.backlog.fail(Horizon(self._stats.get(Cell.BACKLOG_BEFORE), TicketId(int(up_to))))
 
     def begin_anew(self) -> None:
         """After an outage: tickets that waited for all of it may be of another day, like those before a start."""
@@ -75,11 +82,11 @@ class Looks:
         self._stats.set(Cell.BACKLOG_UP_TO, 0)
 
     def look_back(self) -> None:
-        """Before the first look after a start or an outage: what is of another day is failed, beside today's looks."""
+        """Before the first look after a start or an outage: have the tickets of another day failed, by the worker."""
         if not self._is_first:
             return
         self.clock.known_s = self._queue.pos_behind_s()
-        # A clock that was ahead may have been set meanwhile: nothing becomes older by it.
+        # Where that clock is behind, tickets seem older than they are. One that was ahead may be right by now.
         slow_minutes = max(0.0, self.clock.known_s or 0.0) / 60
         horizon, any_old = self._queue.horizon(self._settings.stale_after_minutes + slow_minutes)
         if any_old:
@@ -105,7 +112,7 @@ class Looks:
         among = self._today() if survey is None else survey.among(self.backlog.spared)
         began = monotonic()
         try:
-            # A survey is of all tickets, and so are the ends of its routes.
+            # A survey knows all tickets: where it ends must be compared with all that a look sees, not with ours alone.
             seen = self._queue.look(self._depth, among, self.served() if survey is None else ALL_SERVED)
         except DatabaseTrouble as trouble:
             if trouble.sqlstate != TIMED_OUT or survey is not None:
@@ -125,12 +132,12 @@ class Looks:
         return served(printers.routes, settings.stations, settings.brands, printers.boxes)
 
     def _today(self) -> Among | None:
-        """All but the tickets of another day that are still being failed; None = there are none of that kind."""
+        """What a look considers while tickets of another day are still being failed: the others; None = all tickets."""
         backlog = self.backlog
         return None if backlog.horizon is None else backlog.horizon.without_old(backlog.spared)
 
     def _learn_clock(self, found: Found) -> None:
-        """A ticket that has come since the last look was written just now, whatever the POS's clock says."""
+        """Compare the POS's clock with the tickets that have come since the last look: they were written just now."""
         behind_s = self.clock.saw(found.tickets, found.complete and self.backlog.horizon is None)
         if behind_s is None:
             return
@@ -145,11 +152,11 @@ class Looks:
         self.backlog.survey(self._today() or EVERYTHING)
 
     def survey_due_at(self) -> float | None:
-        """When the next survey is to be begun; None = there is none, or it is under way."""
+        """When the next survey has to begin; None = no survey is needed, or one is under way."""
         return None if self.survey is None or self.backlog.surveying else self._agenda.at(Task.SURVEY)
 
     def came_back(self, tickets: Iterable[TicketId]) -> None:
-        """These have become `new` again, and a survey would not know them."""
+        """These have become `new` again since the last survey: the looks until the next one have to consider them."""
         if self.survey is not None:
             self.survey = replace(self.survey, ids=self.survey.ids | set(tickets))
 
