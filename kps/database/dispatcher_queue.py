@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kps.core.backlog import Among, Horizon, Survey
+from kps.core.backlog import Among, Horizon, OldTicket, Survey
 from kps.core.routing import ALL_SERVED, ClaimFor, DeviceState, Served, Waiting
 from kps.core.slips import SlipId
 from kps.core.tickets import PrinterKey, TicketId, Token
@@ -58,20 +58,6 @@ class WaitingSlip:
     """Nobody needs it any more, or it was given to printers too often."""
     waits: bool
     """It is to be tried again a little later."""
-
-
-@dataclass(frozen=True, slots=True)
-class OldTicket:
-    """A `new` ticket of another day, found by a first look."""
-
-    id: TicketId
-    token: Token
-    at: float
-    """When it was written: seconds since 1970."""
-    stale: bool
-    """It is to be failed."""
-    reset: bool
-    """Somebody wants it once more: it is printed like any other."""
 
 
 @dataclass(frozen=True, slots=True)

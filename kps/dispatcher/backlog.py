@@ -11,23 +11,18 @@ import threading
 from collections import deque
 from dataclasses import dataclass, replace
 
-from kps.core.backlog import Among, Horizon, Survey
+from kps.core.backlog import AT_ONCE, LONGEST_PAUSE_S, PAUSE_S, Among, Horizon, OldTicket, Survey, Walk
 from kps.core.settings import Settings
 from kps.core.tickets import TicketId
 from kps.core.work import WorkKind
 from kps.database import Database, DatabaseTrouble
-from kps.database.dispatcher_queue import DispatcherQueue, OldTicket
+from kps.database.dispatcher_queue import DispatcherQueue
 from kps.database.pos import PosAdapter
 from kps.database.statements.dispatching import PATIENT_S
 from kps.process.clocks import monotonic
 
-AT_ONCE = 500
-"""Old tickets that are failed in one transaction; fewer where that takes too long."""
 SURVEYED = 200
 """Tickets of a route that a survey finds: more than its printers print before the next survey."""
-PAUSE_S = 1.0
-"""After an error, or while an old ticket's row is locked; each further one in a row doubles the pause."""
-LONGEST_PAUSE_S = 30.0
 _SLOW = frozenset({"57014", "55P03", "40P01"})
 """PostgreSQL's codes for a time-out, a lock not granted in time, a deadlock: fewer tickets, or a later try, may do."""
 
@@ -64,41 +59,6 @@ class Surveyed:
 
 News = Passed | Done | Surveyed
 """What the thread reports."""
-
-
-class Walk:
-    """How far the old tickets have been worked off, oldest first. Those that cannot be failed wait for another pass."""
-
-    def __init__(self, horizon: Horizon) -> None:
-        self.horizon = horizon
-        self.size = AT_ONCE
-        self._begin()
-        self.pause_s = PAUSE_S
-
-    def _begin(self) -> None:
-        self.since = -math.inf
-        self.passed: frozenset[TicketId] = frozenset()
-        self.left = 0
-        """Tickets that this pass could not fail."""
-
-    def go_on(self, page: list[OldTicket], failed: set[TicketId]) -> None:
-        """Go on behind this page.
-
-        The next page begins with the moment of this page's last ticket, for others may have been written at that
-        moment too; those of this page that are still `new` must not be read again.
-        """
-        still = frozenset(one.id for one in page if one.id not in failed and one.at == page[-1].at)
-        self.passed = still | (self.passed if page[-1].at == self.since else frozenset())
-        self.since = page[-1].at
-        self.left += sum(one.stale and one.id not in failed for one in page)
-
-    def again(self) -> float | None:
-        """The end of a pass: seconds until the next one, None = nothing was left."""
-        if not self.left:
-            return None
-        self._begin()
-        pause_s, self.pause_s = self.pause_s, min(self.pause_s * 2, LONGEST_PAUSE_S)
-        return pause_s
 
 
 class BacklogWorker:
@@ -263,13 +223,13 @@ class BacklogWorker:
             except DatabaseTrouble as trouble:
                 if trouble.sqlstate not in _SLOW:
                     raise
-                walk.size = max(1, len(part) // 2)
+                walk.was_slow(len(part))
                 if len(part) > 1:
                     log.warning("backlog in smaller pieces", extra={"count": walk.size, "cause": trouble.sentence})
                     continue
                 log.warning("old ticket left for later", extra={"ticket": part[0].id, "cause": trouble.sentence})
             else:
-                walk.size = min(AT_ONCE, walk.size * 2)
+                walk.was_quick()
             failed.update(done)
             self._report(Passed(walk.horizon, tuple(done), frozenset()))
             todo = todo[len(part) :]

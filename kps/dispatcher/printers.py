@@ -18,6 +18,7 @@ from kps.process.clocks import monotonic
 from kps.process.shared_stats import Cell, Stats
 
 LOCKED_AGAIN_S = 0.05
+"""Before the next look, if a ticket could not be claimed because its row was locked, or has changed since the look."""
 LEFT_AGAIN_S = 1.0
 """Between tries to give back claims that no printer process has, while their tickets' rows are locked."""
 
@@ -72,7 +73,10 @@ class Printers:
     # -- what the printer processes say ----------------------------------------------------------------------------
 
     def read(self) -> tuple[set[PrinterKey], bool]:
-        """Read all mailboxes: the printers that have room again, and whether one has to be reconciled first."""
+        """Read all mailboxes.
+
+        Returns the printers that have room again, and whether there is one more that has to be reconciled first.
+        """
         gained, unreconciled = set(), False
         for box in list(self.boxes.values()):
             try:
@@ -83,12 +87,12 @@ class Printers:
                 else:
                     unreconciled = True
             except PeerGone:
-                # What it held is given back by the supervisor once the process has been reaped.
+                # The supervisor gives back what the process had, once the process has been reaped.
                 self.close(box.key)
         return gained, unreconciled
 
     def free(self) -> dict[PrinterKey, int]:
-        """For how many tickets each printer has room that may be given some."""
+        """For how many more tickets there is room at each printer that may be given some."""
         return {box.key: box.room for box in self.boxes.values() if _may_be_given_work(box)}
 
     def box_of(self, key: PrinterKey) -> Mailbox | None:
@@ -108,11 +112,11 @@ class Printers:
             box.reconciled = False
 
     def reconcile(self) -> None:
-        """Give back what is claimed for a printer and not known to its process."""
+        """Have the database give back what is claimed for a printer whose process does not have it in hand."""
         again = self._agenda.due(Task.GIVE_BACK, monotonic())
         for box in self.boxes.values():
             if box.greeted and (not box.reconciled or (box.left and again)):
-                found = self._queue.reconcile(box.key, box.held)
+                found = self._queue.reconcile(box.key, box.in_hand)
                 box.reconciled, box.left = True, found.left > 0
                 if found.released:
                     self._stats.add(Cell.RECONCILED, found.released)
@@ -126,7 +130,7 @@ class Printers:
         return any(box.left for box in self.boxes.values())
 
     def claim(self, wanted: Sequence[tuple[Waiting, ClaimFor]], at_most: int) -> LookAgain | None:
-        """Claim and hand over, `at_most` so many; returns when to go on, None = all are claimed."""
+        """Claim the first `at_most` of these, and hand them over; returns when to go on, None = all are claimed."""
         batch = wanted[:at_most]
         if not batch:
             return None

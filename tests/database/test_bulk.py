@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from kps.core.backlog import NO_TICKET, Among, Horizon
+from kps.core.backlog import AT_ONCE, NO_TICKET, Among, Horizon
 from kps.core.settings import Settings
 from kps.core.tickets import TicketId
 from kps.database.connection import Database, Statement
 from kps.database.migrations import applied, available, migrate
-from kps.dispatcher.backlog import AT_ONCE, BacklogWorker, Done, News, Passed
+from kps.dispatcher.backlog import BacklogWorker, Done, News, Passed
 from kps.dispatcher.looks import EVERYTHING
 from tests.conftest import eventually
 from tests.database.house import House, Instance, settings_of

@@ -192,7 +192,7 @@ def test_an_idle_printer_is_told_once_that_a_ticket_comes() -> None:
         box.announce()
         assert (printer.receive(0), printer.receive(0)) == (("soon",), None)
         box.hand_over(work)
-        box.held.clear()
+        box.in_hand.clear()
         box.announce()
         assert (printer.receive(0), printer.receive(0)) == (("work", work), ("soon",))
 
