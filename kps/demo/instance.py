@@ -23,7 +23,7 @@ PORT_TRIES: Final = 100
 HTTP_LIMIT_S: Final = 2.0
 LOOK_EVERY_S: Final = 0.05
 INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV")
-"""Nothing else reaches the service: a DB_HOST of this shell may be a real shop's."""
+"""Variables that the service inherits. No others: a DB_HOST in this shell may be a real shop's."""
 
 
 class NoFreePort(Exception):
@@ -31,7 +31,7 @@ class NoFreePort(Exception):
 
 
 class Instance:
-    """The service and its children. It ends when we end, however that happens (Linux)."""
+    """The service and its children. It ends when this process ends, even by a kill (Linux)."""
 
     def __init__(self, settings: Mapping[str, object], output: Path) -> None:
         self._environment = {name: os.environ[name] for name in INHERITED if name in os.environ} | {
@@ -43,7 +43,7 @@ class Instance:
         self.url = f"http://{settings['HEALTH_CHECK_HOST']}:{settings['HEALTH_CHECK_PORT']}"
 
     def start(self) -> None:
-        """Start it; from the main thread, whose end is its end."""
+        """Start the service. To be called in the main thread: the service ends when the calling thread ends."""
         with self._output.open("ab") as out:
             self._process = subprocess.Popen(
                 _ending_with_us([sys.executable, "-m", "kps.supervisor"]),
@@ -51,12 +51,12 @@ class Instance:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl+C in the terminal is for us alone
+                start_new_session=True,  # Ctrl+C in the terminal must not reach the service
             )
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs, or before it has been started."""
+        """The exit code; None while it runs, or before it was started."""
         return self._process.poll() if self._process is not None else None
 
     def status(self) -> dict[str, Any] | None:
@@ -69,7 +69,7 @@ class Instance:
             return None
 
     def last_words(self, lines: int = 5) -> str:
-        """The end of what it wrote to its standard output."""
+        """The last part of its standard output."""
         if not self._output.exists():
             return ""
         return "\n".join(self._output.read_text("utf-8", "replace").splitlines()[-lines:])
@@ -103,7 +103,7 @@ def _ending_with_us(command: list[str]) -> list[str]:
 
 @contextmanager
 def reserved_port(host: str, wanted: int, taken: frozenset[int] = frozenset()) -> Iterator[int]:
-    """`wanted`, or the next port that nobody listens on; no other demo gets it while we are inside.
+    """`wanted`, or the next free port. Inside the context no other demo takes it.
 
     The service needs a second from its start to its own listening. Raises NoFreePort.
     """
@@ -117,8 +117,8 @@ def reserved_port(host: str, wanted: int, taken: frozenset[int] = frozenset()) -
 
 
 def _claim(stack: ExitStack, port: int) -> bool:
-    """Take the port's name among the demos of this host: a name that the kernel frees when we end."""
-    if sys.platform != "linux":  # abstract names are Linux's own
+    """Reserve the port among the demos of this host, by a name that the kernel frees when this process ends."""
+    if sys.platform != "linux":  # abstract socket names exist on Linux only
         return True
     name = stack.enter_context(socket.socket(socket.AF_UNIX))
     try:

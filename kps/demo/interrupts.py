@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM, SIGHUP and SIGQUIT noted, so that the loop which was interrupted decides what they mean."""
+"""SIGINT, SIGTERM, SIGHUP and SIGQUIT are counted, and the interrupted loop decides what they mean."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ NUMBERS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class Interrupts:
-    """Counts the signals that want us to end, while it is entered. Main thread only.
+    """Counts signals that ask the process to end, as a context manager. Main thread only.
 
-    Nothing is raised out of the middle of anything: whoever waits with `wait` returns at once.
+    No exception is raised by a signal; `wait` returns at once.
     """
 
     def __init__(self) -> None:

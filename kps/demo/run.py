@@ -24,7 +24,7 @@ from kps.demo.kitchen import FRAIL, PLACES, PROOF_LEVELS, Copy, Kitchen, Place
 from kps.demo.orders import OrderBook, PosWriter
 from kps.demo.postgres import EmbeddedPostgres, NoUserForPostgres, PostgresFailed, PostgresMissing
 from kps.demo.report import TicketEnd, report, summary
-from kps.demo.screen import LiveScreen, PlainScreen, PrinterLine, Screen, TicketLine, View, tell
+from kps.demo.screen import LiveScreen, PlainScreen, PrinterLine, Screen, TicketLine, View, print_line
 from kps.demo.till import make_tables
 from kps.demo.virtual_printer import Speed
 
@@ -37,11 +37,11 @@ DEFAULT_SECONDS: Final = 30.0
 READY_LIMIT_S: Final = 30.0
 REST_LIMIT_S: Final = 30.0
 STOP_LIMIT_S: Final = 30.0
-"""Longer than DRAIN_SECONDS of the service."""
+"""Longer than the service's DRAIN_SECONDS, so that it can end in order."""
 TICK_S: Final = 0.1
 LOOK_EVERY_S: Final = 0.3
 ORDERING_TURN_S: Final = 0.25
-"""However far the guests are ahead of us, the screen is not left alone for longer."""
+"""The screen is refreshed at least this often, even when orders are behind schedule."""
 
 EXIT_INTERRUPTED: Final = 130
 FINAL: Final = frozenset({"printed", "failed"})
@@ -49,7 +49,7 @@ FINAL: Final = frozenset({"printed", "failed"})
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the person wants to see. `rate` is in orders per minute; None for `seconds` or `orders` = no limit."""
+    """The options of the command. `rate` is in orders per minute; None for `seconds` or `orders` = no limit."""
 
     seconds: float | None = DEFAULT_SECONDS
     orders: int | None = None
@@ -57,7 +57,7 @@ class Options:
     seed: int = 1
     plain: bool = False
     calm: bool = False
-    """No printer runs out of paper."""
+    """Whether the planned paper shortage is left out."""
     speed: Speed = Speed.FAST
     keep: Path | None = None
 
@@ -73,7 +73,7 @@ class CannotRun(Exception):
 
 
 class _Interrupted(Exception):
-    """The person wants to end it before anything was ordered."""
+    """A signal came before the first order."""
 
 
 @dataclass(slots=True)
@@ -100,20 +100,20 @@ def run(options: Options, console: Console | None = None) -> int:
             with ExitStack() as stack:
                 return _Demo(options, screen, out, interrupts, stack).run()
         except _Interrupted:
-            tell(out, "interrupted before the first order")
+            print_line(out, "interrupted before the first order")
             return EXIT_INTERRUPTED
         except (CannotRun, PostgresMissing, PostgresFailed, NoUserForPostgres, NoFreePort) as fault:
-            if interrupts.count:  # Ctrl+C reaches the programs that we were waiting for, too
-                tell(out, "interrupted before the first order")
+            if interrupts.count:  # Ctrl+C also ends the programs that were waited for, which makes them fail
+                print_line(out, "interrupted before the first order")
                 return EXIT_INTERRUPTED
-            tell(out, f"the demo cannot run: {fault}")
+            print_line(out, f"the demo cannot run: {fault}")
         except (psycopg2.Error, OSError) as fault:
-            tell(out, f"the demo broke off: {' '.join(str(fault).split())}")
+            print_line(out, f"the demo broke off: {' '.join(str(fault).split())}")
         return 1
 
 
 class _Demo:
-    """One run, in the order in which things happen."""
+    """One run of the demo. Methods stand in the order in which they are called."""
 
     def __init__(
         self, options: Options, screen: Screen, out: Console, interrupts: Interrupts, stack: ExitStack
@@ -127,7 +127,7 @@ class _Demo:
         self._committed: dict[int, float] = {}
         self._shown_states: dict[str, str] = {}
         self._backups = 0
-        self._look_due = 0.0
+        self._refresh_due = 0.0
         self._began = 0.0
 
     def run(self) -> int:
@@ -137,9 +137,7 @@ class _Demo:
             self._take_orders()
             self._wait_for_the_rest()
         self._stop_service()
-        return self._tell_how_it_went()
-
-    # Before the first guest.
+        return self._report_result()
 
     def _open_shop(self) -> None:
         folder = self._options.keep
@@ -148,7 +146,7 @@ class _Demo:
         else:
             self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="kps-demo-")))
         self._screen.say("starting PostgreSQL and five virtual printers")
-        # First of all threads and children: it lives as long as the thread that starts it.
+        # First, and from the main thread: the server ends with the thread that starts it.
         self._postgres = self._stack.enter_context(
             EmbeddedPostgres(self._folder / "database" if folder is not None else None)
         )
@@ -227,8 +225,6 @@ class _Demo:
     def _hurry(self) -> bool:
         return self._interrupts.count > 1
 
-    # While guests order.
-
     def _take_orders(self) -> None:
         options = self._options
         self._screen.say(f"guests order: about {options.rate:g} orders a minute, {self._until_when()}")
@@ -244,8 +240,8 @@ class _Demo:
                 self._order(book)
                 due += dice.expovariate(options.rate / 60.0)
             if shortage is not None:
-                self._play(shortage)
-            self._look(f"ordering, {self._progress()}")
+                self._stage_shortage(shortage)
+            self._refresh(f"ordering, {self._progress()}")
             self._interrupts.wait(min(TICK_S, max(0.0, due - time.monotonic())))
         if shortage is not None and shortage.began is not None and not shortage.over:
             self._load_paper(shortage)
@@ -274,8 +270,8 @@ class _Demo:
         self._orders += 1
         self._committed.update(dict.fromkeys(tickets, committed))
 
-    def _play(self, shortage: Shortage) -> None:
-        """Let the roll of one printer end once, and put a new one in."""
+    def _stage_shortage(self, shortage: Shortage) -> None:
+        """Let one printer run out of paper once, and load paper again."""
         elapsed = time.monotonic() - self._began
         if shortage.began is None and elapsed >= shortage.begins_s:
             shortage.began = elapsed
@@ -287,7 +283,7 @@ class _Demo:
             self._load_paper_if_missed(shortage)
 
     def _load_paper_if_missed(self, shortage: Shortage) -> None:
-        """Not before there was something to see: for a while it may be that nobody orders from this kitchen."""
+        """Load paper once a ticket has gone to the backup: for a while nobody may order from this kitchen."""
         if self._backups:
             self._load_paper(shortage)
 
@@ -295,8 +291,6 @@ class _Demo:
         shortage.over = True
         self._kitchen.printers[FRAIL].load_paper()
         self._screen.say(f"somebody puts a new roll into {FRAIL}")
-
-    # After the last order.
 
     def _wait_for_the_rest(self) -> None:
         said = self._interrupts.count
@@ -306,14 +300,14 @@ class _Demo:
             self._screen.say(f"no more orders; waiting up to {REST_LIMIT_S:.0f} s for the open tickets")
         until = time.monotonic() + REST_LIMIT_S
         while not self._hurry() and self._unfinished() and time.monotonic() < until:
-            self._look("waiting for the last tickets")
+            self._refresh("waiting for the last tickets")
             self._interrupts.wait(TICK_S)
-        self._look_due = 0.0
-        self._look("done")
+        self._refresh_due = 0.0
+        self._refresh("done")
 
     def _unfinished(self) -> int:
         """Tickets that are neither failed nor printed, and printed ones whose paper has not come out yet."""
-        self._tell_backups(self._kitchen.collect())
+        self._report_backups(self._kitchen.collect())
         rows = self._pos.rows("SELECT id, status FROM kitchen_kitchenticket")
         return sum(
             row["status"] not in FINAL or (row["status"] == "printed" and not self._kitchen.papers.of(row["id"]))
@@ -326,17 +320,17 @@ class _Demo:
         if code:
             self._screen.say(f"the service ended with {code}")
 
-    def _tell_how_it_went(self) -> int:
+    def _report_result(self) -> int:
         ends = self._ends()
         self._kitchen.stop()
-        self._tell_backups(self._kitchen.collect())
+        self._report_backups(self._kitchen.collect())
         found = report(self._orders, self._committed, ends, self._kitchen.papers, self._kitchen.counts())
-        tell(self._out, "summary")
+        print_line(self._out, "summary")
         for line in summary(found):
-            tell(self._out, line)
+            print_line(self._out, line)
         if self._options.keep is not None:
             self._kitchen.write_papers(self._folder / "papers")
-            tell(self._out, f"kept in {self._folder}: database/, logs/, papers/, env")
+            print_line(self._out, f"kept in {self._folder}: database/, logs/, papers/, env")
         if not found.tickets:
             return EXIT_INTERRUPTED if self._interrupts.count else 1
         return 0 if found.kept_all_promises else 1
@@ -351,35 +345,33 @@ class _Demo:
             for row in rows
         ]
 
-    # What the screen shows.
-
-    def _look(self, phase: str) -> None:
-        """Look at the service and the printers, a few times a second."""
-        if time.monotonic() < self._look_due:
+    def _refresh(self, phase: str) -> None:
+        """Read the state of service and printers and show it, a few times a second."""
+        if time.monotonic() < self._refresh_due:
             return
-        self._look_due = time.monotonic() + LOOK_EVERY_S
+        self._refresh_due = time.monotonic() + LOOK_EVERY_S
         self._check_service()
-        self._tell_backups(self._kitchen.collect())
+        self._report_backups(self._kitchen.collect())
         lines = self._printer_lines()
-        self._tell_states(lines)
-        self._screen.show(lambda room: self._view(phase, lines, room))
+        self._report_states(lines)
+        self._screen.show(lambda tickets_shown: self._view(phase, lines, tickets_shown))
 
-    def _tell_backups(self, copies: list[Copy]) -> None:
+    def _report_backups(self, copies: list[Copy]) -> None:
         for copy in copies:
             if copy.backup:
                 self._backups += 1
                 mark = " (marked: possible duplicate)" if copy.marked else ""
                 self._screen.say(f"ticket #{copy.ticket} came out of the backup {copy.printer}{mark}")
 
-    def _tell_states(self, lines: Sequence[PrinterLine]) -> None:
-        """Say it when the service learns that a printer can or cannot print."""
+    def _report_states(self, lines: Sequence[PrinterLine]) -> None:
+        """Report each printer that the service has begun to see as able, or as not able, to print."""
         for line in lines:
             before = self._shown_states.setdefault(line.name, line.state)
             if before != line.state:
                 self._shown_states[line.name] = line.state
                 self._screen.say(f"the service sees {line.name}: {line.state}")
 
-    def _view(self, phase: str, lines: Sequence[PrinterLine], room: int) -> View:
+    def _view(self, phase: str, lines: Sequence[PrinterLine], tickets_shown: int) -> View:
         counts = self._pos.rows("SELECT status, count(*) AS n FROM kitchen_kitchenticket GROUP BY status")
         by_status = {row["status"]: row["n"] for row in counts}
         return View(
@@ -388,11 +380,11 @@ class _Demo:
             orders=self._orders,
             statuses={status: by_status.get(status, 0) for status in ("new", "printing", "printed", "failed")},
             printers=lines,
-            tickets=self._ticket_lines(room) if room else [],
+            tickets=self._ticket_lines(tickets_shown) if tickets_shown else [],
         )
 
     def _printer_lines(self) -> list[PrinterLine]:
-        """The printers as the service's own table tells; /status would be two seconds older."""
+        """The printers from the table `kps.printer`, which is up to two seconds newer than /status."""
         papers = self._kitchen.counts()
         rows = self._pos.rows(
             "SELECT p.name, p.state, p.state_text, p.paper, (SELECT count(*) FROM kps.job j"
@@ -401,14 +393,14 @@ class _Demo:
         known = {row["name"]: row for row in rows}
         return [_printer_line(place, known[place.name], papers[place.name]) for place in PLACES if place.name in known]
 
-    def _ticket_lines(self, room: int) -> list[TicketLine]:
+    def _ticket_lines(self, tickets_shown: int) -> list[TicketLine]:
         rows = self._pos.rows(
             "SELECT t.id, t.printer_target AS station, t.status, b.bill_type, b.queue_number,"
             "       coalesce(tb.number, '') AS table_number, coalesce(j.printer_name, '') AS printer"
             "  FROM kitchen_kitchenticket t JOIN pos_bill b ON b.id = t.bill_id"
             "  LEFT JOIN tables_table tb ON tb.id = b.table_id LEFT JOIN kps.job j ON j.ticket_id = t.id"
             " ORDER BY t.id DESC LIMIT %s",
-            [room],
+            [tickets_shown],
         )
         return [
             TicketLine(row["id"], row["station"], _guest(row), row["status"], row["printer"], self._wait_of(row["id"]))
@@ -440,7 +432,7 @@ def _guest(row: dict[str, Any]) -> str:
 
 
 def _write_environment(path: Path, settings: Mapping[str, object]) -> None:
-    """For another terminal: `. DIR/env` there, and every `kps` command is about this demo's instance."""
+    """Write a file for other terminals: after `. DIR/env` there, `kps` commands act on this demo's instance."""
     path.touch(mode=0o600)
     path.write_text("".join(f"export {name}={shlex.quote(str(value))}\n" for name, value in settings.items()), "utf-8")
 

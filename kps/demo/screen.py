@@ -1,4 +1,4 @@
-"""What the demo shows while it runs: a live table on a terminal, lines of text anywhere else."""
+"""Display of the running demo: a live table on a terminal, lines of text anywhere else."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class PrinterLine:
 
 @dataclass(frozen=True, slots=True)
 class TicketLine:
-    """A ticket: for whom, how it stands, and the seconds from commit to first byte (None = nothing came out yet)."""
+    """A ticket: its guest, its status, and the seconds from commit to first byte (None = nothing came out yet)."""
 
     id: int
     station: str
@@ -49,7 +49,7 @@ class TicketLine:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One picture of the running demo."""
+    """The state of the running demo, as it is shown."""
 
     phase: str
     url: str
@@ -67,7 +67,7 @@ class View:
 
 
 class Screen(Protocol):
-    """Where the demo tells what happens."""
+    """Where the demo shows its progress."""
 
     def __enter__(self) -> Screen:
         """Begin to show views."""
@@ -75,13 +75,13 @@ class Screen(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End it; what was said stays readable."""
+        """End the display; events stay readable."""
 
     def say(self, text: str) -> None:
-        """Tell one event, now."""
+        """Show one event now."""
 
     def show(self, view: Callable[[int], View]) -> None:
-        """Show the picture, if it is time to; the argument is the number of tickets that have room."""
+        """Show the view if it is due. `view` is called with the number of tickets that can be shown."""
 
 
 class PlainScreen:
@@ -103,7 +103,7 @@ class PlainScreen:
 
     def say(self, text: str) -> None:
         """One line with the seconds since the start."""
-        tell(self._console, f"{time.monotonic() - self._began:5.1f} s  {text}")
+        print_line(self._console, f"{time.monotonic() - self._began:5.1f} s  {text}")
 
     def show(self, view: Callable[[int], View]) -> None:
         """The counts, every five seconds."""
@@ -113,7 +113,7 @@ class PlainScreen:
 
 
 class LiveScreen:
-    """Tables that are drawn anew several times a second, on the terminal's second page."""
+    """Tables that are redrawn several times a second, on the terminal's alternate screen."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -133,30 +133,30 @@ class LiveScreen:
             self._live.stop()
             self._live = None
         for event in self._events[-EVENTS_REPEATED:]:
-            tell(self._console, event)
+            print_line(self._console, event)
         self._events.clear()
 
     def say(self, text: str) -> None:
-        """Below the tables; printed again when they are gone."""
+        """Show an event below the tables; the last ones are printed again at the end."""
         line = f"{time.monotonic() - self._began:5.1f} s  {text}"
         if self._live is None:
-            tell(self._console, line)
+            print_line(self._console, line)
         else:
             self._events.append(line)
 
     def show(self, view: Callable[[int], View]) -> None:
         """The tables as they are now."""
         if self._live is not None:
-            room = max(3, self._console.height - FIXED_LINES)
-            self._live.update(_picture(view(room), self._events[-EVENTS_SHOWN:]), refresh=True)
+            tickets_shown = max(3, self._console.height - FIXED_LINES)
+            self._live.update(_layout(view(tickets_shown), self._events[-EVENTS_SHOWN:]), refresh=True)
 
 
-def tell(console: Console, text: str) -> None:
-    """One line as it is: no markup, no colours, never broken."""
+def print_line(console: Console, text: str) -> None:
+    """Print one line as it is: no markup, no colours, not wrapped."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _picture(view: View, events: Sequence[str]) -> RenderableType:
+def _layout(view: View, events: Sequence[str]) -> RenderableType:
     head = Text.assemble(("KPS demo  ", "bold"), view.phase, ("   Ctrl+C ends it", "dim"), no_wrap=True)
     foot = [Text(event, style="dim", no_wrap=True, overflow="ellipsis") for event in events]
     return Group(

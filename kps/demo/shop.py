@@ -23,7 +23,7 @@ TAX_PERCENT: Final = Decimal(11)
 SERVICE_PERCENT: Final = Decimal(5)
 
 Row = dict[str, Any]
-"""A row by column names."""
+"""A row: column name -> value."""
 
 
 class NoSuchRow(Exception):
@@ -64,13 +64,13 @@ def brand_of(cursor: RealDictCursor, code: str) -> Row:
 
 
 def user_id(cursor: RealDictCursor, username: str) -> int:
-    """This user, or the first one where the shop has no such name."""
+    """Id of this user, or of the first one if there is no such name."""
     cursor.execute("SELECT id FROM core_user ORDER BY username = %s DESC, id LIMIT 1", [username])
     return int(only(cursor)["id"])
 
 
 def table_of(cursor: RealDictCursor, number: str, brand_id: str) -> tuple[str, str]:
-    """Id and label of a table, which is put up if there is none of that number."""
+    """Id and label of a table, which is inserted if there is none of that number."""
     query = (
         "SELECT t.id, a.name || ' - ' || t.number AS label FROM tables_table t"
         " JOIN tables_tablearea a ON a.id = t.area_id WHERE t.number = %s ORDER BY t.created_at, t.id LIMIT 1"
@@ -89,7 +89,7 @@ def _area(cursor: RealDictCursor, brand_id: str) -> str:
 
 
 def product_id(cursor: RealDictCursor, product: Product, brand_id: str) -> str:
-    """The dish of this name, which is put on the menu if it is not there."""
+    """Id of the dish of this name, which is inserted if there is none."""
     cursor.execute("SELECT id FROM core_product WHERE name = %s ORDER BY id LIMIT 1", [product.name])
     found = cursor.fetchone()
     return str(found["id"]) if found else _insert_product(cursor, product, brand_id)
@@ -185,7 +185,7 @@ def _insert_station(cursor: RealDictCursor, code: str, display_order: int, brand
 
 def _insert_user(cursor: RealDictCursor, username: str, first_name: str, role: str, company: str) -> None:
     values: Row = {
-        "password": "!",  # Django's mark of an account without a password
+        "password": "!",  # Django's sign for an account without a password
         "is_superuser": False,
         "username": username,
         "first_name": first_name,
@@ -338,7 +338,7 @@ def new_id() -> str:
 
 
 def now() -> datetime:
-    """The web host's clock, which is what the POS writes."""
+    """The time by this host's clock: the POS writes times of its own host."""
     return datetime.now(UTC)
 
 
@@ -348,7 +348,7 @@ def _stamps() -> Row:
 
 
 def only(cursor: RealDictCursor) -> Row:
-    """The next row, where there must be one."""
+    """The next row; there must be one."""
     row = cursor.fetchone()
     if row is None:
         raise NoSuchRow(f"no row for: {cursor.query!r}")

@@ -1,4 +1,4 @@
-"""A POS that takes orders for ever, in a database of its own: the other half of a demonstration in containers."""
+"""A POS that takes orders for ever in its own database, for a demonstration in containers."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from kps.demo.pos_tables import TICKET, create_sql
 from kps.demo.shop import STATIONS, PrinterSeed
 
 COMPANY_CODE: Final = "NUSA"
-"""The company of `shop.insert_shop`: a database with another one is not ours."""
+"""The company of `shop.insert_shop`. A database with another company belongs to a real POS."""
 AGAIN_S: Final = 2.0
-"""Pause after the database has failed us."""
+"""Seconds of pause after an error of the database."""
 
 
 class BadPrinter(ValueError):
@@ -28,7 +28,7 @@ class BadPrinter(ValueError):
 
 
 class ForeignDatabase(Exception):
-    """The tables belong to a real POS: nobody may invent orders there."""
+    """The tables belong to a real POS: no orders may be invented there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def run(
                 sys.stderr.write(f"kps: {fault}\n")
                 return 1
             except psycopg2.Error as fault:
-                # The whole work of this loop is to go on ordering, whatever happens to the database.
+                # The loop goes on whatever happens to the database.
                 _say(out, f"database: {' '.join(str(fault).split())}; again in {AGAIN_S:g} s")
                 pos.close()
                 interrupts.wait(AGAIN_S)

@@ -1,4 +1,4 @@
-"""What a virtual printer says of itself: answers to its hosts' questions, and status that it sends unasked."""
+"""A virtual printer's answers to its hosts' questions, and the status that it sends unasked."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ALL_CAUSES = 2
 
 
 class Answers:
-    """The answers, and what a host has asked to be told: automatic status (ASB) and the offline response."""
+    """Makes the answers. It also keeps what hosts have subscribed to: automatic status (ASB), the offline response."""
 
     def __init__(
         self, settings: Settings, sensors: Sensors, faults: Faults, connections: ConnectionTable, replies: Replies
@@ -54,7 +54,7 @@ class Answers:
         self._stale_fence = b""
 
     def welcome(self, number: int) -> None:
-        """What is said unasked to whoever connects."""
+        """What a host that connects gets unasked."""
         if self._notice_due:
             self._notice_due = False
             self._replies.send(number, POWER_NOTICE)
@@ -62,7 +62,7 @@ class Answers:
             self._replies.send(number, self._sensors.automatic())
 
     def answer_at_arrival(self, connection: Connection, data: bytes) -> None:
-        """What a faulty network side says to bytes that nothing behind it has read yet."""
+        """Answers of a faulty network side to bytes that the printer behind it has not read yet."""
         if self._stale_fence:
             stale, self._stale_fence = self._stale_fence, b""
             self._replies.send(connection.number, stale)
@@ -161,7 +161,7 @@ class Answers:
         self._offline_response = parameters[0] % 48 if len(parameters) == 1 else 0
 
     def tell_offline(self) -> None:
-        """The offline response: to all, when the printer goes offline for a cause that it tells."""
+        """Send the offline response to all hosts, if the printer went offline for a cause that it reports."""
         causes = self._sensors.causes()
         if not self._offline_response or not causes:
             return

@@ -1,8 +1,7 @@
-"""Pulling a network cable: sockets that hear nothing, while their TCP connections stay up.
+"""A pulled network cable: sockets receive nothing, while their TCP connections stay up.
 
 A socket filter drops every segment before TCP sees it, so nothing is acknowledged: for the other side the host is dead.
-Needs Linux and no network namespace; since about Linux 6.17 also CAP_NET_ADMIN, because a filter on TCP is for
-administrators only there.
+This needs Linux and no network namespace. Since about Linux 6.17 a filter on TCP also needs CAP_NET_ADMIN.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ _LOOK_EVERY = 0.001
 
 
 def pull(sockets: Collection[socket.socket]) -> None:
-    """Let these sockets hear nothing from now on. Raises OSError where the system lets nobody, or not us, do that."""
+    """Let these sockets receive nothing from now on. Raises OSError where the system does not allow it."""
     if platform.system() != "Linux":
         raise OSError("a cable can be pulled on Linux only")
     _wait_until_acknowledged(sockets)
     for each in sockets:
         try:
-            _deafen(each)
+            _drop_input(each)
         except PermissionError as error:
             raise PermissionError(error.errno, NOT_ALLOWED) from error
 
@@ -41,26 +40,26 @@ def may_pull() -> bool:
         return False
     with socket.socket() as one:
         try:
-            _deafen(one)
+            _drop_input(one)
         except PermissionError:
             return False
     return True
 
 
-def _deafen(one: socket.socket) -> None:
+def _drop_input(one: socket.socket) -> None:
     instruction = ctypes.create_string_buffer(_KEEP_NO_BYTE)
     program = struct.pack("HL", 1, ctypes.addressof(instruction))
     one.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, program)
 
 
 def plug(sockets: Collection[socket.socket]) -> None:
-    """Undo `pull`; what the other side sends again is heard."""
+    """Undo `pull`: what the other side sends again is received."""
     for each in sockets:
         each.setsockopt(socket.SOL_SOCKET, _DETACH_FILTER, 0)
 
 
 def _wait_until_acknowledged(sockets: Collection[socket.socket]) -> None:
-    """What we have sent must have arrived, or our side would send it again and so be heard."""
+    """Wait until all sent data is acknowledged: the kernel would send it again, and a filter does not stop sending."""
     until = time.monotonic() + _ACKNOWLEDGED_WITHIN
     while any(_unacknowledged(each) for each in sockets) and time.monotonic() < until:
         time.sleep(_LOOK_EVERY)

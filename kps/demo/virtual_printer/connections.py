@@ -131,9 +131,9 @@ class ConnectionTable:
                 self._log.note(EventKind.DISCONNECT, connection.number, "closed by the printer: idle")
 
     def forget_finished(self, owes: Callable[[int], bool]) -> list[int]:
-        """Close our side where the peer has closed and the printer owes nothing more; returns who is forgotten.
+        """Close connections whose peer has closed and that the printer owes nothing more; returns their numbers.
 
-        Not before, so that a late answer still reaches the peer.
+        They stay until then, so that a late answer still reaches the peer.
         """
         forgotten = []
         for connection in self:

@@ -46,7 +46,7 @@ def run(
             _say(out, f"{name}: listening on {host}:{printer.port} ({profile}, {Speed(speed).value})")
             _show_papers(printer, out, noted)
     except BrokenPipeError:
-        raise  # nobody reads what we say: that is the caller's to tell
+        raise  # standard output is closed: the caller reports it
     except OSError as error:
         sys.stderr.write(f"{name}: cannot listen on {host}:{port}: {error.strerror or error}\n")
         return 1

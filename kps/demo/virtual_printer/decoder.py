@@ -47,7 +47,7 @@ class Kind(StrEnum):
     BARCODE = "GS k"
     REAL_TIME = "DLE"
     OTHER = "other"
-    """Known well enough to be skipped whole; no effect here."""
+    """Its length is known, so it is skipped; it has no effect here."""
     UNKNOWN = "unknown"
 
 
@@ -115,7 +115,7 @@ _SKIPPED: dict[bytes, int] = {
 """Commands without effect here -> number of parameter bytes."""
 
 _PARENTHESES = {b"\x1d(H": Kind.RESPONSE, b"\x1d(k": Kind.SYMBOL, b"\x1b(A": Kind.BEEP}
-"""Commands that tell their own length -> meaning."""
+"""Commands that contain their own length -> meaning."""
 _TEXT_RUN = re.compile(rb"[\x20-\xff]+")
 _PULSE_AND_CLEAR = {0x01: 5, 0x02: 5, 0x08: 10}
 """Length of `DLE DC4 fn` by function."""

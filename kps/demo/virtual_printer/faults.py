@@ -49,7 +49,7 @@ class FenceFault(StrEnum):
     STALE = "stale"
     """It comes, and a copy of it comes with the next bytes that a host sends, on whatever connection."""
     AT_ARRIVAL = "at_arrival"
-    """The network side says "all is well" as soon as the question arrives; the mechanism is not asked."""
+    """The network side answers "no trouble" as soon as the question arrives; the mechanism is not asked."""
     LOST = "lost"
     """It never comes."""
 
@@ -73,9 +73,9 @@ class ResetWhen(StrEnum):
     ACCEPT = "accept"
     """The next connection, as soon as it is made."""
     MID = "mid"
-    """Whoever prints next, after the first line; the rest of its data is lost."""
+    """The next connection that prints, after its first line; the rest of its data is lost."""
     AFTER_CUT = "after_cut"
-    """Whoever printed the next paper, after its cut and before any answer that stands behind it."""
+    """The connection that printed the next paper, after the cut and before any answer that follows it."""
 
 
 class Switch(Generic[K]):
@@ -108,7 +108,7 @@ class Switch(Generic[K]):
 
 @dataclass(slots=True)
 class Faults:
-    """What is wrong with one printer besides what its sensors show. Whoever plays the printer sets it."""
+    """What is wrong with one printer besides what its sensors show. Tests and the demo set it."""
 
     hanging: bool = False
     """Connections are accepted, but nothing is read and nothing is answered."""
@@ -121,7 +121,7 @@ class Faults:
     talking: bool = False
     """It sends without end, besides all that it does."""
     power_notice: bool = False
-    """From the next power-on, whoever connects first is told of it."""
+    """After each power-on the first host that connects gets a notice of it."""
     reset_when: ResetWhen | None = None
     process_id: Switch[IdFault] = field(default_factory=Switch)
     fence: Switch[FenceFault] = field(default_factory=Switch)
@@ -196,7 +196,7 @@ class Echoes:
         return [] if unsent is None else [unsent]
 
     def inherited(self, open_now: Collection[int]) -> list[Echo]:
-        """What a newer connection gets of one that is not open any more. Connections are numbered as they are made."""
+        """Kept-back echoes of closed connections, for the newest open one: the one with the highest number."""
         newest = max(open_now, default=0)
         ready = [echo for echo in self._kept_back if echo.connection not in open_now and echo.connection < newest]
         self._kept_back = [echo for echo in self._kept_back if echo not in ready]

@@ -57,7 +57,7 @@ class Intake:
     def transfer(self, mid_paper: bool) -> Iterator[Arrived]:
         """Move what has room into the receive buffer; each real-time command is to be executed as it comes.
 
-        `mid_paper`: whoever's turn it is has begun a paper and not cut it. A printer that loses power meanwhile
+        `mid_paper`: the host whose turn it is has begun a paper and not cut it. A printer that loses power meanwhile
         must not ask for more.
         """
         for connection, limit in self._whose_data(mid_paper):

@@ -111,7 +111,7 @@ class Machine:
 
     @property
     def talks_now(self) -> bool:
-        """Whether something is to be said on every connection, as long as the hosts take it."""
+        """Whether it sends without end on every connection, as fast as the hosts read."""
         return self.faults.talking and self.powered and not self.faults.cut_off
 
     def connect(self) -> int:
@@ -154,7 +154,7 @@ class Machine:
         self._connections.ended(number, reset=reset)
 
     def reply_lost(self, number: int, data: bytes) -> None:
-        """An answer found no room among those that wait for a host that does not read."""
+        """An answer was dropped: too many wait already for a host that does not read."""
         self._replies.lost(number, data)
 
     def inject(self, data: bytes) -> None:
@@ -205,7 +205,7 @@ class Machine:
         self._tear_off(EndedBy.STOPPED)
 
     def _owes(self, number: int) -> bool:
-        """Whether something of this connection is not done, or not said, yet."""
+        """Whether this connection has data that is not printed, or answers that are not sent."""
         return (
             self._mechanism.owes(number)
             or self._replies.owed_to(number)

@@ -1,4 +1,4 @@
-"""Answers on their way out: late, in pieces, and never overtaking each other on one connection."""
+"""Answers that wait to be sent: delayed, in pieces if wanted, and in order on each connection."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CHUNK_PAUSE = 0.002
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Bytes that go out on a connection at a time."""
+    """Bytes that are sent on a connection at a time."""
 
     due: float
     connection: int
@@ -19,7 +19,7 @@ class Piece:
 
 
 class Outbox:
-    """What waits to be sent. `delay` in seconds, `chunk` in bytes (None = answers stay whole)."""
+    """The waiting answers. `delay` in seconds, `chunk` in bytes (None = answers stay whole)."""
 
     def __init__(self, delay: float, chunk: int | None) -> None:
         self._delay = delay

@@ -1,7 +1,7 @@
 """A serial or USB line to a virtual printer: a pseudo-terminal, whose device file a service can open.
 
-As at a real line there is no connection: whoever opens the file next hears what the last one was not there to hear, and
-the printer does not notice who is there.
+A real line has no connections either: what the printer sends while the file is closed is read by whoever opens it next,
+and the printer does not notice who has it open.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _STOP_TIMEOUT = 10.0
 
 
 class PseudoTerminal:
-    """The line of a started printer; use it as a context manager. `path` is the host's end.
+    """A line to a started printer; use it as a context manager. `path` is the host's end, a device file.
 
-    With `link` that is a symbolic link, made here, as udev makes them: once unplugged it is gone, whereas the number of
-    a pseudo-terminal is soon somebody else's. The printer takes from the line only what its buffer has room for.
+    With `link` it is a symbolic link, made here as udev makes them. Unplugging removes it, whereas the number of a
+    pseudo-terminal is soon used again. The printer reads from the line only what its buffer has space for.
     """
 
     def __init__(self, printer: VirtualPrinter, link: Path | None = None) -> None:
@@ -36,22 +36,22 @@ class PseudoTerminal:
         if link is not None:
             link.symlink_to(self.path)
             self.path = str(link)
-        self._far: int | None = far  # held open: a line does not end because nobody listens at the moment
+        self._far: int | None = far  # held open: the line must not hang up while no host has it open
         self._printer = socket.create_connection((printer.host, printer.port), timeout=_STOP_TIMEOUT)
-        # Small, so that a printer that reads nothing is felt at the host's end.
+        # Small, so that the host's writes block soon when the printer does not read.
         self._printer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _PIECE)
         self._wake_reader, self._wake_writer = os.pipe()
         self._thread = threading.Thread(target=self._carry, name="pseudo-terminal", daemon=True)
 
     def start(self) -> Self:
-        """Carry bytes both ways from now on."""
+        """Carry bytes in both directions from now on."""
         for descriptor in (self._near, self._printer.fileno()):
             os.set_blocking(descriptor, False)
         self._thread.start()
         return self
 
     def unplug(self) -> None:
-        """Pull the cable out of the host: its end hangs up. For good."""
+        """Pull the cable out of the host, for good: its end hangs up."""
         os.write(self._wake_writer, b"x")
         self._thread.join(_STOP_TIMEOUT)
         if self._far is not None:
@@ -73,15 +73,15 @@ class PseudoTerminal:
         os.close(self._wake_writer)
 
     def _carry(self) -> None:
-        """The thread: until it is woken, or the printer ends its side, as one does that is switched off."""
-        there = self._printer.fileno()
-        waiting = {self._near: b"", there: b""}
-        other = {self._near: there, there: self._near}
+        """The thread's work, until it is woken or the printer closes its side, as when it is switched off."""
+        printer_end = self._printer.fileno()
+        waiting = {self._near: b"", printer_end: b""}
+        other = {self._near: printer_end, printer_end: self._near}
         while True:
             poll = select.poll()
             poll.register(self._wake_reader, select.POLLIN)
             for end, data in waiting.items():
-                # What the other end has not taken yet keeps this one from saying more.
+                # An end is read only when the other end has taken what was read before.
                 poll.register(end, (select.POLLOUT if data else 0) | (0 if waiting[other[end]] else select.POLLIN))
             for ready, events in poll.poll():
                 if ready == self._wake_reader:
@@ -90,11 +90,11 @@ class PseudoTerminal:
                     waiting[ready] = waiting[ready][os.write(ready, waiting[ready]) :]
                 if events & select.POLLIN:
                     try:
-                        heard = os.read(ready, _PIECE)
+                        data_in = os.read(ready, _PIECE)
                     except ConnectionError:
                         return
-                    if not heard:
+                    if not data_in:
                         return
-                    waiting[other[ready]] += heard
+                    waiting[other[ready]] += data_in
                 elif events & (select.POLLHUP | select.POLLERR):
                     return

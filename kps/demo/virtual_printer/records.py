@@ -1,4 +1,4 @@
-"""What a virtual printer remembers: its papers and the log of what happened."""
+"""The records of a virtual printer: papers, and events."""
 
 from __future__ import annotations
 
@@ -81,12 +81,12 @@ class Raster:
 
     @property
     def text(self) -> str:
-        """What stands for it between lines of text."""
+        """The text that stands for the bitmap."""
         return f"[image {self.width_bytes * 8} x {self.height}]"
 
 
 class EndedBy(StrEnum):
-    """What separated a paper from the next."""
+    """How a paper ended."""
 
     CUT = "cut"
     POWER_LOSS = "power_loss"
@@ -139,7 +139,7 @@ class Paper:
 
 
 class EventKind(StrEnum):
-    """What an event tells."""
+    """The kinds of events."""
 
     CONNECT = "connect"
     DISCONNECT = "disconnect"

@@ -60,7 +60,7 @@ class Replies:
             self._outbox.put(number, data, self._clock())
 
     def lost(self, number: int, data: bytes) -> None:
-        """An answer cannot be sent, or found no room among those that wait for a host that does not read."""
+        """An answer is dropped: it cannot be sent, or too many wait already for a host that does not read."""
         self._log.note(EventKind.REPLY_LOST, number, data.hex(" "), data)
 
     def release(self, now: float) -> None:

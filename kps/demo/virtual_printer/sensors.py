@@ -1,4 +1,4 @@
-"""Sensors of the device, and the status bytes that they make."""
+"""Sensors of the device, and the status bytes that follow from them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Sensors:
-    """What the device feels. Bits as in Epson's TM-T88III and TM-T85 guides."""
+    """The state of the device's sensors. Bits as in Epson's TM-T88III and TM-T85 guides."""
 
     paper_end: bool = False
     near_end: bool = False
@@ -23,12 +23,12 @@ class Sensors:
         return self.paper_end or self.cover_open or self.cutter_error or self.taken_offline
 
     def causes(self) -> bytes:
-        """Why it is offline, for `GS ( H` function 49; empty = for no cause that it tells.
+        """Why it is offline, for `GS ( H` function 49; empty = the cause is not reported.
 
-        Epson leaves the codes to each model (40 to 7F, up to ten of them); these are our own.
+        Epson leaves the codes to each model (40 to 7F, up to ten of them); these are made up.
         """
-        told = ((self.cover_open, 0x41), (self.paper_end, 0x42), (self.cutter_error, 0x43))
-        return bytes(code for holds, code in told if holds)
+        reported = ((self.cover_open, 0x41), (self.paper_end, 0x42), (self.cutter_error, 0x43))
+        return bytes(code for holds, code in reported if holds)
 
     def real_time(self, n: int) -> bytes:
         """The answer to `DLE EOT n`, n = 1..4."""

@@ -31,13 +31,13 @@ class PrinterStuck(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class _Call(Generic[T]):
-    """Something that another thread wants done in ours."""
+    """A function that another thread wants to be called in the printer's thread."""
 
     function: Callable[[], T]
     future: Future[T] = field(default_factory=Future)
 
     def run(self, and_then: Callable[[], None]) -> None:
-        """Do it, then what must follow before the caller goes on; what it raises is the caller's."""
+        """Call it and `and_then`, then let the caller go on. OSError and ValueError are raised in the caller."""
         try:
             value = self.function()
             and_then()
@@ -48,7 +48,7 @@ class _Call(Generic[T]):
 
 
 def _second(status_port: int | None, port: int) -> int | None:
-    """The number to ask for: a free one beside a free one."""
+    """The status port to ask for: any free one where the printer's own port is any free one."""
     return None if status_port is None else status_port if port else 0
 
 
@@ -78,7 +78,7 @@ class VirtualPrinter:
         self.status_port = _second(self.settings.status_port, port)
         self._machine = Machine(self.settings, time.monotonic, name)
         self._calls: queue.SimpleQueue[_Call[Any]] = queue.SimpleQueue()
-        self._changed = threading.Condition()  # its lock is held by whoever looks at the machine or changes it
+        self._changed = threading.Condition()  # its lock is held while the machine is read or changed
         self._stopping = False
         self._thread: threading.Thread | None = None
         self._sockets: Sockets | None = None
@@ -269,7 +269,7 @@ class VirtualPrinter:
         self.power_on()
 
     def power_notice(self, on: bool = True) -> None:
-        """From the next power-on, `3B 31 00` is told to whoever connects first."""
+        """After each power-on `3B 31 00` is sent to the first host that connects."""
         self._call(lambda: setattr(self._machine.faults, "power_notice", on))
 
     def pull_cable(self) -> None:

@@ -1,4 +1,4 @@
-"""What a virtual printer is: its abilities, sizes, speed and manners, and the profiles of known models."""
+"""The settings of a virtual printer: abilities, sizes, speed and behaviour, and profiles of known models."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Cap(StrEnum):
     COUNTER = "counter"
     """`GS g 2`, counter 178: cuts."""
     OFFLINE_RESPONSE = "offline_response"
-    """`GS ( H` function 49, told when the printer goes offline."""
+    """`GS ( H` function 49, sent when the printer goes offline."""
 
 
 class Connections(StrEnum):
@@ -147,9 +147,9 @@ class Settings:
     status_cutter_bit: int = 0x08
     """The cutter's bit in the second byte of that answer: 08 or 04 (vendor notes disagree)."""
     power_notice: bool = False
-    """Whether `3B 31 00` is told after power-on, to whoever connects first."""
+    """Whether `3B 31 00` is sent after power-on, to the first host that connects."""
     constant_ok: bool = False
-    """Whether every `DLE EOT` is answered with "all is well", as by some clones."""
+    """Whether every `DLE EOT` is answered with "no trouble", as by some clones."""
     cover_loses_line: bool = False
     """Whether the line that is being printed when the cover opens is lost."""
     unknown: Unknown = Unknown.SWALLOW
@@ -194,8 +194,8 @@ PROFILES: Mapping[str, Settings] = MappingProxyType(
         )
     }
 )
-"""Models by name. `xprinter-80` tells no name of its own, but takes `identity`. `impostor` names itself like an Epson
-and is none; `mute` answers nothing at all."""
+"""Models by name. `xprinter-80` answers no `GS I` unless it is given an `identity`. `impostor` gives the name of an
+Epson; `mute` answers nothing at all."""
 
 
 class UnknownProfile(ValueError):

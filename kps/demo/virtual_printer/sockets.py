@@ -232,7 +232,7 @@ class Sockets:
             if peer.number != number:
                 continue
             del self._peers[descriptor]
-            if self._machine.faults.unreachable:  # nobody can be told
+            if self._machine.faults.unreachable:  # the host cannot be informed
                 self._abandoned[descriptor] = peer.socket
                 self._poll.modify(peer.socket, select.POLLIN)
             else:

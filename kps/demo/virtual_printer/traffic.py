@@ -1,4 +1,4 @@
-"""What hosts have sent, byte for byte, so that a test can ask what arrived of a ticket."""
+"""The bytes that hosts have sent, kept so that a test can look up what arrived of a ticket."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Traffic:
             self._size -= len(self._pieces.popleft()[1])
 
     def holding(self, code: bytes) -> list[bytes]:
-        """Everything between two cuts that holds `code`, oldest connection first."""
+        """Every ticket that contains `code`, from `ESC @` to the cut, oldest connection first."""
         return [ticket for stream in self._streams() if code in stream for ticket in _tickets(stream) if code in ticket]
 
     def _streams(self) -> list[bytearray]:
@@ -37,7 +37,7 @@ class Traffic:
 def _tickets(stream: bytearray) -> Iterator[bytes]:
     """The stream in parts, each from `ESC @`, if there is one, to the cut; the last may lack its cut.
 
-    What stands between a cut and the next `ESC @` is left out.
+    Bytes between a cut and the next `ESC @` are left out.
     """
     ticket = bytearray()
     command = bytearray()
