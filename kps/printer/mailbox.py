@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from kps.core.tickets import Token
+from kps.core.tickets import TicketId, Token
 from kps.core.work import Work
 from kps.process.channels import Channel, PeerGone, drain
 
@@ -15,6 +16,15 @@ DRAIN_S = 1.0
 log = logging.getLogger("kps.printer")
 
 
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """A ticket that the dispatcher is about to claim for this printer."""
+
+    ticket: TicketId
+    row: int
+    """The printer row that it comes by: its paper's width is that row's."""
+
+
 class PrinterMailbox:
     """The connection to the dispatcher; there is none while there is no dispatcher."""
 
@@ -22,8 +32,7 @@ class PrinterMailbox:
         """`on_work` is called with each piece of work that is handed over."""
         self._on_work = on_work
         self.channel: Channel | None = None
-        self.expected = False
-        """Whether a ticket was announced. The caller sets it back."""
+        self._announced: Announced | None = None
 
     def replace(self, channel: Channel | None) -> None:
         """Of a new dispatcher. What the old one has put into its own is still taken, for it is claimed for us."""
@@ -50,6 +59,11 @@ class PrinterMailbox:
         except PeerGone:
             self._close()
 
+    def take_announced(self) -> Announced | None:
+        """The ticket that was announced since the last call."""
+        announced, self._announced = self._announced, None
+        return announced
+
     def fileno(self) -> int | None:
         """Readable when something has come; None = there is no dispatcher."""
         return None if self.channel is None else self.channel.fileno()
@@ -58,8 +72,8 @@ class PrinterMailbox:
         match message:
             case ("work", Work() as work):
                 self._on_work(work)
-            case ("soon",):
-                self.expected = True
+            case ("soon", int(ticket), int(row)):
+                self._announced = Announced(TicketId(ticket), row)
             case _:
                 log.error("unknown message", extra={"text": str(message[0])})
 
