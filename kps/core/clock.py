@@ -39,13 +39,13 @@ class PosClock:
 
     def __init__(self) -> None:
         self.known_s: float | None = None
-        """What the database has been told, by whichever instance; None = nothing."""
+        """What the database has on record, from whichever instance; None = nothing."""
         self._newest: TicketId | None = None
-        """The newest ticket of the last look. A ticket with a higher number has come since; None = or before."""
+        """The newest ticket of the last look: one with a higher number has come since. None = that cannot be said."""
         self._ages: deque[float] = deque(maxlen=ARRIVALS)
 
     def missed(self) -> None:
-        """Tickets may have come unseen: the next look tells nothing about when its tickets came."""
+        """Tickets may have come unseen: of those that the next look finds it is not known when they came."""
         self._newest = None
 
     def saw(self, tickets: Sequence[Waiting], complete: bool) -> float | None:

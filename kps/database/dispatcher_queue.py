@@ -27,25 +27,26 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
-    """What a comparison of claims with what is held has come to."""
+    """What has become of claims for a printer that its process does not have in hand."""
 
     released: int
+    """So many have been given back."""
     left: int
-    """To be given back later: somebody has their tickets' rows locked."""
+    """So many have to be given back later: their rows are locked."""
 
 
 @dataclass(frozen=True, slots=True)
 class SlipsMade:
-    """What a look for events has come to."""
+    """The result of a look for events that stations must know of."""
 
     count: int
     any_open: bool
-    """Whether there are slips to be told, these or earlier ones."""
+    """Whether there are slips that wait to be printed, these or earlier ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingSlip:
-    """A slip that nobody prints now."""
+    """A slip that no printer process has now."""
 
     id: SlipId
     token: Token
@@ -55,7 +56,7 @@ class WaitingSlip:
     target: PrinterKey
     """The only device that may print it; empty = the route of its station and brand."""
     over: bool
-    """Nobody needs it any more, or it was given to printers too often."""
+    """It is too old to be of use, or was given to printers too often."""
     waits: bool
     """It is to be tried again a little later."""
 
@@ -101,7 +102,7 @@ class DispatcherQueue(Role):
         return Horizon(row.before, row.up_to), row.any_old
 
     def newest(self) -> Survey:
-        """A survey of this moment that has found nothing: what comes from now on is seen all the same."""
+        """A survey that has found nothing: a look beside it sees only the tickets that come from now on."""
         rows = self.database.run(self.sql.newest)
         return Survey(rows[0].id, rows[0].at) if rows else Survey(TicketId(0), math.inf)
 
@@ -143,9 +144,9 @@ class DispatcherQueue(Role):
             self.database.run(self.sql.skip_tokens)
             self._skipped = self.database.opened
 
-    def reconcile(self, key: PrinterKey, held: Iterable[Token]) -> Reconciled:
-        """Give back what is claimed for my printer and held by nobody."""
-        tokens = sorted(held)
+    def reconcile(self, key: PrinterKey, in_hand: Iterable[Token]) -> Reconciled:
+        """Give back what is claimed for a printer of this instance, but for what its process has in hand."""
+        tokens = sorted(in_hand)
         rows = [
             self.database.run(
                 self.sql.of(kind).reconcile, me=self.me, key=key, held=tokens, instance=self.instance
@@ -226,7 +227,7 @@ class DispatcherQueue(Role):
         return [row.id for row in rows]
 
     def pos_behind_s(self) -> float | None:
-        """Seconds by which the POS's clock is behind the database's, as far as anybody has learned; None = nobody."""
+        """Seconds by which the POS's clock is behind the database's; None = no instance has learned it yet."""
         row = self.database.run(self.sql.pos_clock)[0]
         return row.behind_s if row.known else None
 
@@ -235,7 +236,7 @@ class DispatcherQueue(Role):
         self.database.run(self.sql.learn_pos_clock, behind=behind_s)
 
     def devices(self, keys: Iterable[PrinterKey]) -> dict[PrinterKey, tuple[DeviceState, str, int]]:
-        """What is known about devices: state, owner uuid ('' = nobody) and epoch."""
+        """What is known about devices: state, owner uuid ('' = no owner) and epoch."""
         found = {}
         for row in self.database.run(self.sql.printers, keys=list(keys)):
             key = row.printer_key
@@ -253,7 +254,7 @@ class DispatcherQueue(Role):
     ) -> SlipsMade:
         """Make a slip of each event that a station must know of.
 
-        Changes older than `minutes`, and of other stations than these (None = all), are not told. An instance that is
+        Changes older than `minutes`, and of other stations than these (None = all), get no slip. An instance that is
         limited to some stations or brands (empty = not) leaves the others' alone.
         """
         limited = stations is not None
@@ -264,7 +265,7 @@ class DispatcherQueue(Role):
         return SlipsMade(row.made, bool(row.made or row.waiting))
 
     def look_slips(self) -> list[WaitingSlip]:
-        """Slips that nobody prints now, oldest first."""
+        """Slips that no printer process has now, oldest first."""
         return [
             WaitingSlip(
                 row.id, row.token, row.kind, row.station, row.brand, row.target,

@@ -58,7 +58,7 @@ class Decisions:
     def carry_out(self, found: Found, *, polled: bool = False) -> LookAgain | None:
         """Carry out what is decided for each ticket; returns when these tickets want another look.
 
-        `polled`: the look was nothing but the regular poll, so no notification has come of what it found.
+        `polled`: the look was nothing but the regular poll, so nothing has notified us of what it found.
         """
         routes, free = self._printers.routes, self._printers.free()
         made = plan(found.tickets, routes, self._devices.states, free, self._half_written, self._settings, monotonic())
@@ -78,7 +78,7 @@ class Decisions:
         return unclaimed or made.again
 
     def _report(self, made: Plan) -> None:
-        """Tell how many tickets wait, and the log once for each why."""
+        """Count the tickets without a printer row and those that are held, and log once for each why it is held."""
         self._stats.set(Cell.UNROUTABLE, len(made.unroutable))
         self._stats.set(Cell.HELD_TICKETS, len(made.held))
         for ticket, why in made.held:

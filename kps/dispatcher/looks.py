@@ -64,7 +64,7 @@ class Looks:
         self.survey: Survey | None = None
         """The last survey; None = a look goes through all tickets."""
         self._is_first = stats.get(Cell.BACKLOG_UP_TO) == 0
-        """Whether tickets of another day may be waiting, so that they have to be told apart before the next look."""
+        """Whether tickets of another day may be waiting, which have to be set apart before the next look."""
         self._go_on_for_the_dead()
 
     def _go_on_for_the_dead(self) -> None:

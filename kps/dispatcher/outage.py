@@ -1,4 +1,4 @@
-"""While the database cannot be worked with: how often it was tried, since when, and when to try again."""
+"""Trouble with the database: since when, how often in a row, and when to try again."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from kps.process.shared_stats import Cell, Stats
 RETRY_S = (0.05, 0.1, 0.25, 0.5, 1.0)
 """Seconds before the next try, one after the other; the last one stays."""
 OUTAGE_S = 60.0
-"""After trouble of this length the backlog may be of another day."""
+"""After trouble of this length the waiting tickets may be of another day."""
 
 log = logging.getLogger("kps.dispatcher")
 
 
 class Outage:
-    """Failures in a row; none most of the time."""
+    """Failures in a row, most of the time none."""
 
     def __init__(self, stats: Stats) -> None:
         self._stats = stats

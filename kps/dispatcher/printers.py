@@ -56,7 +56,7 @@ class Printers:
         self.routes, self.known = Routes(tuple(self._arriving)), True
 
     def open(self, key: PrinterKey, generation: int, epoch: int) -> None:
-        """Take the mailbox of a printer process, which comes behind the message about it."""
+        """Take the mailbox of a printer process; its end of the pipe follows the message that announces it."""
         self.close(key)
         try:
             channel = self._control.receive_end()

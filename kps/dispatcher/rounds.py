@@ -1,4 +1,7 @@
-"""Tickets that no printer can print: their rounds, their end, and their rescue when a printer can again."""
+"""Tickets that no printer can print: the end of their rounds, their failure, and their rescue.
+
+A round is one try of a ticket at the printers of its route; a ticket has so many rounds, with a pause between them.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,15 @@ from kps.process.clocks import monotonic
 from kps.process.shared_stats import Cell, Stats
 
 RESCUE_EVERY_S = 5.0
+"""Between two looks for failed tickets that a printer could print now."""
 SAY_WHY_S = 10.0
-"""Between two looks whether a printer's row says why it cannot print, while tickets end for want of it."""
+"""A printer's row that says why it cannot print is not written again for so long, however many tickets end."""
 
 log = logging.getLogger("kps.dispatcher")
 
 
 class Rounds:
-    """Ends rounds and tickets in the database, and says why."""
+    """Ends rounds and fails tickets in the database, with the reason, and rescues them."""
 
     def __init__(
         self,
@@ -44,7 +48,7 @@ class Rounds:
         self._next_known = False
         """Whether the agenda has the moment of the next round."""
         self._say_due: dict[int, float] = {}
-        """By printer row: when it may say again why it cannot print."""
+        """By the id of a printer row: when it may be written again why its printer cannot print."""
 
     def begin(self) -> bool:
         """Whether the next round of a waiting ticket begins now."""
@@ -93,7 +97,7 @@ class Rounds:
                 self._failed(TicketId(failed), reason.text)
 
     def say_why(self, tickets: Sequence[Waiting]) -> None:
-        """Have the printers' rows say why these tickets got none of them, those that no instance serves too."""
+        """Write into the printers' rows why they could not print these tickets, whether they are served or not."""
         now = monotonic()
         wanted: dict[int, tuple[PrinterKey, str]] = {}
         for station, brand in {(ticket.station, ticket.brand) for ticket in tickets}:
@@ -106,7 +110,7 @@ class Rounds:
         self._queue.say_why(due, news=False)
 
     def rescue(self) -> list[TicketId]:
-        """If it is time: let what failed for want of a printer be printed after all, now that one is able."""
+        """If it is time: make tickets `new` again that failed for want of a printer, where one is able now."""
         if not self._agenda.due(Task.RESCUE, monotonic()):
             return []
         self._agenda.put(Task.RESCUE, monotonic() + RESCUE_EVERY_S)

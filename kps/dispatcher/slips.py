@@ -24,7 +24,7 @@ log = logging.getLogger("kps.dispatcher")
 
 
 class Slips:
-    """What becomes of slips, up to the mailboxes."""
+    """Slips from the event that they tell of to the mailbox of their printer."""
 
     def __init__(
         self,
