@@ -1,4 +1,4 @@
-"""The printers of the chaos shop: what each can prove, and which troubles its promise outlives."""
+"""The printers of the chaos shop: what each can prove, and which troubles may happen to it."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ class Trouble(StrEnum):
 KEEPS_DATA: Final = frozenset(
     {Trouble.HANGS, Trouble.SILENT, Trouble.PAPER_OUT, Trouble.COVER_OPEN, Trouble.CUTTER_JAM, Trouble.TALKATIVE}
 )
-"""The printer has the data still, and prints it when the trouble is over."""
+"""Troubles after which a printer still has its data, and prints it."""
 LOSES_DATA: Final = frozenset({Trouble.REFUSES, Trouble.POWER_CYCLE, Trouble.RESET})
-"""What the printer had accepted and not printed is gone. Only a proof of paper outlives that: at `realtime` a ticket
-that was closed as sent may vanish with the power, and nobody can know."""
+"""Troubles that lose what the printer had accepted and not printed. Only printers that prove paper get them: at
+`realtime` a ticket that was closed as sent may be lost with the power, and KPS cannot notice."""
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One machine. `level`, `pushes` and `clears` are what a person's probe is taken to have found."""
+    """One printer. `level`, `pushes` and `clears` are stored as if a probe had found them."""
 
     name: str
     level: str
     profile: str
     troubles: frozenset[Trouble]
     pushes: bool = False
-    """It tells changes of its state by itself."""
+    """Whether it sends changes of its state unasked (`GS a`)."""
     clears: bool = False
-    """It throws away what it holds when told to."""
+    """Whether it discards its data on command (`DLE DC4 8`)."""
 
 
 PROVEN: Final = KEEPS_DATA | LOSES_DATA
@@ -53,7 +53,7 @@ DEVICES: Final = (
     Device("kitchen-2", "fence", "xprinter-80", PROVEN),
     Device("bar-1", "process_id", "epson-t20iii", PROVEN, pushes=True),
     Device("bar-2", "process_id", "epson-t20iii", PROVEN),
-    # A liar loses its level for it, and is then one that proves nothing.
+    # A printer that sends wrong IDs loses its level, so it must not also lose data.
     Device("dessert-1", "process_id", "epson-t20iii", KEEPS_DATA | {Trouble.WRONG_ID}),
     Device("checker-1", "process_id", "epson-t20iii", PROVEN),
     Device("pass-1", "realtime", "xprinter-80", KEEPS_DATA),
@@ -68,8 +68,8 @@ ROUTES: Final = (
     ("checker", "checker-1"),
     ("checker", "pass-1"),
 )
-"""(station, printer), the first of a station is its primary. One machine is the backup of two stations."""
+"""(station, printer); the first printer of a station is its primary. `pass-1` is the backup of two stations."""
 PAIRS: Final = {(first, second) for (of, first), (at, second) in pairwise(ROUTES) if of == at}
 """The primary and the backup of each station."""
 SHARES: Final = {"kitchen": 0.3, "bar": 0.25, "dessert": 0.25, "checker": 0.2}
-"""Which part of the tickets a station gets."""
+"""The share of the tickets that each station gets."""

@@ -1,4 +1,4 @@
-"""Carries out a plan of faults against a running house."""
+"""Carries out a plan of faults on a running chaos shop."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ import psycopg2
 
 from kps.demo.virtual_printer import VirtualPrinter
 from tests.chaos.devices import Trouble
-from tests.chaos.house import Design, House
 from tests.chaos.plan import Fault, Harm
-from tests.chaos.proxy import Proxy, Ruin
+from tests.chaos.proxy import Proxy, ReplyFault
+from tests.chaos.shop import ChaosShop, Design
 
 LOOK_S: Final = 0.05
-"""How often the keeper looks after the instances."""
+"""Seconds between two checks that all instances run."""
 DRAWN_FIRST_S: Final = 0.3
-"""So long all orders have a picture before a process dies half-sent. Shorter than any such fault."""
+"""For so long all orders have a picture before a process dies half-sent. Shorter than any such fault."""
 
 Undo = Callable[[], None]
 
 
 class Missed(Exception):
-    """There was nothing to hit: the process was just being replaced, say."""
+    """The fault found no target: the process was just being replaced, for example."""
 
 
 class Injector:
     """Runs in the main thread; `hit` counts the faults that found their target, by kind."""
 
-    def __init__(self, house: House) -> None:
-        self._house = house
-        self._instances = {instance.name: instance for instance in house.instances}
+    def __init__(self, shop: ChaosShop) -> None:
+        self._shop = shop
+        self._instances = {instance.name: instance for instance in shop.instances}
         self.hit: Counter[str] = Counter()
         self.missed = 0
         self._frozen = False
@@ -54,8 +54,8 @@ class Injector:
         while (now := time.monotonic() - began) < seconds or due:
             while due and due[0][0] <= time.monotonic() - began:
                 heapq.heappop(due)[2]()
-            self._house.keep()
-            self._house.tend(spare=self._jammed)
+            self._shop.keep_running()
+            self._shop.free_cutters(spare=self._jammed)
             time.sleep(min(LOOK_S, max(0.0, due[0][0] - now)) if due else LOOK_S)
 
     def _begin(self, fault: Fault, due: list[tuple[float, int, Undo]], order: itertools.count[int]) -> None:
@@ -66,14 +66,14 @@ class Injector:
             return
         self.hit[fault.kind] += 1
         if fault.kind is Harm.HALF_SENT:
-            heapq.heappush(due, (fault.at_s + DRAWN_FIRST_S, next(order), self._house.half_sent.touch))
+            heapq.heappush(due, (fault.at_s + DRAWN_FIRST_S, next(order), self._shop.half_sent.touch))
         if undo is not None:
             heapq.heappush(due, (fault.at_s + fault.seconds, next(order), undo))
 
     def _do(self, fault: Fault) -> Undo | None:
-        """Do it; returns how it is undone."""
+        """Begin a fault; returns the function that ends it."""
         if isinstance(fault.kind, Trouble):
-            return self._trouble(self._house.printers[fault.target], fault.kind, fault.detail)
+            return self._trouble(self._shop.printers[fault.target], fault.kind, fault.detail)
         return self._harm(fault.kind, fault.target, fault.detail)
 
     # -- processes, the database, the way there --------------------------------------------------------------------
@@ -103,7 +103,7 @@ class Injector:
                 self._terminate_a_backend()
                 return None
             case Harm.DATABASE_RESTART:
-                self._house.server.restart(immediate=True)
+                self._shop.server.restart(immediate=True)
                 return None
             case Harm.DATABASE_FROZEN:
                 return self._freeze_database()
@@ -116,12 +116,12 @@ class Injector:
             case Harm.WAY_CUT | Harm.WAY_SLOW:
                 return _block_the_way(self._instances[target].proxy, kind, detail)
             case Harm.REPLY_CUT | Harm.REPLY_DROPPED:
-                return self._ruin_a_reply(kind, detail)
+                return self._fail_a_reply(kind, detail)
             case _:
                 assert_never(kind)
 
     def _victims(self, kind: Harm, target: str) -> list[int]:
-        """The processes meant. The naive loop is supervisor, dispatcher, template and printer process in one."""
+        """The processes that a fault is about. The naive loop is one process for all roles."""
         match kind:
             case Harm.KILL_SUPERVISOR | Harm.STOP_SUPERVISOR:
                 return self._instances[target].find("supervisor")
@@ -131,8 +131,8 @@ class Injector:
                 return self._instances[target].find("template")
             case Harm.KILL_INSTANCE | Harm.STOP_INSTANCE:
                 return list(self._instances[target].processes())
-        found = [pid for instance in self._house.instances for pid in instance.find(target)]
-        naive = self._house.design is Design.NAIVE
+        found = [pid for instance in self._shop.instances for pid in instance.find(target)]
+        naive = self._shop.design is Design.NAIVE
         return [found[sum(map(ord, target)) % len(found)]] if naive and found else found
 
     def _exhaust(self, target: str, whose: str) -> Undo:
@@ -144,7 +144,7 @@ class Injector:
             "printers": {pid for pid, role in roles.items() if role not in ("supervisor", "dispatcher", "template")},
         }.get(whose, set(roles))
         before: dict[int, tuple[int, int]] = {}
-        for pid in wanted if self._house.design is Design.KPS else roles:
+        for pid in wanted if self._shop.design is Design.KPS else roles:
             with contextlib.suppress(ProcessLookupError, FileNotFoundError):
                 limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
                 opened = len(os.listdir(f"/proc/{pid}/fd"))
@@ -161,33 +161,33 @@ class Injector:
         return restore
 
     def _end_half_sent(self) -> Undo:
-        """Whichever printer process sends after DRAWN_FIRST_S: by then all that is ordered has a picture.
+        """Let the next printer process that sends after DRAWN_FIRST_S die. By then every order has a picture.
 
-        Whether there was one is known only in the end.
+        Whether a process died is known only at the end.
         """
-        self._house.till.draws.set()
+        self._shop.till.draws.set()
 
         def spare() -> None:
-            self._house.till.draws.clear()
-            if self._house.half_sent.exists():
-                self._house.half_sent.unlink(missing_ok=True)
+            self._shop.till.draws.clear()
+            if self._shop.half_sent.exists():
+                self._shop.half_sent.unlink(missing_ok=True)
                 self.hit[Harm.HALF_SENT] -= 1
                 self.missed += 1
 
         return spare
 
     def _freeze_database(self) -> Undo:
-        self._house.server.pause()
+        self._shop.server.pause()
         self._frozen = True
 
         def thaw() -> None:
-            self._house.server.resume()
+            self._shop.server.resume()
             self._frozen = False
 
         return thaw
 
     def _silence_names(self) -> Undo:
-        names = self._house.names
+        names = self._shop.names
         if names is None:
             raise Missed
         names.silent = True
@@ -201,7 +201,7 @@ class Injector:
         try:
             hit = self._terminated()
         except psycopg2.Error:
-            hit = self._terminated_again()  # our own connection had not survived the last restart
+            hit = self._terminated_again()  # this connection was broken by the last restart
         if not hit:
             raise Missed
 
@@ -212,20 +212,20 @@ class Injector:
             raise Missed from error
 
     def _terminated(self) -> list[dict[str, object]]:
-        return self._house.pos.rows(
+        return self._shop.pos.rows(
             "SELECT pg_terminate_backend(pid) FROM (SELECT pid FROM pg_stat_activity"
             " WHERE application_name LIKE 'kps:%%' OR application_name = 'naive' ORDER BY random() LIMIT 1) x"
         )
 
     def _lock_a_row(self, which: str) -> Undo:
-        """As the POS does that opens a transaction and goes away: a ticket, best one that is printed now, or its bill.
+        """Lock a ticket or its bill in an open transaction, as the POS may do; best of a ticket that is being printed.
 
-        Nobody can claim it meanwhile, so its ticket may be overtaken.
+        The ticket cannot be claimed meanwhile, so it may be overtaken.
         """
         if self._frozen:
-            raise Missed  # to connect, we would wait for the thaw that we ourselves must bring
+            raise Missed  # a connect would wait for the end of the freeze, which this thread has to bring
         try:
-            connection = psycopg2.connect(self._house.database.dsn, connect_timeout=2, options="-c lock_timeout=500")
+            connection = psycopg2.connect(self._shop.database.dsn, connect_timeout=2, options="-c lock_timeout=500")
         except psycopg2.Error as error:
             raise Missed from error
         try:
@@ -239,29 +239,29 @@ class Injector:
         except psycopg2.Error as error:
             connection.close()
             raise Missed from error
-        self._house.locked.add(row[0])
+        self._shop.locked.add(row[0])
 
         def end() -> None:
             with contextlib.suppress(psycopg2.Error):  # the server may have been restarted
-                if not self._frozen:  # or we would wait for the thaw that we ourselves must bring
+                if not self._frozen:  # else it would wait for the end of the freeze, which this thread has to bring
                     connection.commit()
             connection.close()
 
         return end
 
-    def _ruin_a_reply(self, kind: Harm, statement: str) -> Undo:
-        """The next such statement of each instance. Whether there was one is known only in the end."""
-        kps = self._house.design is Design.KPS
+    def _fail_a_reply(self, kind: Harm, statement: str) -> Undo:
+        """Let the reply to the next such statement of each instance fail. Whether any did is known only at the end."""
+        kps = self._shop.design is Design.KPS
         words = f"EXECUTE kps_{statement} ".encode() if kps else _NAIVE_WORDS.get(statement, b"'new'")
-        proxies = [instance.proxy for instance in self._house.instances]
-        before = sum(proxy.ruined for proxy in proxies)
+        proxies = [instance.proxy for instance in self._shop.instances]
+        before = sum(proxy.failed_replies for proxy in proxies)
         for proxy in proxies:
-            proxy.ruin_reply(words, Ruin.CUT if kind is Harm.REPLY_CUT else Ruin.DROPPED)
+            proxy.fail_next_reply(words, ReplyFault.CUT if kind is Harm.REPLY_CUT else ReplyFault.DROPPED)
 
         def spare() -> None:
             for proxy in proxies:
-                proxy.spare_replies()
-            if sum(proxy.ruined for proxy in proxies) == before:
+                proxy.stop_failing_replies()
+            if sum(proxy.failed_replies for proxy in proxies) == before:
                 self.hit[kind] -= 1
                 self.missed += 1
 
@@ -302,7 +302,7 @@ class Injector:
                 assert_never(kind)
 
     def _jam(self, printer: VirtualPrinter) -> Undo:
-        """At the end it is over also where nothing has been cut: an idle backup must not jam when it is needed."""
+        """A jam at the next cut. The end also mends a cutter that was not used: an idle backup must not jam later."""
         printer.cutter_error(at_next_cut=True)
         self._jammed.add(printer.name)
 
@@ -314,14 +314,14 @@ class Injector:
 
     def _lie(self, printer: VirtualPrinter, how: str) -> Undo:
         fault = getattr(printer, "id_fault", None)
-        if fault is None or self._house.design is Design.NAIVE:
+        if fault is None or self._shop.design is Design.NAIVE:
             raise Missed
         fault(how, times=3)
 
         def mended() -> None:
-            if not self._frozen:  # or we would wait for the thaw that we ourselves must bring
+            if not self._frozen:  # else it would wait for the end of the freeze, which this thread has to bring
                 with contextlib.suppress(psycopg2.Error):
-                    self._house.probe(printer.name)
+                    self._shop.probe(printer.name)
 
         return mended
 
@@ -343,7 +343,7 @@ def _block_the_way(proxy: Proxy, kind: Harm, detail: str) -> Undo:
 
 
 def _power_cycle(printer: VirtualPrinter, detail: str) -> Undo | None:
-    """Off and on; or, as people do with a printer that does not print, only after a while of standing still."""
+    """Off and on again, at once, or after the cover was open for a while."""
     if not detail:
         printer.power_cycle()
         return None
@@ -368,7 +368,7 @@ def _signal(pids: list[int], number: signal.Signals) -> None:
 
 
 def _stop(pids: list[int]) -> Undo:
-    """SIGSTOP; undone by descriptor, because a process id may be somebody else's by then."""
+    """SIGSTOP, undone by pidfd, because the process id may have been reused by then."""
     descriptors = []
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):

@@ -12,17 +12,17 @@ from kps.demo.orders import PosWriter
 from tests.chaos.paper import FURTHER
 
 SHARE: Final = 0.08
-"""Of all orders, by one of which something is changed."""
+"""Share of orders after which a change is made to some order."""
 KEPT: Final = 3000
-"""So many orders back somebody may change something."""
+"""So many of the latest orders may be changed."""
 
 
-class Whim(StrEnum):
-    """What somebody changes. Nothing is changed twice: a change that is taken back between two looks is not seen."""
+class Change(StrEnum):
+    """A change of an order. No order is changed twice: a change that is undone between two looks of KPS is not seen."""
 
     VOID = "item voided"
     VOID_AT_ONCE = "item voided at once"
-    """Mostly before its print, sometimes while it is printed."""
+    """Mostly before it is printed, sometimes while it is printed."""
     CANCEL = "bill cancelled"
     MOVE = "table changed"
     MOVE_AT_ONCE = "table changed at once"
@@ -35,14 +35,14 @@ class Whim(StrEnum):
     PAY_AND_VOID = "bill paid, then item voided"
 
 
-AT_ONCE: Final = frozenset({Whim.VOID_AT_ONCE, Whim.MOVE_AT_ONCE})
-MERGES: Final = frozenset({Whim.MERGE, Whim.MERGE_AND_VOID, Whim.MERGE_AND_CANCEL})
-SEATED: Final = frozenset({Whim.MOVE, Whim.MOVE_AT_ONCE})
+AT_ONCE: Final = frozenset({Change.VOID_AT_ONCE, Change.MOVE_AT_ONCE})
+MERGES: Final = frozenset({Change.MERGE, Change.MERGE_AND_VOID, Change.MERGE_AND_CANCEL})
+SEATED: Final = frozenset({Change.MOVE, Change.MOVE_AT_ONCE})
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """An order as the till has written it."""
+    """An order that the till has written."""
 
     ticket: int
     queue: int
@@ -51,7 +51,7 @@ class Placed:
 
 
 class Guests:
-    """Chooses by `chance` alone; what is possible depends on what has been printed by then."""
+    """Makes changes, chosen by `chance`; which are possible depends on what has been printed by then."""
 
     def __init__(self, pos: PosWriter, chance: random.Random, share: float = SHARE) -> None:
         self._pos = pos
@@ -60,53 +60,53 @@ class Guests:
         self._orders: deque[Placed] = deque(maxlen=KEPT)
 
     def after(self, order: Placed) -> None:
-        """Somebody has ordered; somebody may change something. Raises psycopg2.Error: then it may be done or not."""
+        """After an order: change some order, or none. Raises psycopg2.Error: then the change may be made or not."""
         self._orders.append(order)
         if self._chance.random() < self._share:
-            self._change(self._chance.choice(list(Whim)), order)
+            self._change(self._chance.choice(list(Change)), order)
 
-    def _change(self, whim: Whim, newest: Placed) -> None:
+    def _change(self, whim: Change, newest: Placed) -> None:
         chosen = [newest] if whim in AT_ONCE else self._printed(2 if whim in MERGES else 1, whim)
         chosen = [order for order in chosen if order.seated or whim not in SEATED]
-        if len(chosen) < (2 if whim in MERGES else 1) or (whim is Whim.VOID_AT_ONCE and newest.items < 2):
+        if len(chosen) < (2 if whim in MERGES else 1) or (whim is Change.VOID_AT_ONCE and newest.items < 2):
             return
         for order in chosen:
             self._orders.remove(order)
         self.carry_out(whim, *chosen)
 
-    def _printed(self, count: int, whim: Whim) -> list[Placed]:
-        """So many orders that are on paper and to which nothing has happened yet."""
+    def _printed(self, count: int, whim: Change) -> list[Placed]:
+        """So many orders that are on paper and were not changed yet."""
         few = {order.ticket: order for order in self._orders if order.seated or whim not in SEATED}
         rows = self._pos.rows(_PRINTED, [list(few)])
         return self._chance.sample([few[row["id"]] for row in rows], min(count, len(rows)))
 
-    def carry_out(self, whim: Whim, order: Placed, *others: Placed) -> None:
+    def carry_out(self, whim: Change, order: Placed, *others: Placed) -> None:
         """Change an order; a merge wants two, and the second one's bill remains. Raises psycopg2.Error."""
         items = [self._pos.rows(_ITEM, [ticket.ticket]) for ticket in (order, *others)]
         bill = items[0][0]["bill_id"]
         match whim:
-            case Whim.VOID | Whim.VOID_AT_ONCE:
+            case Change.VOID | Change.VOID_AT_ONCE:
                 self._void_one(items[0])
-            case Whim.CANCEL:
+            case Change.CANCEL:
                 self._pos.close_bill(bill, "cancelled")
-            case Whim.MOVE | Whim.MOVE_AT_ONCE:
+            case Change.MOVE | Change.MOVE_AT_ONCE:
                 self._pos.move_table(bill, str(order.queue + FURTHER))
-            case Whim.MERGE | Whim.MERGE_AND_VOID | Whim.MERGE_AND_CANCEL:
+            case Change.MERGE | Change.MERGE_AND_VOID | Change.MERGE_AND_CANCEL:
                 into = items[1][0]["bill_id"]
                 self._pos.merge_bills(bill, into)
-                if whim is Whim.MERGE_AND_VOID:
+                if whim is Change.MERGE_AND_VOID:
                     self._void_one(items[0])
-                elif whim is Whim.MERGE_AND_CANCEL:
+                elif whim is Change.MERGE_AND_CANCEL:
                     self._pos.close_bill(into, "cancelled")
-            case Whim.SPLIT | Whim.SPLIT_AND_VOID:
+            case Change.SPLIT | Change.SPLIT_AND_VOID:
                 for item in items[0]:
                     if item["quantity"] > 1:
                         self._pos.split_item(item["id"], 1)
-                if whim is Whim.SPLIT_AND_VOID:
+                if whim is Change.SPLIT_AND_VOID:
                     self._void_one(items[0])
-            case Whim.PAY:
+            case Change.PAY:
                 self._pos.close_bill(bill, "paid")
-            case Whim.PAY_AND_VOID:
+            case Change.PAY_AND_VOID:
                 self._pos.close_bill(bill, "paid")
                 self._void_one(items[0])
             case _:
@@ -119,7 +119,7 @@ class Guests:
 _PRINTED: Final = (
     "SELECT id FROM kitchen_kitchenticket WHERE status = 'printed' AND id = ANY(%s) ORDER BY id DESC LIMIT 50"
 )
-"""The newest: what is just being printed is hit most often."""
+"""Void the newest item: it is most often one that is just being printed."""
 _ITEM: Final = (
     "SELECT bi.id, bi.bill_id, bi.quantity FROM kitchen_kitchenticketitem i JOIN pos_billitem bi"
     " ON bi.id = i.bill_item_id WHERE i.kitchen_ticket_id = %s ORDER BY i.id"

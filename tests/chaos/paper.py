@@ -1,4 +1,4 @@
-"""What lies on paper: the tickets and slips of one printer, whole or torn, read from its lines. Pure."""
+"""Reads tickets and slips, whole or torn, from the lines on one printer's papers. Pure functions."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from enum import StrEnum
 from typing import Final
 
 MARKS: Final = ("POSSIBLE DUPLICATE", "REPRINT -", "MOVED -")
-"""A heading that begins so tells the cook that there may be, or is, another copy. It stands above all else."""
+"""Beginnings of headings that say that another copy exists or may exist. They stand above all other lines."""
 FURTHER: Final = 100_000
-"""The guests of queue number n sit at table n; those who move sit down at table n + FURTHER."""
+"""The guests of queue number n sit at table n, and move to table n + FURTHER."""
 
 
 class Kind(StrEnum):
-    """What a slip tells; as in `kps.slip.kind`."""
+    """The kinds of slips, as in `kps.slip.kind`."""
 
     VOID = "void"
     CANCELLED = "cancelled"
@@ -25,17 +25,17 @@ class Kind(StrEnum):
 
 
 CHANGES: Final = frozenset({Kind.VOID, Kind.CANCELLED, Kind.MOVED})
-"""What guests and waiters do. The other kinds are about printers."""
+"""Slips about changes by guests and waiters. The others are about printers."""
 _TITLES: Final = {"VOID": Kind.VOID, "CANCELLED": Kind.CANCELLED, "TABLE CHANGED": Kind.MOVED}
 _ORDERS: Final = ("DO NOT COOK", "KEEP COOKING")
-"""Stands below the place on a slip, and on no ticket."""
+"""A line below the place on slips, and on no ticket."""
 _RULE: Final = "---"
 _QUEUE: Final = re.compile(r"QUEUE (\d+)")
 _TABLE: Final = re.compile(r"TABLE (\d+)")
 _MOVE: Final = re.compile(r"T(\d+) -> T\d+")
 _ITEM: Final = re.compile(r"(?:\[ \] )?\d+ x (.+)")
 _CHAIN: Final = re.compile(r"#(\d+) .+")
-"""Where on the rail the ticket of an item is: below the item on a slip."""
+"""The line below an item on a slip that says which ticket it is on."""
 _CODE: Final = re.compile(r"#(\d+)")
 _SLIP: Final = re.compile(r"slip #(\d+)")
 _IMAGE: Final = "[image "
@@ -43,54 +43,54 @@ _IMAGE: Final = "[image "
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A ticket on paper, or the part of one that came out before something tore it."""
+    """A ticket on paper, or the first part of one whose printing was broken off."""
 
     printer: str
     queue: int
     """The number that stands on top of every ticket; each has its own."""
     whole: bool
-    """It goes on to the ticket's code, which is its last line."""
+    """Whether its last line, the ticket's code, is there."""
     marked: bool
     table: int = 0
-    """The table that it names; 0 = none."""
+    """The table on it; 0 = none."""
     dishes: tuple[str, ...] = ()
-    """Those that came out in letters."""
+    """Dishes that are printed as text."""
     drawn: bool = False
-    """Something came out as a picture."""
+    """Whether it has a picture."""
     at_picture: bool = False
-    """It goes on to the rule above its items, or to a picture, and not to another item or rule."""
+    """Whether it ends at the rule above its items or at a picture, with no other item or rule after that."""
 
 
 @dataclass(frozen=True, slots=True)
 class SlipPiece:
-    """A slip on paper, or the upper part of one."""
+    """A slip on paper, or the first part of one."""
 
     printer: str
     kind: Kind | None
     """None if its title is missing."""
     station: str
-    """In small letters; empty if it was torn before."""
+    """The station, in small letters; empty if the slip was torn above it."""
     place: int
-    """Queue number, of a moved bill the table that it left; 0 if it was torn before, or has none."""
+    """Queue number, or for a moved bill its old table; 0 if the slip was torn above it or has none."""
     marked: bool
     id: int = 0
-    """Of `kps.slip`, its last line; 0 = torn."""
+    """Id in `kps.slip`, the last line; 0 = the slip is torn."""
     numbers: tuple[int, ...] = ()
-    """For each of its items the number that the ticket has at the station."""
+    """For each item the number of its ticket at the station."""
 
 
 @dataclass(slots=True)
 class _Open:
-    """What has begun, and has not come to its last line yet."""
+    """A ticket or slip of which the last line has not been read yet."""
 
     marked: bool
     kind: Kind | None = None
-    """Of a slip; None = a ticket."""
+    """Kind of the slip; None = it is a ticket."""
     station: str = ""
     place: int = 0
     table: int = 0
     ordered: bool = False
-    """A slip has said what to do: so its place was its own."""
+    """Whether the slip's instruction was read: the place above it then belongs to the slip."""
     dishes: list[str] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     drawn: bool = False
@@ -128,7 +128,7 @@ class _Reader:
             self._read_inside(self._open, line)
 
     def torn(self) -> None:
-        """What has begun ends here."""
+        """The open ticket or slip is torn: it ends here."""
         if (one := self._open) is not None:
             self.found.append(self._slip(one) if one.kind else self._ticket(one, whole=False))
         self._open = None
@@ -139,7 +139,7 @@ class _Reader:
         return self._open
 
     def _place(self, number: int) -> None:
-        """A slip names at most one place; every other one stands on top of a ticket."""
+        """A place was read. A slip has at most one; any other begins a ticket."""
         one = self._open
         if one is None or one.place:
             self.torn()
@@ -148,14 +148,14 @@ class _Reader:
         one.place = number
 
     def _table_of(self, number: int) -> int:
-        """The table that was named last, if it may be that of this queue number."""
+        """The table that was read last, if it may belong to this queue number."""
         return self._table if self._table % FURTHER == number else 0
 
     def _read_inside(self, one: _Open, line: str) -> None:
         if line in _ORDERS:
             one.ordered = True
         elif one.kind and one.place and not one.ordered and line.startswith(_RULE):
-            # No slip goes on like that: it was torn above its place, and this place is the next ticket's.
+            # No slip continues like that: it was torn above its place, and this place belongs to the next ticket.
             self.found.append(SlipPiece(self._printer, one.kind, "", 0, one.marked))
             self._open = _Open(marked=False, place=one.place, table=self._table_of(one.place))
             self._read_inside(self._open, line)

@@ -12,7 +12,7 @@ from tests.chaos.devices import DEVICES, PAIRS, Trouble
 
 
 class Harm(StrEnum):
-    """What happens to our processes, to the database, and to the way there."""
+    """Faults of the service's processes, of the database, and of the network between them."""
 
     KILL_SUPERVISOR = "kill -9 supervisor"
     KILL_DISPATCHER = "kill -9 dispatcher"
@@ -27,16 +27,16 @@ class Harm(StrEnum):
     STOP_TEMPLATE = "SIGSTOP template"
     STOP_INSTANCE = "SIGSTOP whole instance"
     DESCRIPTORS_EXHAUSTED = "descriptors exhausted"
-    """Some of its processes get no further one for a while: no start, no connection, no file, no mailbox."""
+    """For a while some processes can open no descriptor: no start, no connection, no file, no mailbox."""
     BACKEND_TERMINATED = "backend terminated"
     DATABASE_RESTART = "database restarted at once"
     DATABASE_FROZEN = "database frozen"
     ROW_LOCKED = "row locked by the POS"
-    """A ticket or its bill, in a transaction that stays open; mostly one that is being printed."""
+    """A ticket or its bill is locked by an open transaction; mostly of a ticket that is being printed."""
     WAY_CUT = "way to the database cut"
     WAY_SLOW = "way to the database slow"
     NAMES_SILENT = "name server silent"
-    """The database and the printers are known by name."""
+    """No answers for a while, where database and printers are known by name."""
     REPLY_CUT = "connection cut after COMMIT"
     REPLY_DROPPED = "reply dropped after COMMIT"
 
@@ -46,19 +46,19 @@ KINDS: Final[tuple[Kind, ...]] = (*Harm, *Trouble)
 
 OF_A_PRINTER_PROCESS: Final = frozenset({Harm.KILL_PRINTER_PROCESS, Harm.STOP_PRINTER_PROCESS})
 OF_THE_DATABASE: Final = frozenset({Harm.BACKEND_TERMINATED, Harm.DATABASE_RESTART, Harm.DATABASE_FROZEN})
-OF_A_WAY: Final = frozenset({Harm.WAY_CUT, Harm.WAY_SLOW})
+OF_THE_NETWORK: Final = frozenset({Harm.WAY_CUT, Harm.WAY_SLOW})
 OF_A_REPLY: Final = frozenset({Harm.REPLY_CUT, Harm.REPLY_DROPPED})
 NAME_SERVER: Final = "name server"
 EVERY_INSTANCE: Final = "every instance"
-"""Whoever runs the statement, or sends, next: an instance without printers claims nothing."""
+"""Target of faults that hit the instance that next runs a statement or sends: one without printers never does."""
 
 STATEMENTS: Final = ("claim", "claim", "promise", "promise", "settle", "settle", "renew", "renew", "release", "acquire")
-"""After whose COMMIT a reply is cut or dropped."""
+"""Statements whose reply is cut or dropped after their COMMIT."""
 RESETS: Final = ("accept", "mid", "after_cut")
 POWER_CYCLES: Final = ("", "after standing open")
 LOCKED_ROWS: Final = ("ticket", "saved ticket", "bill")
 EXHAUSTED: Final = ("supervisor", "dispatcher", "printers", "all")
-"""Which processes of an instance."""
+"""Processes of an instance whose descriptors are exhausted."""
 LIES: Final = ("wrong", "constant", "late", "lost", "previous", "doubled")
 
 KEEPS_AWAY: Final = frozenset(
@@ -67,24 +67,26 @@ KEEPS_AWAY: Final = frozenset(
         Harm.WAY_CUT, Harm.WAY_SLOW, Harm.REPLY_DROPPED,
     }
 )  # fmt: skip
-"""A printer in trouble that they meet may not be asked, get no connection, or not be able to say that it is well; which
-instance has it is not known here. A silent name server is none of them: printers keep their last addresses."""
-START_NEEDS: Final = frozenset({"supervisor", "all"})
-"""While these are EXHAUSTED, a printer process that has died gets no successor, and its printer is down."""
-STANDS: Final = frozenset({Trouble.PAPER_OUT, Trouble.COVER_OPEN, Trouble.CUTTER_JAM})
-"""Such a printer answers all the while, and is asked again within 1.2 s."""
-STOOD_S: Final = 3.0
-"""So long after its trouble such a printer may be away: it must answer, and a ticket inside has its HOLD_SECONDS."""
+"""Faults that delay the end of a printer's trouble: meanwhile it may not be asked or connected, or its recovery not be
+recorded. Which instance has the printer is not known here. A silent name server is none of them: printers keep their
+last addresses."""
+BLOCKS_STARTS: Final = frozenset({"supervisor", "all"})
+"""While the descriptors of these are exhausted, a printer process that has died is not replaced."""
+STILL_ANSWERS: Final = frozenset({Trouble.PAPER_OUT, Trouble.COVER_OPEN, Trouble.CUTTER_JAM})
+"""Troubles in which a printer still answers, so that it is asked again within 1.2 s."""
+ANSWERING_BACK_S: Final = 3.0
+"""For so long after its trouble such a printer may be away: it must answer, and a ticket inside it may wait for
+HOLD_SECONDS."""
 BACK_S: Final = 7.0
-"""The same of any other: it is asked again after up to 6 s, which is the longest back-off and its jitter."""
-BEGINS_S: Final = 6.0
-"""So long after the death of its supervisor an instance's printer processes may have no connection yet."""
-CONNECTION_NEEDS: Final = frozenset({"printers", "all"})
-"""While these are EXHAUSTED, a printer process that has no connection gets none; one that has, keeps it."""
-DYING_S: Final = 3.0
-"""So long a killed printer process may have no successor yet."""
+"""The same for other troubles: a printer is asked again after at most 6 s, the longest back-off with its jitter."""
+CONNECTS_S: Final = 6.0
+"""For so long after the death of its supervisor an instance's printer processes may have no connection yet."""
+BLOCKS_CONNECTIONS: Final = frozenset({"printers", "all"})
+"""While the descriptors of these are exhausted, a printer process without a connection gets none."""
+REPLACED_S: Final = 3.0
+"""For so long a killed printer process may not be replaced yet."""
 _LOOK_BACK_S: Final = 60.0
-"""No fault keeps a printer away for so long."""
+"""Longer than any fault keeps a printer away."""
 
 PAUSE_S: Final = 0.2
 """Between two faults of one target."""
@@ -101,7 +103,7 @@ _AT_ONCE: Final = frozenset(
         Harm.BACKEND_TERMINATED, Harm.DATABASE_RESTART, Trouble.RESET,
     }
 )  # fmt: skip
-"""They have no end that somebody would have to make."""
+"""Faults that are over at once and need not be ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,32 +175,32 @@ def without_printer(faults: Iterable[Fault]) -> list[tuple[str, str, float]]:
 def away(faults: Iterable[Fault]) -> dict[str, list[tuple[float, float]]]:
     """When printers may be unable to print: printer -> (from, until), in seconds after the start.
 
-    A printer is away from the start of its trouble until it is surely noticed that it is well; later, if a fault that
-    KEEPS_AWAY meets that time, or SIGSTOP its process. The death of its process alone does not take it away: its
+    A printer is away from the start of its trouble until KPS has surely noticed its end; longer if a fault that
+    KEEPS_AWAY overlaps that time, or SIGSTOP of its process. The death of its process alone does not take it away: its
     tickets wait for the next one, which is there at once, unless it cannot be started. All printers are away where the
     processes of an instance that has just begun get no descriptor for a connection.
     """
     faults = list(faults)
     keeps_away = [fault for fault in faults if fault.kind in KEEPS_AWAY]
-    no_start = [fault for fault in faults if fault.kind is Harm.STOP_TEMPLATE or fault.detail in START_NEEDS]
+    no_start = [fault for fault in faults if fault.kind is Harm.STOP_TEMPLATE or fault.detail in BLOCKS_STARTS]
     spans: dict[str, list[tuple[float, float]]] = {}
     for fault in faults:
         if isinstance(fault.kind, Trouble):
-            back_s = STOOD_S if fault.kind in STANDS else BACK_S
+            back_s = ANSWERING_BACK_S if fault.kind in STILL_ANSWERS else BACK_S
             stops = [one for one in faults if one.kind is Harm.STOP_PRINTER_PROCESS and one.target == fault.target]
-            met = _met(fault, back_s, keeps_away + stops)
+            overlapping = _overlapping(fault, back_s, keeps_away + stops)
         elif fault.kind in (Harm.KILL_PRINTER_PROCESS, Harm.HALF_SENT):
-            back_s = DYING_S
-            met = _met(fault, back_s, no_start)
-            if not met:
+            back_s = REPLACED_S
+            overlapping = _overlapping(fault, back_s, no_start)
+            if not overlapping:
                 continue
-        elif fault.kind is Harm.DESCRIPTORS_EXHAUSTED and fault.detail in CONNECTION_NEEDS:
-            back_s, met = BACK_S, []
+        elif fault.kind is Harm.DESCRIPTORS_EXHAUSTED and fault.detail in BLOCKS_CONNECTIONS:
+            back_s, overlapping = BACK_S, []
             if not any(_just_begun(one, fault) for one in faults):
                 continue
         else:
             continue
-        until_s = max([fault.at_s + fault.seconds + back_s, *(one.at_s + one.seconds + BACK_S for one in met)])
+        until_s = max([fault.at_s + fault.seconds + back_s, *(one.at_s + one.seconds + BACK_S for one in overlapping)])
         of_all = fault.kind in (Harm.HALF_SENT, Harm.DESCRIPTORS_EXHAUSTED)
         for name in [device.name for device in DEVICES] if of_all else [fault.target]:
             spans.setdefault(name, []).append((fault.at_s, until_s))
@@ -206,12 +208,12 @@ def away(faults: Iterable[Fault]) -> dict[str, list[tuple[float, float]]]:
 
 
 def _just_begun(death: Fault, fault: Fault) -> bool:
-    """Whether the instance that a fault hits may have begun after this death and be without connections."""
+    """Whether the instance that a fault hits may just have been restarted after this death, without connections yet."""
     dead = death.kind in (Harm.KILL_SUPERVISOR, Harm.KILL_INSTANCE) and death.target == fault.target
-    return dead and fault.at_s - BEGINS_S < death.at_s < fault.at_s + fault.seconds
+    return dead and fault.at_s - CONNECTS_S < death.at_s < fault.at_s + fault.seconds
 
 
-def _met(fault: Fault, back_s: float, others: Iterable[Fault]) -> list[Fault]:
+def _overlapping(fault: Fault, back_s: float, others: Iterable[Fault]) -> list[Fault]:
     """The faults that begin before another one and its `back_s` are over, and end after its start."""
     over_s = fault.at_s + fault.seconds + back_s
     return [one for one in others if one.at_s < over_s and one.at_s + one.seconds > fault.at_s]
@@ -235,7 +237,7 @@ def _group(kind: Kind) -> str:
     """Faults of one group must not overlap on one target."""
     if isinstance(kind, Trouble):
         return "machine"
-    if kind in OF_A_WAY:
+    if kind in OF_THE_NETWORK:
         return "way"
     if kind in OF_A_REPLY:
         return "reply"

@@ -1,4 +1,4 @@
-"""A TCP proxy to PostgreSQL that cuts the way, makes it slow, or withholds the reply to a committed statement."""
+"""A TCP proxy to PostgreSQL that cuts or delays connections, or withholds the reply to a committed statement."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ READY = b"Z\x00\x00\x00\x05I"
 """ReadyForQuery, idle: the transaction is over. Source: PostgreSQL's frontend/backend protocol, message formats."""
 
 
-class Ruin(Enum):
-    """What becomes of a reply."""
+class ReplyFault(Enum):
+    """How a reply fails."""
 
     CUT = "cut"
     """The client's connection ends instead."""
     DROPPED = "dropped"
-    """Nothing comes any more on that connection, until it is spared."""
+    """Nothing arrives any more on that connection, until `stop_failing_replies` ends it."""
 
 
 @dataclass(slots=True)
@@ -32,9 +32,9 @@ class _Leg:
     other: socket.socket
     to_server: bool
     last_due: float = 0.0
-    ruin: Ruin | None = None
-    """The reply to come will not arrive."""
-    ruined: bool = False
+    reply_fault: ReplyFault | None = None
+    """How the next reply will fail; None = it will not."""
+    failed: bool = False
 
 
 class Proxy:
@@ -45,9 +45,9 @@ class Proxy:
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
-        self._door = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self._door.setblocking(False)
-        self.port = int(self._door.getsockname()[1])
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self._listener.setblocking(False)
+        self.port = int(self._listener.getsockname()[1])
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._legs: dict[socket.socket, _Leg] = {}
         self._late: list[tuple[float, int, socket.socket, bytes]] = []
@@ -55,11 +55,11 @@ class Proxy:
         self._lock = threading.Lock()
         self._delay_s = 0.0
         self._closed = False
-        self._sparing = False
+        self._ending_failed = False
         self._stopping = False
-        self._wish: tuple[bytes, Ruin] | None = None
-        self.ruined = 0
-        """Replies that were withheld."""
+        self._to_fail: tuple[bytes, ReplyFault] | None = None
+        self.failed_replies = 0
+        """Number of replies that were withheld."""
         self._thread = threading.Thread(target=self._work, name="chaos-proxy", daemon=True)
 
     def __enter__(self) -> Proxy:
@@ -75,28 +75,28 @@ class Proxy:
         self._wake_writer.close()
 
     def slow(self, delay_s: float) -> None:
-        """From now on every byte takes so much longer, in each direction."""
+        """From now on every byte takes so much longer in each direction."""
         self._delay_s = delay_s
 
     def cut(self) -> None:
-        """End all connections, and every new one at once, until `mend`."""
+        """End all connections, and each new one at once, until `mend`."""
         self._closed = True
         self._wake()
 
     def mend(self) -> None:
-        """Connections get through again."""
+        """Ends `cut`."""
         self._closed = False
 
-    def ruin_reply(self, words: bytes, ruin: Ruin) -> None:
-        """The next request that contains these words is carried out, and its reply does not arrive."""
+    def fail_next_reply(self, words: bytes, reply_fault: ReplyFault) -> None:
+        """Let the next request that contains these words be carried out, and its reply not arrive."""
         with self._lock:
-            self._wish = (words, ruin)
+            self._to_fail = (words, reply_fault)
 
-    def spare_replies(self) -> None:
-        """Forget a wish that was not met, and end the connections on which nothing comes any more."""
+    def stop_failing_replies(self) -> None:
+        """Withhold no further reply, and end the connections on which nothing arrives any more."""
         with self._lock:
-            self._wish = None
-        self._sparing = True
+            self._to_fail = None
+        self._ending_failed = True
         self._wake()
 
     def _wake(self) -> None:
@@ -106,29 +106,29 @@ class Proxy:
         try:
             while not self._stopping:
                 due = self._late[0][0] - time.monotonic() if self._late else None
-                sources = [self._door, self._wake_reader, *self._legs]
+                sources = [self._listener, self._wake_reader, *self._legs]
                 ready, _, _ = select.select(sources, [], [], None if due is None else max(0.0, due))
                 if self._wake_reader in ready:
                     self._wake_reader.recv(64)
                 self._end_connections()
                 self._forward_due()
                 for one in ready:
-                    if one is self._door:
+                    if one is self._listener:
                         self._accept()
                     elif one in self._legs:
                         self._read(one)
         finally:
-            for one in [self._door, self._wake_reader, *self._legs]:
+            for one in [self._listener, self._wake_reader, *self._legs]:
                 one.close()
 
     def _end_connections(self) -> None:
-        sparing, self._sparing = self._sparing, False
+        ending, self._ending_failed = self._ending_failed, False
         for one, leg in list(self._legs.items()):
-            if self._closed or (sparing and leg.ruined):
+            if self._closed or (ending and leg.failed):
                 self._end(one)
 
     def _accept(self) -> None:
-        here, _ = self._door.accept()
+        here, _ = self._listener.accept()
         if self._closed:
             here.close()
             return
@@ -152,30 +152,30 @@ class Proxy:
             return
         leg = self._legs[one]
         if leg.to_server:
-            self._look_for_wish(leg, data)
-        elif leg.ruin is not None:
+            self._look_for_request(leg, data)
+        elif leg.reply_fault is not None:
             self._withhold(one, leg, data)
             return
         leg.last_due = max(leg.last_due, time.monotonic() + self._delay_s)
         heapq.heappush(self._late, (leg.last_due, next(self._count), one, data))
         self._forward_due()
 
-    def _look_for_wish(self, leg: _Leg, data: bytes) -> None:
+    def _look_for_request(self, leg: _Leg, data: bytes) -> None:
         with self._lock:
-            if self._wish is not None and self._wish[0] in data:
-                self._legs[leg.other].ruin = self._wish[1]
-                self._wish = None
+            if self._to_fail is not None and self._to_fail[0] in data:
+                self._legs[leg.other].reply_fault = self._to_fail[1]
+                self._to_fail = None
 
     def _withhold(self, one: socket.socket, leg: _Leg, data: bytes) -> None:
-        if leg.ruined or not data.endswith(READY):
+        if leg.failed or not data.endswith(READY):
             return
-        leg.ruined = True
-        self.ruined += 1
-        if leg.ruin is Ruin.CUT:
+        leg.failed = True
+        self.failed_replies += 1
+        if leg.reply_fault is ReplyFault.CUT:
             self._end(one)
 
     def _end(self, one: socket.socket) -> None:
-        """The end of a stream is passed on at once: what was on its way is lost, as with a cut cable."""
+        """Pass on the end of a stream at once: delayed bytes are lost, as with a cut cable."""
         leg = self._legs.pop(one, None)
         if leg is not None:
             self._legs.pop(leg.other, None)

@@ -3,7 +3,7 @@
     python -m tests.chaos [--seed N] [--seconds S] [--instances K ...] [--rate R] [--naive | --beside]
                           [--outages] [--plan]
 
-A long run is cut into rounds of at most ROUND_S seconds, each with a fresh house and the next seed. The seed is printed
+A long run is cut into rounds of at most ROUND_S seconds, each with a fresh shop and the next seed. The seed is printed
 first; `--seed` with the printed number, and the same seconds and instances, makes the same plan of faults again.
 The exit code is 1 if KPS broke a promise.
 """
@@ -26,9 +26,9 @@ import psycopg2
 from kps.demo.orders import PosWriter
 from tests.chaos.devices import ROUTES
 from tests.chaos.faults import Injector
-from tests.chaos.house import DRAWN, Belongings, Design, House, belongings, open_house
 from tests.chaos.paper import Kind, Piece, SlipPiece, read
 from tests.chaos.plan import KINDS, plan
+from tests.chaos.shop import DRAWN, Belongings, ChaosShop, Design, belongings, open_shop
 from tests.chaos.slips import Item, Slip, SlipVerdict, judge_slips
 from tests.chaos.verdict import Ticket, Verdict, judge
 from tests.names import lacking
@@ -36,43 +36,43 @@ from tests.names import lacking
 ROUND_S: Final = 120.0
 READY_LIMIT_S: Final = 90.0
 QUIET_LIMIT_S: Final = 120.0
-"""Without any progress. Generous: nothing is measured by it, and a crash loop's back-off alone may be 30 s."""
+"""Longest time without progress. Generous: nothing is measured by it, and a back-off alone may take 30 s."""
 QUIET_LOOKS: Final = 3
-"""So many looks in a row must find nothing to do."""
+"""So many looks in a row must find nothing left to do."""
 LOOK_S: Final = 0.25
 COLUMNS: Final = (
     "tickets", "faults", "failed", "lost", "sent, not on paper", "unmarked", "marked", "inversions", "overlaps",
-    "leftovers", "slips", "failed slips", "untold", "unmarked slips", "marked slips", "false alarms",
+    "leftovers", "slips", "failed slips", "missing slips", "unmarked slips", "marked slips", "false alarms",
 )  # fmt: skip
 
 
 class NotReady(Exception):
-    """The house did not come up, without any fault; the message says what was missing."""
+    """The shop did not become ready, before any fault; the message says what was missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What one run of faults came to."""
+    """The result of one run of faults."""
 
     seed: int
     instances: int
     design: Design
     verdict: Verdict
     slips: SlipVerdict | None
-    """None of a design that has no slips."""
+    """None for a design without slips."""
     faults: Counter[str]
     missed: int
     overlaps: list[str]
     """Printers on which two connections ever wrote at the same time."""
     leftovers: list[str]
-    """In words: what was still at work, or there beyond the start's, when nothing should be."""
+    """What was left at the end, in words: open work, and processes or connections that were not there at the start."""
     notes: list[str] = field(default_factory=list)
     outages: bool = False
     """The plan left stations without a printer: then tickets may fail, visibly."""
 
     @property
     def broken(self) -> list[str]:
-        """The promises that were not kept, in words; empty = all were."""
+        """The promises that were broken, in words; empty = none."""
         found = self.verdict
         columns: tuple[tuple[str, Sequence[object]], ...] = (
             ("lost", found.lost), ("sent, not on paper", found.sent_only), ("unmarked second copy", found.unmarked),
@@ -81,7 +81,7 @@ class Round:
         )  # fmt: skip
         if self.slips is not None:
             columns += (
-                ("untold", self.slips.untold), ("told again unmarked", self.slips.unmarked),
+                ("changes without their slip", self.slips.missing), ("unmarked second slip", self.slips.unmarked),
                 ("false alarm", self.slips.false_alarms),
             )  # fmt: skip
         failed = (
@@ -104,46 +104,47 @@ def run_round(
     outages: bool = False,
     folder: Path | None = None,
 ) -> Round:
-    """Open a house, let the till ring, do the plan's faults for `seconds`, wait for quiet, judge.
+    """Open a chaos shop, take orders under the plan's faults for `seconds`, wait until all is done, and judge.
 
     `folder` keeps the services' logs; without it a temporary one is used. Raises NotReady.
     """
     with tempfile.TemporaryDirectory(prefix="kps-chaos-") as temporary:
         place = folder or Path(temporary)
-        with open_house(design, instances, rate, seed, place) as house:
-            _wait(house, lambda: _not_ready(house), READY_LIMIT_S)
+        with open_shop(design, instances, rate, seed, place) as shop:
+            _wait(shop, lambda: _not_ready(shop), READY_LIMIT_S)
             for station in ("kitchen", "bar", "dessert", "checker"):
-                house.till.ring_up(station)
-            if unfinished := _wait(house, lambda: _unfinished(house), READY_LIMIT_S, fail=False):
+                shop.till.ring_up(station)
+            if unfinished := _wait(shop, lambda: _unfinished(shop), READY_LIMIT_S, fail=False):
                 raise NotReady("; ".join(unfinished))
-            before = belongings(house)
-            injector = Injector(house)
-            house.till.start()
+            before = belongings(shop)
+            injector = Injector(shop)
+            shop.till.start()
             injector.carry_out(plan(seed, seconds, instances, outages=outages), seconds)
-            house.till.stopping.set()
-            house.till.join()
+            shop.till.stopping.set()
+            shop.till.join()
             ended = time.monotonic()
-            leftovers = _wait(house, lambda: _restless(house, before), QUIET_LIMIT_S, fail=False)
+            leftovers = _wait(shop, lambda: _unsettled(shop, before), QUIET_LIMIT_S, fail=False)
             quiet_s = time.monotonic() - ended
-            tickets = _tickets(house)
-            items, slips = ([], []) if design is Design.NAIVE else (items_of(house.pos), _slips(house))
-            notes = [f"quiet after {quiet_s:.0f} s", *_notes(house)]
-            codes = [instance.end() for instance in house.instances]
+            tickets = _tickets(shop)
+            items, slips = ([], []) if design is Design.NAIVE else (items_of(shop.pos), _slips(shop))
+            notes = [f"quiet after {quiet_s:.0f} s", *_notes(shop)]
+            codes = [instance.end() for instance in shop.instances]
             leftovers += [f"exit code {code} of an instance" for code in codes if design is Design.KPS and code != 0]
             leftovers += [
-                f"{role} outlives its instance" for one in house.instances for role in one.processes().values()
+                f"{role} outlives its instance" for one in shop.instances for role in one.processes().values()
             ]
-            for printer in house.printers.values():
+            for printer in shop.printers.values():
                 printer.stop()
             papers = {
-                name: read(name, [paper.shown for paper in printer.papers]) for name, printer in house.printers.items()
+                name: read(name, [paper.shown for paper in printer.papers]) for name, printer in shop.printers.items()
             }
-            overlaps = [name for name, printer in house.printers.items() if printer.concurrent_writers_seen]
+            overlaps = [name for name, printer in shop.printers.items() if printer.concurrent_writers_seen]
     pieces = {name: [one for one in found if isinstance(one, Piece)] for name, found in papers.items()}
-    told = None if design is Design.NAIVE else _judge_slips(items, tickets, pieces, slips, papers)
+    slip_verdict = None if design is Design.NAIVE else _judge_slips(items, tickets, pieces, slips, papers)
     verdict = judge(tickets, pieces)
     return Round(
-        seed, instances, design, verdict, told, +injector.hit, injector.missed, overlaps, leftovers, notes, outages
+        seed, instances, design, verdict, slip_verdict, +injector.hit, injector.missed, overlaps, leftovers, notes,
+        outages,
     )  # fmt: skip
 
 
@@ -163,7 +164,7 @@ def _judge_slips(
 # -- waiting -------------------------------------------------------------------------------------------------------
 
 
-def _wait(house: House, missing: Callable[[], list[str]], limit_s: float, *, fail: bool = True) -> list[str]:
+def _wait(shop: ChaosShop, missing: Callable[[], list[str]], limit_s: float, *, fail: bool = True) -> list[str]:
     """Until `missing()` finds nothing, QUIET_LOOKS times in a row.
 
     Returns what is missing still when it has not become less for `limit_s`; raises NotReady instead if `fail`.
@@ -173,8 +174,8 @@ def _wait(house: House, missing: Callable[[], list[str]], limit_s: float, *, fai
     last: list[str] = []
     least = sys.maxsize
     while calm < QUIET_LOOKS:
-        house.keep()
-        house.tend()
+        shop.keep_running()
+        shop.free_cutters()
         try:
             last = missing()
         except psycopg2.Error as error:
@@ -190,40 +191,38 @@ def _wait(house: House, missing: Callable[[], list[str]], limit_s: float, *, fai
     return []
 
 
-def _not_ready(house: House) -> list[str]:
-    """What keeps the instances from printing."""
-    if house.design is Design.NAIVE:
+def _not_ready(shop: ChaosShop) -> list[str]:
+    """What still keeps the instances from printing."""
+    if shop.design is Design.NAIVE:
         return []
     found = []
-    rows = house.pos.rows("SELECT name, state, expires_at > clock_timestamp() AS live FROM kps.printer")
+    rows = shop.pos.rows("SELECT name, state, expires_at > clock_timestamp() AS live FROM kps.printer")
     found += [f"{row['name']} is {row['state']}" for row in rows if row["state"] != "ready" or not row["live"]]
-    listening = house.pos.rows(
+    listening = shop.pos.rows(
         "SELECT count(*) AS n FROM pg_stat_activity WHERE application_name = 'kps:dispatcher:listen'"
     )[0]["n"]
-    if listening != len(house.instances):
-        found.append(f"{listening} of {len(house.instances)} dispatchers listen")
+    if listening != len(shop.instances):
+        found.append(f"{listening} of {len(shop.instances)} dispatchers listen")
     return found
 
 
-def _unfinished(house: House) -> list[str]:
-    """What is still to be done about tickets."""
-    rows = house.pos.rows(
-        "SELECT id, status FROM kitchen_kitchenticket WHERE status IN ('new', 'printing') ORDER BY id"
-    )
+def _unfinished(shop: ChaosShop) -> list[str]:
+    """Open work about tickets and slips."""
+    rows = shop.pos.rows("SELECT id, status FROM kitchen_kitchenticket WHERE status IN ('new', 'printing') ORDER BY id")
     found = [f"ticket {row['id']} is {row['status']}" for row in rows]
-    if house.design is Design.NAIVE:
+    if shop.design is Design.NAIVE:
         return found
-    jobs = house.pos.rows("SELECT ticket_id, state FROM kps.job WHERE state IN ('claimed', 'sending')")
+    jobs = shop.pos.rows("SELECT ticket_id, state FROM kps.job WHERE state IN ('claimed', 'sending')")
     found += [f"job {row['ticket_id']} is {row['state']}" for row in jobs]
-    waiting = house.pos.rows(
+    waiting = shop.pos.rows(
         "SELECT j.ticket_id FROM kps.job j JOIN kitchen_kitchenticket t ON t.id = j.ticket_id"
         " WHERE j.unreached AND t.status = 'failed'"
     )
     found += [f"ticket {row['ticket_id']} may be rescued" for row in waiting]
-    return found + [f"{row['what']} is not told yet" for row in house.pos.rows(_UNTOLD)]
+    return found + [f"{row['what']} has no slip yet" for row in shop.pos.rows(_OPEN_SLIPS)]
 
 
-_UNTOLD: Final = """SELECT 'slip ' || id AS what FROM kps.slip WHERE state IN ('new', 'claimed', 'sending')
+_OPEN_SLIPS: Final = """SELECT 'slip ' || id AS what FROM kps.slip WHERE state IN ('new', 'claimed', 'sending')
 UNION ALL
 SELECT 'that ticket ' || ticket_id || ' went elsewhere' FROM kps.job
  WHERE backup_for_key NOT IN ('', printer_key) AND NOT elsewhere_told AND state = 'printed'
@@ -234,12 +233,12 @@ SELECT 'a change of item ' || pi.bill_item_id FROM kps.printed_item pi
   LEFT JOIN tables_table tb ON tb.id = b.table_id
  WHERE pi.told = '' AND b.status <> 'paid'
    AND (bi.is_void OR b.status = 'cancelled' OR b.id <> pi.bill_id OR coalesce(tb.number, '') <> pi.table_number)"""
-"""What the service should see at its next look, and what it has seen and not printed yet."""
+"""Changes that the service has to find, and slips that are not printed yet."""
 
 
-def _restless(house: House, before: Belongings) -> list[str]:
-    """All that keeps the house from being as it was before the faults."""
-    return _unfinished(house) + _not_ready(house) + belongings(house).beyond(before)
+def _unsettled(shop: ChaosShop, before: Belongings) -> list[str]:
+    """What is still different from before the faults."""
+    return _unfinished(shop) + _not_ready(shop) + belongings(shop).beyond(before)
 
 
 # -- what became of the tickets ------------------------------------------------------------------------------------
@@ -248,9 +247,9 @@ _PROMPT: Final = ["print_start", "print_success"]
 """The log of a ticket that never waited: claimed once, proven once, and nothing in between."""
 
 
-def _tickets(house: House) -> list[Ticket]:
-    if house.design is Design.NAIVE:
-        rows = house.pos.rows(
+def _tickets(shop: ChaosShop) -> list[Ticket]:
+    if shop.design is Design.NAIVE:
+        rows = shop.pos.rows(
             "SELECT t.id, b.queue_number AS queue, t.status, t.printer_target AS station,"
             " t.print_attempts > 1 AS waited"
             " FROM kitchen_kitchenticket t JOIN pos_bill b ON b.id = t.bill_id ORDER BY t.id"
@@ -261,11 +260,11 @@ def _tickets(house: House) -> list[Ticket]:
                 row["queue"],
                 row["station"],
                 row["status"],
-                waited=row["waited"] or row["id"] in house.locked,
+                waited=row["waited"] or row["id"] in shop.locked,
             )
             for row in rows
         ]
-    rows = house.pos.rows(
+    rows = shop.pos.rows(
         "SELECT t.id, b.queue_number AS queue, t.printer_target AS station, t.status, coalesce(j.proof, '') AS proof,"
         "  coalesce(j.sends, 0) AS sends, EXISTS (SELECT 1 FROM kitchen_kitchenticketitem i"
         "    JOIN pos_billitem bi ON bi.id = i.bill_item_id JOIN core_product p ON p.id = bi.product_id"
@@ -279,14 +278,14 @@ def _tickets(house: House) -> list[Ticket]:
     return [
         Ticket(
             row["id"], row["queue"], row["station"], row["status"], row["proof"],
-            waited=row["actions"] != _PROMPT or row["id"] in house.locked, sends=row["sends"], drawn=row["drawn"],
+            waited=row["actions"] != _PROMPT or row["id"] in shop.locked, sends=row["sends"], drawn=row["drawn"],
         )
         for row in rows
     ]  # fmt: skip
 
 
 def items_of(pos: PosWriter) -> list[Item]:
-    """What has become of everything that was ordered. A new bill item, of a split, is on no ticket."""
+    """All items of all tickets, as they are at the end. The new item of a split bill is on no ticket."""
     rows = pos.rows(
         "SELECT o.queue_number AS queue, p.name AS dish, bi.is_void, b.status, b.id <> o.id AS merged,"
         "  coalesce(tb.number::int, 0) AS at"
@@ -304,9 +303,9 @@ def items_of(pos: PosWriter) -> list[Item]:
     ]  # fmt: skip
 
 
-def _slips(house: House) -> list[Slip]:
-    """All slips. An item is found by what its slip says of it; one that is not found gets 0 as its queue number."""
-    rows = house.pos.rows(
+def _slips(shop: ChaosShop) -> list[Slip]:
+    """All slips. Items are looked up by what the slip says of them; one that is not found gets queue number 0."""
+    rows = shop.pos.rows(
         "SELECT s.id, s.kind, s.state, s.station, s.content, array_agg(o.queue_number ORDER BY e.place) AS queues"
         " FROM kps.slip s"
         " LEFT JOIN LATERAL jsonb_array_elements(s.content->'items') WITH ORDINALITY AS e(item, place) ON true"
@@ -338,27 +337,25 @@ _FAILED: Final = """SELECT t.id, t.error_message,
                   ', ' ORDER BY l.id) AS history
   FROM kitchen_kitchenticket t LEFT JOIN kitchen_kitchenticketlog l ON l.ticket_id = t.id
  WHERE t.status = 'failed' GROUP BY t.id ORDER BY t.id LIMIT 5"""
-"""The first of them, and what was tried with them, in seconds after their order."""
+"""The first five failed tickets, each with its history in seconds after the order."""
 
 
-def _notes(house: House) -> list[str]:
-    """What helps to read the table."""
-    restarts = sum(instance.restarts for instance in house.instances)
+def _notes(shop: ChaosShop) -> list[str]:
+    """Remarks that help to read the table."""
+    restarts = sum(instance.restarts for instance in shop.instances)
     notes = [f"instances started again: {restarts}"]
-    if house.design is Design.KPS:
-        if house.names is None:
+    if shop.design is Design.KPS:
+        if shop.names is None:
             notes.append(f"no fault of a name server, for this machine lacks {lacking()}")
-        rows = house.pos.rows("SELECT name, proof_level FROM kps.printer ORDER BY name")
+        rows = shop.pos.rows("SELECT name, proof_level FROM kps.printer ORDER BY name")
         notes.append("proof levels in the end: " + ", ".join(f"{row['name']} {row['proof_level']}" for row in rows))
-        proofs = house.pos.rows(
+        proofs = shop.pos.rows(
             "SELECT coalesce(proof, 'none yet') AS proof, count(*) AS n FROM kps.job GROUP BY 1 ORDER BY 2 DESC"
         )
-        slips = house.pos.rows("SELECT kind, count(*) AS n FROM kps.slip GROUP BY 1 ORDER BY 1")
+        slips = shop.pos.rows("SELECT kind, count(*) AS n FROM kps.slip GROUP BY 1 ORDER BY 1")
         notes.append("slips: " + ", ".join(f"{row['kind']} {row['n']}" for row in slips))
         notes.append("tickets by proof: " + ", ".join(f"{row['proof']} {row['n']}" for row in proofs))
-    notes += [
-        f"ticket {row['id']} failed: {row['error_message']} ({row['history']})" for row in house.pos.rows(_FAILED)
-    ]
+    notes += [f"ticket {row['id']} failed: {row['error_message']} ({row['history']})" for row in shop.pos.rows(_FAILED)]
     return notes
 
 
@@ -389,14 +386,14 @@ def summary(rounds: Sequence[Round]) -> str:
 
 
 def _slip_cells(rounds: Sequence[Round]) -> list[str]:
-    """Of a design without slips, dashes."""
+    """The columns about slips; dashes for a design without slips."""
     found = [one.slips for one in rounds if one.slips is not None]
     if not found:
         return ["-"] * 6
     columns = (
         sum(one.slips for one in found),
         sum(one.failed for one in found),
-        sum(len(one.untold) for one in found),
+        sum(len(one.missing) for one in found),
         sum(len(one.unmarked) for one in found),
         sum(one.marked for one in found),
         sum(len(one.false_alarms) for one in found),
@@ -456,7 +453,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     seed + number, seconds, instances, chosen.rate, design, outages=chosen.outages, folder=folder
                 )
                 rounds.append(one)
-                _tell(one, seconds)
+                _print_round(one, seconds)
     print(f"\n{summary(rounds)}\n\n{faults_by_kind(rounds)}")
     return 1 if any(one.broken for one in rounds if one.design is Design.KPS) else 0
 
@@ -467,7 +464,7 @@ def _lengths(seconds: float) -> list[float]:
     return [seconds / rounds] * rounds
 
 
-def _tell(one: Round, seconds: float) -> None:
+def _print_round(one: Round, seconds: float) -> None:
     found = one.verdict
     print(
         f"{_name(one.design, one.instances)}, seed {one.seed}, {seconds:g} s: {found.tickets} tickets, "

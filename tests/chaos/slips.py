@@ -1,4 +1,4 @@
-"""The slips on paper, held against what became of the orders: untold, told twice, told for nothing. Pure."""
+"""Slips on paper compared with what became of the orders: missing, doubled, or without a reason. Pure functions."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ CANCELLED: Final = "cancelled"
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An item of a ticket, and what it has come to in the end."""
+    """An item of a ticket, as it is at the end."""
 
     queue: int
-    """Of its ticket."""
+    """Queue number of its ticket."""
     dish: str
     drawn: bool = False
-    """No printer has letters for its name. At most one item of a ticket is such a one."""
+    """Whether its name is sent as a picture. At most one item of a ticket is."""
     void: bool = False
     bill: str = "open"
     """Status of the bill that it belongs to now."""
     merged: bool = False
-    """That is another bill than its ticket's."""
+    """Whether that is another bill than the ticket's."""
     table: int = 0
-    """Of that bill, see FURTHER; 0 = none."""
+    """Table of that bill, see FURTHER; 0 = none."""
 
     def __str__(self) -> str:
         return f"{self.dish} of {self.queue}"
@@ -37,13 +37,13 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Slip:
-    """A slip as the database has it in the end."""
+    """A slip as it is in the database at the end."""
 
     id: int
     kind: Kind
     state: str
     station: str = ""
-    """In small letters; empty for a slip about printers."""
+    """The station, in small letters; empty for a slip about printers."""
     place: int = 0
     """As `SlipPiece.place`."""
     items: tuple[tuple[int, str], ...] = ()
@@ -54,19 +54,19 @@ class Slip:
 
 @dataclass(frozen=True, slots=True)
 class SlipVerdict:
-    """What a run has come to, in words."""
+    """The result for the slips of a run; faults in words."""
 
     slips: int = 0
     marked: int = 0
-    """Marked copies of slips."""
+    """Number of marked copies of slips."""
     failed: int = 0
-    """Slips that ended as `failed`. Visible, like a failed ticket."""
-    untold: list[str] = field(default_factory=list)
-    """Changes of what is on paper, of which no whole slip tells; and slips that are `printed` and on no paper."""
+    """Number of slips that ended as `failed`, which is visible like a failed ticket."""
+    missing: list[str] = field(default_factory=list)
+    """Changes of what is on paper without a whole slip about them; and slips that are `printed` and on no paper."""
     unmarked: list[str] = field(default_factory=list)
-    """Changes that are told more than once without a mark."""
+    """Second copies of slips, or second slips about a change, without a mark."""
     false_alarms: list[str] = field(default_factory=list)
-    """Slips about what did not happen, or what a station has not got on paper; or that came out at another station."""
+    """Slips about what did not happen or what the station has not on paper, and slips at a wrong station."""
 
 
 def judge_slips(
@@ -77,55 +77,62 @@ def judge_slips(
     slips_on_paper: Sequence[SlipPiece],
     routes: Mapping[str, frozenset[str]],
 ) -> SlipVerdict:
-    """Hold the slips of all printers against all items. `routes` are the printers of each station."""
+    """Compare the slips of all printers with all items. `routes` are the printers of each station."""
     copies: dict[int, list[Piece]] = {}
     for piece in tickets_on_paper:
         copies.setdefault(piece.queue, []).append(piece)
     whole = {piece.id for piece in slips_on_paper if piece.id}
     by_queue = {ticket.queue: ticket for ticket in tickets}
-    told: dict[tuple[int, str], list[Slip]] = {}
+    slips_about: dict[tuple[int, str], list[Slip]] = {}
     for slip in slips:
         for about in slip.items:
-            told.setdefault(about, []).append(slip)
+            slips_about.setdefault(about, []).append(slip)
     verdict = SlipVerdict(
         slips=len(slips),
         marked=sum(piece.marked for piece in slips_on_paper),
         failed=sum(slip.state == "failed" for slip in slips),
-        untold=[f"slip {slip.id} ({slip.kind})" for slip in slips if slip.state == "printed" and slip.id not in whole],
+        missing=[f"slip {slip.id} ({slip.kind})" for slip in slips if slip.state == "printed" and slip.id not in whole],
         unmarked=_copied_unmarked(slips, slips_on_paper),
         false_alarms=_strange(slips, slips_on_paper, routes),
     )
     for item in items:
         ticket = by_queue.get(item.queue)
         if ticket is not None:
-            mine = told.pop((item.queue, item.dish), [])
+            mine = slips_about.pop((item.queue, item.dish), [])
             _judge_item(verdict, item, ticket, copies.get(item.queue, []), mine, whole)
     verdict.false_alarms.extend(
         f"slip {slip.id} ({slip.kind}) about {dish} of {queue}"
-        for (queue, dish), unknown in told.items()
+        for (queue, dish), unknown in slips_about.items()
         for slip in unknown
     )
     return verdict
 
 
 def _judge_item(
-    verdict: SlipVerdict, item: Item, ticket: Ticket, copies: Sequence[Piece], told: Sequence[Slip], whole: set[int]
+    verdict: SlipVerdict,
+    item: Item,
+    ticket: Ticket,
+    copies: Sequence[Piece],
+    slips_about: Sequence[Slip],
+    whole: set[int],
 ) -> None:
     """Add to the verdict what is wrong with the slips about one item."""
     change, certain = due(item, ticket, copies)
-    right = [slip for slip in told if slip.kind == change]
-    verdict.false_alarms.extend(f"slip {slip.id} ({slip.kind}) about {item}" for slip in told if slip.kind != change)
+    right = [slip for slip in slips_about if slip.kind == change]
+    verdict.false_alarms.extend(
+        f"slip {slip.id} ({slip.kind}) about {item}" for slip in slips_about if slip.kind != change
+    )
     verdict.unmarked.extend(f"{slip.kind} of {item} in slip {slip.id} too" for slip in right[1:])
-    # A slip that is `printed` and not on paper has been named already.
+    # A slip that is `printed` and not on paper is in the verdict already.
     if certain and not any(slip.state in ("printed", "failed") or slip.id in whole for slip in right):
-        verdict.untold.append(f"{change} of {item}")
+        verdict.missing.append(f"{change} of {item}")
 
 
 def due(item: Item, ticket: Ticket, copies: Sequence[Piece]) -> tuple[Kind | None, bool]:
-    """What a station may hear about an item, None = nothing; and whether it must.
+    """The kind of slip that a station may get about an item, None = none; and whether it must get it.
 
-    It must, if what has changed is on paper. It may, if a copy was promised of which no whole paper is there: nobody
-    can know what of it came out. Of a failed ticket the POS tells by itself.
+    It must if what has changed is on paper. It may if a copy was promised and there is no whole paper of it: then it is
+    not known what of it came out. A failed ticket needs no slip, because the POS shows it.
     """
     change = _change(item)
     outdated = [
@@ -171,7 +178,7 @@ def _copied_unmarked(slips: Sequence[Slip], papers: Sequence[SlipPiece]) -> list
 
 
 def _strange(slips: Sequence[Slip], papers: Sequence[SlipPiece], routes: Mapping[str, frozenset[str]]) -> list[str]:
-    """Slips on paper that say, or lie, otherwise than the database has it."""
+    """Slips on paper whose text or station differs from the database."""
     by_id = {slip.id: slip for slip in slips}
     places = {(slip.kind, slip.station, slip.place) for slip in slips}
     found = []

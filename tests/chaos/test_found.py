@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kps.demo.orders import PosWriter
-from tests.chaos.proxy import Proxy, Ruin
+from tests.chaos.proxy import Proxy, ReplyFault
 from tests.conftest import Database
 from tests.service.harness import shop
 
@@ -21,9 +21,9 @@ def test_a_connection_that_breaks_during_the_first_look_at_the_database_only_del
         through = replace(pos_database, port=proxy.port)
         with shop(pos, through, tmp_path, {"bar-1": ("bar", 1)}) as here:
             here.printed(pos.ticket("bar", [("Dish0", 1)]))
-            proxy.ruin_reply(f"EXECUTE kps_{statement} ".encode(), Ruin.CUT)
+            proxy.fail_next_reply(f"EXECUTE kps_{statement} ".encode(), ReplyFault.CUT)
             here.service.kill_group()
             here.service.start().wait_ready(1)
             here.printed(pos.ticket("bar", [("Dish1", 1)]))
             here.only_copy("Dish1")
-            assert proxy.ruined == 1
+            assert proxy.failed_replies == 1

@@ -7,25 +7,25 @@ import random
 import pytest
 
 from kps.demo.orders import PosWriter
-from tests.chaos.guests import MERGES, Guests, Placed, Whim
+from tests.chaos.guests import MERGES, Change, Guests, Placed
 from tests.chaos.paper import FURTHER, Kind, Piece
 from tests.chaos.run import items_of
 from tests.chaos.slips import due
 from tests.chaos.verdict import Ticket
 
 DUE = {
-    Whim.VOID: [Kind.VOID],
-    Whim.VOID_AT_ONCE: [Kind.VOID],
-    Whim.CANCEL: [Kind.CANCELLED, Kind.CANCELLED],
-    Whim.MOVE: [Kind.MOVED, Kind.MOVED],
-    Whim.MOVE_AT_ONCE: [Kind.MOVED, Kind.MOVED],
-    Whim.MERGE: [],
-    Whim.MERGE_AND_VOID: [Kind.VOID],
-    Whim.MERGE_AND_CANCEL: [Kind.CANCELLED] * 4,
-    Whim.SPLIT: [],
-    Whim.SPLIT_AND_VOID: [Kind.VOID],
-    Whim.PAY: [],
-    Whim.PAY_AND_VOID: [],
+    Change.VOID: [Kind.VOID],
+    Change.VOID_AT_ONCE: [Kind.VOID],
+    Change.CANCEL: [Kind.CANCELLED, Kind.CANCELLED],
+    Change.MOVE: [Kind.MOVED, Kind.MOVED],
+    Change.MOVE_AT_ONCE: [Kind.MOVED, Kind.MOVED],
+    Change.MERGE: [],
+    Change.MERGE_AND_VOID: [Kind.VOID],
+    Change.MERGE_AND_CANCEL: [Kind.CANCELLED] * 4,
+    Change.SPLIT: [],
+    Change.SPLIT_AND_VOID: [Kind.VOID],
+    Change.PAY: [],
+    Change.PAY_AND_VOID: [],
 }
 
 
@@ -35,8 +35,8 @@ def placed(pos: PosWriter, queue: int) -> Placed:
     return Placed(ticket, queue, seated=True, items=2)
 
 
-@pytest.mark.parametrize("whim", Whim)
-def test_a_change_of_an_order_on_paper_is_due_at_its_station_as_its_name_says(whim: Whim, pos: PosWriter) -> None:
+@pytest.mark.parametrize("whim", Change)
+def test_a_change_of_an_order_on_paper_is_due_at_its_station_as_its_name_says(whim: Change, pos: PosWriter) -> None:
     orders = [placed(pos, queue) for queue in (1, 2)]
     Guests(pos, random.Random(1)).carry_out(whim, *orders[: 2 if whim in MERGES else 1])
     tickets = {one.queue: Ticket(one.ticket, one.queue, "kitchen", "printed", sends=1) for one in orders}

@@ -1,4 +1,4 @@
-"""Tickets and slips are told apart on paper, whole or torn, also where one follows the other without a cut."""
+"""Tickets and slips are recognised on paper, whole or torn, also where one follows the other without a cut."""
 
 from __future__ import annotations
 

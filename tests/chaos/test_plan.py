@@ -9,7 +9,19 @@ from itertools import pairwise
 import pytest
 
 from tests.chaos.devices import DEVICES, LOSES_DATA, PAIRS, ROUTES, SHARES, Trouble
-from tests.chaos.plan import BACK_S, BEGINS_S, DYING_S, KINDS, STANDS, STOOD_S, Fault, Harm, away, plan, without_printer
+from tests.chaos.plan import (
+    ANSWERING_BACK_S,
+    BACK_S,
+    CONNECTS_S,
+    KINDS,
+    REPLACED_S,
+    STILL_ANSWERS,
+    Fault,
+    Harm,
+    away,
+    plan,
+    without_printer,
+)
 from tests.chaos.test_chaos import SECONDS, SEEDS
 
 
@@ -46,7 +58,7 @@ def test_a_printer_has_one_trouble_at_a_time(seed: int) -> None:
 def _in_trouble(faults: list[Fault], printer: str, at_s: float) -> bool:
     """Counted for itself: in a trouble of its own, or not surely back from it."""
     return any(
-        fault.at_s <= at_s < fault.at_s + fault.seconds + (STOOD_S if fault.kind in STANDS else BACK_S)
+        fault.at_s <= at_s < fault.at_s + fault.seconds + (ANSWERING_BACK_S if fault.kind in STILL_ANSWERS else BACK_S)
         for fault in faults
         if isinstance(fault.kind, Trouble) and fault.target == printer
     )
@@ -71,7 +83,7 @@ def test_a_plan_with_outages_takes_both_printers_of_every_station_away(instances
 
 def test_a_printer_is_away_until_it_is_surely_asked_again() -> None:
     faults = [Fault(1.0, Trouble.HANGS, "bar-1", 5.0), Fault(2.0, Trouble.COVER_OPEN, "bar-2", 4.0)]
-    assert away(faults) == {"bar-1": [(1.0, 6.0 + BACK_S)], "bar-2": [(2.0, 6.0 + STOOD_S)]}
+    assert away(faults) == {"bar-1": [(1.0, 6.0 + BACK_S)], "bar-2": [(2.0, 6.0 + ANSWERING_BACK_S)]}
     assert without_printer(faults) == [("bar-1", "bar-2", 2.0)]
 
 
@@ -103,7 +115,7 @@ def test_a_dead_printer_process_takes_its_printer_away_only_where_no_other_can_b
     half_sent = Fault(1.0, Harm.HALF_SENT, "every instance", 2.0)
     without = Fault(2.0, Harm.DESCRIPTORS_EXHAUSTED, "instance-1", 4.0, "supervisor")
     other = Fault(2.0, Harm.DESCRIPTORS_EXHAUSTED, "instance-1", 4.0, "printers")
-    late = Fault(1.0 + DYING_S, Harm.DESCRIPTORS_EXHAUSTED, "instance-1", 4.0, "supervisor")
+    late = Fault(1.0 + REPLACED_S, Harm.DESCRIPTORS_EXHAUSTED, "instance-1", 4.0, "supervisor")
     no_template = Fault(2.0, Harm.STOP_TEMPLATE, "instance-1", 4.0)
     new_template = Fault(1.5, Harm.KILL_TEMPLATE, "instance-1")
     assert away([killed]) == away([killed, other]) == away([killed, late]) == away([half_sent, other]) == {}
@@ -118,7 +130,7 @@ def test_printer_processes_that_begin_without_a_descriptor_take_all_printers_awa
     without = Fault(5.0, Harm.DESCRIPTORS_EXHAUSTED, "instance-1", 4.0, "printers")
     assert away([killed, without]) == {device.name: [(5.0, 9.0 + BACK_S)] for device in DEVICES}
     assert away([replace(killed, at_s=8.0), without]) == away([killed, replace(without, detail="all")])
-    assert away([killed, replace(without, at_s=1.0 + BEGINS_S)]) == {}
+    assert away([killed, replace(without, at_s=1.0 + CONNECTS_S)]) == {}
     assert away([killed, replace(without, detail="dispatcher")]) == {}
     assert away([killed, replace(without, target="instance-2")]) == {}
 

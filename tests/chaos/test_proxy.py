@@ -12,7 +12,7 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import make_dsn
 
 from kps.demo.orders import PosWriter
-from tests.chaos.proxy import Proxy, Ruin
+from tests.chaos.proxy import Proxy, ReplyFault
 from tests.conftest import Database, eventually
 
 
@@ -44,30 +44,30 @@ def test_a_cut_reply_belongs_to_a_statement_that_was_committed(
     proxy: Proxy, through: Connection, pos: PosWriter
 ) -> None:
     ticket = pos.ticket()
-    proxy.ruin_reply(b"SET print_attempts", Ruin.CUT)
+    proxy.fail_next_reply(b"SET print_attempts", ReplyFault.CUT)
     with through.cursor() as cursor:
         cursor.execute("SELECT 1")
         with pytest.raises(psycopg2.OperationalError):
             cursor.execute(RAISE, [ticket])
     assert attempts(pos, ticket) == 1
-    assert proxy.ruined == 1
+    assert proxy.failed_replies == 1
 
 
 def test_a_dropped_reply_never_comes_and_the_connection_ends_when_it_is_spared(
     proxy: Proxy, through: Connection, pos: PosWriter
 ) -> None:
     ticket = pos.ticket()
-    proxy.ruin_reply(b"SET print_attempts", Ruin.DROPPED)
+    proxy.fail_next_reply(b"SET print_attempts", ReplyFault.DROPPED)
     # Sent as bytes, because the driver would wait for what never comes.
     query = RAISE.replace("%s", str(ticket)).encode() + b"\0"
     with socket.socket(fileno=through.fileno()) as wire:
         wire.sendall(b"Q" + (len(query) + 4).to_bytes(4, "big") + query)
         eventually(lambda: attempts(pos, ticket) == 1, what="the statement is committed")
-        eventually(lambda: proxy.ruined == 1, what="the proxy has its reply")
+        eventually(lambda: proxy.failed_replies == 1, what="the proxy has its reply")
         wire.setblocking(False)
         with pytest.raises(BlockingIOError):
             wire.recv(1)
-        proxy.spare_replies()
+        proxy.stop_failing_replies()
         eventually(lambda: _ended(wire), what="the connection ends")
         wire.detach()
 
@@ -103,8 +103,8 @@ def test_bytes_keep_their_order_when_the_way_becomes_fast_again(proxy: Proxy, th
 
 
 def test_a_wish_that_was_not_met_is_forgotten(proxy: Proxy, through: Connection, tmp_path: Path) -> None:
-    proxy.ruin_reply(b"never said", Ruin.CUT)
-    proxy.spare_replies()
+    proxy.fail_next_reply(b"never said", ReplyFault.CUT)
+    proxy.stop_failing_replies()
     with through.cursor() as cursor:
         cursor.execute("SELECT 'never said'")
-    assert proxy.ruined == 0
+    assert proxy.failed_replies == 0

@@ -41,8 +41,8 @@ def of(kind: Kind) -> tuple[Slip, SlipPiece]:
 
 
 def faults(found: SlipVerdict) -> tuple[int, int, int]:
-    """Untold, unmarked, false alarms."""
-    return len(found.untold), len(found.unmarked), len(found.false_alarms)
+    """Numbers of missing slips, unmarked copies and false alarms."""
+    return len(found.missing), len(found.unmarked), len(found.false_alarms)
 
 
 def test_an_order_in_which_nothing_changed_needs_no_slip() -> None:
@@ -52,7 +52,7 @@ def test_an_order_in_which_nothing_changed_needs_no_slip() -> None:
 @pytest.mark.parametrize(
     ("item", "kind"), [(VOIDED, Kind.VOID), (CANCELLED, Kind.CANCELLED), (MOVED, Kind.MOVED)]
 )  # fmt: skip
-def test_a_change_of_what_is_on_paper_must_be_told_once(item: Item, kind: Kind) -> None:
+def test_a_change_of_what_is_on_paper_needs_exactly_one_slip(item: Item, kind: Kind) -> None:
     slip, copy = of(kind)
     assert faults(judged([item, RENDANG])) == (1, 0, 0)
     assert faults(judged([item, RENDANG], [slip], [copy])) == (0, 0, 0)
@@ -69,20 +69,20 @@ def test_a_change_of_what_is_on_paper_must_be_told_once(item: Item, kind: Kind) 
     ],
     ids=["nothing", "merged", "merged, then moved", "paid, then voided", "paid, then moved"],
 )
-def test_what_did_not_happen_to_a_dish_must_not_be_told(item: Item) -> None:
+def test_what_did_not_happen_to_a_dish_must_not_have_a_slip(item: Item) -> None:
     assert faults(judged([item])) == (0, 0, 0)
     for kind in (Kind.VOID, Kind.CANCELLED, Kind.MOVED):
         slip, copy = of(kind)
         assert faults(judged([item], [slip], [copy])) == (0, 0, 1)
 
 
-def test_a_merged_item_that_is_voided_or_cancelled_is_told_and_not_as_moved() -> None:
+def test_a_merged_item_that_is_voided_or_cancelled_has_a_slip_but_none_about_a_move() -> None:
     merged = replace(SOTO, merged=True, table=9)
     assert faults(judged([replace(merged, void=True)])) == (1, 0, 0)
     assert faults(judged([replace(merged, bill="cancelled")])) == (1, 0, 0)
 
 
-def test_a_slip_of_the_wrong_kind_is_a_false_alarm_and_tells_nothing() -> None:
+def test_a_slip_of_the_wrong_kind_is_a_false_alarm_and_no_slip_about_the_change() -> None:
     slip, copy = of(Kind.CANCELLED)
     assert faults(judged([VOIDED], [slip], [copy])) == (1, 0, 1)
 
@@ -92,7 +92,7 @@ def test_a_slip_about_a_dish_of_no_ticket_is_a_false_alarm() -> None:
     assert faults(judged([VOIDED], [slip], [replace(COPY, numbers=(42, 42))])) == (0, 0, 1)
 
 
-def test_what_was_voided_before_its_print_is_not_told() -> None:
+def test_what_was_voided_before_its_print_needs_no_slip() -> None:
     without = replace(PAPER, dishes=("Rendang",))
     assert faults(judged([VOIDED], papers=[without])) == (0, 0, 0)
     assert faults(judged([VOIDED], [SLIP], [COPY], papers=[without])) == (0, 0, 1)
@@ -105,7 +105,7 @@ def test_a_ticket_that_was_printed_at_the_new_table_needs_no_word_of_it() -> Non
     assert faults(judged([MOVED], [slip], [copy], papers=[there])) == (0, 0, 1)
 
 
-def test_of_a_copy_that_vanished_or_was_torn_a_change_may_be_told_or_not() -> None:
+def test_of_a_copy_that_vanished_or_was_torn_a_change_may_have_a_slip_or_not() -> None:
     twice = replace(TICKET, sends=2)
     without = replace(PAPER, dishes=("Rendang",), marked=True)
     assert faults(judged([VOIDED], papers=[without], ticket=twice)) == (0, 0, 0)
@@ -118,13 +118,13 @@ def test_of_a_copy_that_vanished_or_was_torn_a_change_may_be_told_or_not() -> No
     assert faults(judged([SOTO], [SLIP], [COPY], papers=[without], ticket=twice)) == (0, 0, 1), "it never changed"
 
 
-def test_a_torn_copy_that_shows_the_dish_makes_its_void_known_to_a_cook_who_must_be_told() -> None:
+def test_a_torn_copy_that_shows_the_dish_needs_a_slip_about_its_void() -> None:
     torn = replace(PAPER, whole=False)
     without = replace(PAPER, dishes=("Rendang",), marked=True)
     assert faults(judged([VOIDED], papers=[torn, without], ticket=replace(TICKET, sends=2))) == (1, 0, 0)
 
 
-def test_of_a_failed_ticket_nothing_must_be_told_because_the_pos_shows_it() -> None:
+def test_a_failed_ticket_needs_no_slip_because_the_pos_shows_it() -> None:
     torn = replace(PAPER, whole=False)
     failed = replace(TICKET, status="failed")
     assert faults(judged([VOIDED], papers=[torn], ticket=failed)) == (0, 0, 0)
@@ -137,13 +137,13 @@ def test_a_drawn_dish_is_on_paper_where_a_picture_is() -> None:
     assert faults(judged([drawn], papers=[replace(PAPER, drawn=True)])) == (1, 0, 0)
 
 
-def test_an_untold_change_whose_slip_has_failed_is_visible() -> None:
+def test_a_change_whose_slip_has_failed_is_visible() -> None:
     found = judged([VOIDED], [replace(SLIP, state="failed")])
     assert (faults(found), found.failed) == ((0, 0, 0), 1)
 
 
 @pytest.mark.parametrize("kind", [Kind.VOID, Kind.OUTAGE, Kind.CATCH_UP])
-def test_a_printed_slip_that_is_on_no_paper_or_only_torn_is_untold(kind: Kind) -> None:
+def test_a_printed_slip_that_is_on_no_paper_or_only_torn_is_missing(kind: Kind) -> None:
     change = kind is Kind.VOID
     slip = SLIP if change else Slip(3, kind, "printed")
     items = [VOIDED] if change else []
@@ -173,7 +173,7 @@ def test_two_slips_of_one_bill_may_each_be_torn_once() -> None:
     assert faults(judged(items, [SLIP, other], [TORN, TORN, TORN, *again])) == (0, 1, 0)
 
 
-def test_a_change_that_two_slips_tell_is_told_once_too_often() -> None:
+def test_a_change_with_two_slips_has_one_too_many() -> None:
     other = replace(SLIP, id=4)
     assert faults(judged([VOIDED], [SLIP, other], [COPY, replace(COPY, id=4)])) == (0, 1, 0)
 

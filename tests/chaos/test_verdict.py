@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from tests.chaos.house import Design
 from tests.chaos.paper import Piece
 from tests.chaos.run import Round
+from tests.chaos.shop import Design
 from tests.chaos.verdict import Ticket, judge
 
 
@@ -64,7 +64,7 @@ def test_tickets_of_two_stations_on_one_backup_may_pass_each_other() -> None:
     assert judge([printed(2, "bar"), printed(3, "kitchen")], papers).inversions == []
 
 
-def test_a_number_on_paper_that_no_ticket_has_is_told() -> None:
+def test_a_number_on_paper_that_no_ticket_has_is_reported() -> None:
     assert judge([printed(1)], {"kitchen-1": [piece(1), piece(9)]}).strangers == [9]
 
 

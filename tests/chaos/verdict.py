@@ -1,4 +1,4 @@
-"""What is on paper, held against what the database says: lost, unmarked, marked, inverted. Pure."""
+"""Paper compared with the database: lost, unmarked, marked and inverted tickets. Pure functions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SAYS_SENT_ONLY: Final = frozenset({"realtime", "none"})
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A committed ticket as the database has it in the end."""
+    """A committed ticket as it is in the database at the end."""
 
     id: int
     queue: int
@@ -23,20 +23,20 @@ class Ticket:
     status: str
     proof: str = ""
     waited: bool = False
-    """Whether it was ever anything but claimed once, sent once and printed: see `Verdict.inversions`."""
+    """Whether it had any other life than claimed once, sent once and printed: see `Verdict.inversions`."""
     sends: int = 0
-    """Copies that were promised: of each some paper may have come out."""
+    """Copies that were promised; each may have come out, whole or in part."""
     drawn: bool = False
-    """One of its lines is a picture."""
+    """Whether one of its lines is a picture."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a run has come to; tickets by id."""
+    """The result of a run; tickets are named by id."""
 
     tickets: int
     failed: int
-    """Visibly failed: the POS shows it. No loss."""
+    """Number of failed tickets. The POS shows them, so they are not lost."""
     lost: list[int]
     """Committed, not on paper, and not `failed`."""
     sent_only: list[int]
@@ -56,7 +56,7 @@ class Verdict:
 
 
 def judge(tickets: Sequence[Ticket], papers: Mapping[str, Sequence[Piece]]) -> Verdict:
-    """Hold the papers of all printers against all committed tickets."""
+    """Compare the papers of all printers with all committed tickets."""
     everything = [piece for of_printer in papers.values() for piece in of_printer]
     whole = {piece.queue for piece in everything if piece.whole}
     unmarked = Counter(piece.queue for piece in everything if not piece.marked)

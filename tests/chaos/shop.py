@@ -1,4 +1,4 @@
-"""The chaos shop: a PostgreSQL of its own, virtual printers, a till, and instances of the service under a keeper."""
+"""The chaos shop: its own PostgreSQL, virtual printers, a till, and instances of the service that are restarted."""
 
 from __future__ import annotations
 
@@ -36,32 +36,32 @@ from tests.service.harness import environment, group, own_server
 REPOSITORY: Final = Path(__file__).parents[2]
 DISHES: Final = ("Nasi Goreng", "Soto Betawi", "Rendang", "Es Teh", "Gado-Gado", "Sate Ayam", "Kopi Tubruk")
 DRAWN: Final = ("宫保鸡丁", "ต้มยำกุ้ง")
-"""No code page of our printers has these letters: such a line is a picture."""
+"""Dishes in letters that no code page of the printers has, so that they are sent as pictures."""
 DRAWN_SHARE: Final = 0.2
-"""Of all orders."""
+"""Share of orders with such a dish."""
 SEATED_SHARE: Final = 0.5
 SPEED: Final[dict[str, Any]] = {"speed": "real", "lines_per_s": 2500.0, "cut_s": 0.005}
-"""Some 15 ms for a ticket: enough of a middle for a fault to hit, little enough for 15 tickets per second."""
+"""About 15 ms for a ticket: long enough for faults in the middle of one, short enough for 15 tickets per second."""
 SETTINGS: Final[dict[str, object]] = {
     "HOLD_SECONDS": 2, "RETRY_DELAY_SECONDS": 0.5, "RECLAIM_SECONDS": 10, "LOG_LEVEL": "INFO",
 }  # fmt: skip
-"""Shorter than in a shop, so that a minute holds what there takes a day."""
+"""Shorter than the defaults, so that each wait ends within a run."""
 PRINTER_TIMEOUT_S: Final = 2
 HALF_SENT: Final = "half-sent"
-"""While this file is there, the printer process that sends next dies in the middle of it."""
+"""While this file is there, the next printer process that sends dies in the middle of the ticket."""
 DATABASE_NAME: Final = "database"
-"""How the instances call its host, where they have a name server."""
+"""Host name of the database for the instances, where they have a name server."""
 
 
 class Design(Enum):
-    """Who prints."""
+    """Which program prints: KPS, or the naive loop."""
 
     KPS = "kps.supervisor"
     NAIVE = "bench.naive"
 
 
 class Instance:
-    """One instance in a process group of its own. Like supervisord, `keep` starts it again when it has ended."""
+    """One instance in its own process group. Like supervisord, `keep_running` starts it again when it has ended."""
 
     def __init__(
         self, design: Design, database: Database, folder: Path, number: int, names: NameServer | None = None
@@ -83,11 +83,11 @@ class Instance:
 
     @property
     def pid(self) -> int:
-        """Of the supervisor, or of the naive loop."""
+        """Process id of the supervisor, or of the naive loop."""
         assert self._process is not None
         return self._process.pid
 
-    def keep(self) -> None:
+    def keep_running(self) -> None:
         """Start it, unless it runs."""
         if self._process is not None and self._process.poll() is None:
             return
@@ -100,7 +100,7 @@ class Instance:
         self.restarts += 1
 
     def processes(self) -> dict[int, str]:
-        """The living processes of the present and of earlier starts: pid -> role."""
+        """The living processes of this and of earlier starts: pid -> role."""
         found = {}
         for leader in self._groups:
             for pid in group(leader):
@@ -110,7 +110,7 @@ class Instance:
         return found
 
     def find(self, role: str) -> list[int]:
-        """Living processes of this role: `supervisor`, `dispatcher`, a printer's name. The naive loop is all in one."""
+        """Living processes of a role: `supervisor`, `dispatcher` or a printer's name. The naive loop has all roles."""
         if self.design is Design.NAIVE:
             return [pid for pid in self.processes() if pid == self.pid]
         return [pid for pid, found in self.processes().items() if found == role]
@@ -141,7 +141,7 @@ class Instance:
 class Till(threading.Thread):
     """The POS: commits `rate` tickets per second, one after the other, and goes on after every outage.
 
-    Between them it writes what the guests change.
+    Between tickets it writes what the guests change.
     """
 
     def __init__(self, dsn: str, rate: float, seed: int) -> None:
@@ -152,9 +152,9 @@ class Till(threading.Thread):
         self._guests = Guests(self._pos, random.Random(seed))
         self.stopping = threading.Event()
         self.draws = threading.Event()
-        """Set: every order has a dish that must be drawn."""
+        """While it is set, every order has a dish that must be drawn."""
         self.numbers = 0
-        """Queue numbers given out; one whose commit failed may have no ticket."""
+        """Queue numbers used so far. If the commit failed, a number may have no ticket."""
 
     def run(self) -> None:
         """Until stopped."""
@@ -163,11 +163,11 @@ class Till(threading.Thread):
             try:
                 self._guests.after(self.ring_up())
             except psycopg2.Error:
-                self.stopping.wait(0.1)  # the next one is another guest's
+                self.stopping.wait(0.1)  # go on with the next order
         self._pos.close()
 
     def ring_up(self, station: str = "") -> Placed:
-        """Commit one ticket of a bill of its own. Raises psycopg2.Error; whether it was committed is then unknown."""
+        """Commit one ticket with its own bill. Raises psycopg2.Error; whether it was committed is then unknown."""
         self.numbers += 1
         stations, shares = list(SHARES), list(SHARES.values())
         chosen = station or self._chance.choices(stations, shares)[0]
@@ -181,8 +181,8 @@ class Till(threading.Thread):
 
 
 @dataclass(slots=True)
-class House:
-    """All that a run works on."""
+class ChaosShop:
+    """Everything that a run consists of: database, printers, till and instances."""
 
     design: Design
     server: EmbeddedPostgres
@@ -194,25 +194,25 @@ class House:
     half_sent: Path
     """See HALF_SENT."""
     locked: set[int] = field(default_factory=set)
-    """Tickets that the POS has kept locked for a while: they have waited."""
+    """Tickets that a fault had locked for a while, so that they had to wait."""
     names: NameServer | None = None
-    """By which the instances find the database and the printers; None where they are given addresses."""
+    """Resolves the names of database and printers for the instances; None where they use addresses."""
     keys: dict[str, str] = field(default_factory=dict)
     """Printer's name -> its key in kps.printer."""
 
-    def keep(self) -> None:
-        """Every instance runs."""
+    def keep_running(self) -> None:
+        """Start each instance that does not run."""
         for instance in self.instances:
-            instance.keep()
+            instance.keep_running()
 
-    def tend(self, spare: Collection[str] = ()) -> None:
-        """Somebody walks by and frees every jammed cutter, but for the printers to be spared."""
+    def free_cutters(self, spare: Collection[str] = ()) -> None:
+        """Free every jammed cutter, as staff would do, except those of the printers in `spare`."""
         for name, printer in self.printers.items():
             if printer.sensors.cutter_error and name not in spare:
                 printer.mend_cutter()
 
     def probe(self, name: str) -> None:
-        """Stand in for a person's probe of a printer: store what it is taken to have found."""
+        """Store what a probe of this printer would have found."""
         device = next(device for device in DEVICES if device.name == name)
         self.pos.execute(
             "INSERT INTO kps.printer AS p (printer_key, name, proof_level, pushes, clears) VALUES (%s, %s, %s, %s, %s)"
@@ -222,8 +222,8 @@ class House:
 
 
 @contextlib.contextmanager
-def open_house(design: Design, instances: int, rate: float, seed: int, folder: Path) -> Iterator[House]:
-    """Everything is up and has printed; nothing of it is left at the end."""
+def open_shop(design: Design, instances: int, rate: float, seed: int, folder: Path) -> Iterator[ChaosShop]:
+    """Start everything; at the end stop and remove it."""
     with contextlib.ExitStack() as stack:
         server, database = stack.enter_context(own_server())
         pos = stack.enter_context(PosWriter(database.dsn))
@@ -244,25 +244,27 @@ def open_house(design: Design, instances: int, rate: float, seed: int, folder: P
             device = printers[name]
             host = device.host if names is None else name
             pos.add_printer(host, device.port, station, priority, name, timeout_seconds=PRINTER_TIMEOUT_S)
-        house = House(design, server, database, pos, printers, [], Till(database.dsn, rate, seed), folder / HALF_SENT)
-        house.names = names
-        house.keys = {name: f":{device.host}:{device.port}" for name, device in printers.items()}
+        shop = ChaosShop(
+            design, server, database, pos, printers, [], Till(database.dsn, rate, seed), folder / HALF_SENT
+        )
+        shop.names = names
+        shop.keys = {name: f":{device.host}:{device.port}" for name, device in printers.items()}
         if design is Design.KPS:
             _migrate(database)
             for name in printers:
-                house.probe(name)
+                shop.probe(name)
         for number in range(1, instances + 1):
             instance = Instance(design, database, folder / f"{number}", number, names)
             stack.enter_context(instance.proxy)
             stack.callback(instance.end)
-            house.instances.append(instance)
-        house.keep()
-        stack.callback(house.till.stopping.set)
-        yield house
+            shop.instances.append(instance)
+        shop.keep_running()
+        stack.callback(shop.till.stopping.set)
+        yield shop
 
 
 def _migrate(database: Database) -> None:
-    """The service's own tables, before its first start: a probe's finding is stored in them."""
+    """Make the service's tables before its first start, because the results of probes are stored in them."""
     settings = DatabaseSettings(
         database.host, database.port, database.name, database.user, database.password, "disable"
     )  # fmt: skip
@@ -275,24 +277,24 @@ def _migrate(database: Database) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Belongings:
-    """What the instances hold; the same before the faults and after them.
+    """Processes, descriptors and connections of all instances: after the faults as many as before.
 
     With several instances a printer may have moved to another one, so what belongs to a printer is summed over all.
     """
 
     processes: Counter[str]
-    """Role -> how many."""
+    """Role -> number of processes."""
     descriptors: Counter[str]
-    """Kind of role -> open file descriptors, but for sockets to the database."""
+    """Kind of role -> open file descriptors, without sockets to the database."""
     at_printers: Counter[str]
-    """Printer -> open connections."""
+    """Printer -> number of open connections."""
     to_database: Counter[str]
-    """Kind of role -> sockets to the database. An idle process notices only when it needs it that its own is gone."""
+    """Kind of role -> sockets to the database. An idle process notices a lost one only when it next uses it."""
     at_database: Counter[str]
-    """Application name -> backends."""
+    """Application name -> number of backends."""
 
     def beyond(self, before: Belongings) -> list[str]:
-        """What differs, in words; of what leads to the database only what is more than before."""
+        """The differences in words; for connections to the database only increases count."""
         exact = (
             ("processes", self.processes, before.processes),
             ("descriptors of", self.descriptors, before.descriptors),
@@ -312,12 +314,12 @@ class Belongings:
         return [f"{what} {name}: {then} before, {now} after" for what, name, then, now in found]
 
 
-def belongings(house: House) -> Belongings:
-    """Look at all processes, printers and backends now."""
+def belongings(shop: ChaosShop) -> Belongings:
+    """Count all processes, descriptors, connections and backends now."""
     processes: Counter[str] = Counter()
     descriptors: Counter[str] = Counter()
     to_database: Counter[str] = Counter()
-    for instance in house.instances:
+    for instance in shop.instances:
         leading_there = _sockets_to(instance.proxy.port)
         for pid, role in instance.processes().items():
             kind = role if role in ("supervisor", "dispatcher", "template") else "printer processes"
@@ -325,8 +327,8 @@ def belongings(house: House) -> Belongings:
             processes[role] += 1
             to_database[kind] += len(opened & leading_there)
             descriptors[kind] += len(opened - leading_there)
-    at_printers = Counter({name: printer.connections_open for name, printer in house.printers.items()})
-    rows = house.pos.rows(
+    at_printers = Counter({name: printer.connections_open for name, printer in shop.printers.items()})
+    rows = shop.pos.rows(
         "SELECT application_name AS name FROM pg_stat_activity"
         " WHERE datname = current_database() AND (application_name LIKE 'kps:%%' OR application_name = 'naive')"
     )
@@ -334,7 +336,7 @@ def belongings(house: House) -> Belongings:
 
 
 def _descriptors(pid: int) -> set[str]:
-    """What the open descriptors of a process stand for, each made different by its number."""
+    """The targets of a process's open descriptors, each with the descriptor's number."""
     found = set()
     folder = f"/proc/{pid}/fd"
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -346,7 +348,7 @@ def _descriptors(pid: int) -> set[str]:
 
 
 def _sockets_to(port: int) -> set[str]:
-    """The sockets of this host that are connected to a port, as /proc names them."""
+    """The sockets on this host that are connected to a port, by their names in /proc."""
     wanted = f":{port:04X}"
     lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
     return {f"socket:[{fields[9]}]" for fields in map(str.split, lines) if fields[2].endswith(wanted)}
