@@ -133,16 +133,16 @@ def _check_database(database: Database, settings: Settings, findings: _Findings)
     server = database.query("SELECT current_setting('server_version') AS version", row=_Server)[0]
     findings.ok(f"database: connected, PostgreSQL {server.version}")
     try:
-        schema = introspect(database)
+        pos = introspect(database)
     except SchemaUnusable as fault:
         findings.problem(str(fault))
         return
-    findings.ok(f"adapter for the POS: {schema.name}")
-    findings.ok(f"tables and rights: {schema.describe()}")
+    findings.ok(f"adapter for the POS: {pos.name}")
+    findings.ok(f"tables and rights: {pos.describe()}")
     migrated = _check_migrations(database, settings, findings)
-    _check_trigger(database, settings, schema, findings, migrated=migrated)
-    _check_clocks(database, schema, findings, migrated=migrated)
-    _check_printers(database, settings, schema, findings, migrated=migrated)
+    _check_trigger(database, settings, pos, findings, migrated=migrated)
+    _check_clocks(database, pos, findings, migrated=migrated)
+    _check_printers(database, settings, pos, findings, migrated=migrated)
 
 
 def _check_migrations(database: Database, settings: Settings, findings: _Findings) -> bool:
@@ -192,9 +192,9 @@ def _may_write(database: Database, settings: Settings, findings: _Findings) -> b
 
 
 def _check_trigger(
-    database: Database, settings: Settings, schema: PosAdapter, findings: _Findings, *, migrated: bool
+    database: Database, settings: Settings, pos: PosAdapter, findings: _Findings, *, migrated: bool
 ) -> None:
-    if schema.has_trigger:
+    if pos.has_trigger:
         findings.ok("wake-up trigger: present")
     elif not settings.notify_trigger:
         findings.ok("wake-up trigger: off by NOTIFY_TRIGGER, tickets are found by polling")
@@ -209,7 +209,7 @@ def _check_trigger(
         findings.ok("wake-up trigger: absent, the next start makes it")
 
 
-def _check_clocks(database: Database, schema: PosAdapter, findings: _Findings, *, migrated: bool) -> None:
+def _check_clocks(database: Database, pos: PosAdapter, findings: _Findings, *, migrated: bool) -> None:
     """The database's is the one that counts. Of the POS's the service learns when tickets come."""
     before = time.time()
     clock = database.query("SELECT extract(epoch FROM clock_timestamp())::float8 AS now", row=_Clock)[0].now
@@ -217,7 +217,7 @@ def _check_clocks(database: Database, schema: PosAdapter, findings: _Findings, *
     _tell_clock(findings, "this host", clock - before - took_s / 2, took_s)
     if not migrated or not database.query("SELECT 1 WHERE to_regclass('kps.clock') IS NOT NULL"):
         return
-    found = database.run(Statements(schema).pos_clock)[0]
+    found = database.run(Statements(pos).pos_clock)[0]
     if found.known:
         _tell_clock(findings, "the POS", found.behind_s, 0.0)
     else:
@@ -235,9 +235,9 @@ def _tell_clock(findings: _Findings, whose: str, behind_s: float, doubt_s: float
 
 
 def _check_printers(
-    database: Database, settings: Settings, schema: PosAdapter, findings: _Findings, *, migrated: bool
+    database: Database, settings: Settings, pos: PosAdapter, findings: _Findings, *, migrated: bool
 ) -> None:
-    found = printer_rows(database.run(Statements(schema).rows), {})
+    found = printer_rows(database.run(Statements(pos).rows), {})
     rows = [row for row in found if covers(settings.stations, settings.brands, row)]
     if not any(row.active and not row.fault for row in rows):
         findings.problem("printers: the POS has no active printer row that this instance could serve")
@@ -251,13 +251,13 @@ def _check_printers(
             devices.setdefault(row.address, []).append(row)
     findings.printers = len(devices)
     for named, sharing in devices.items():
-        _check_device(database, settings, schema, findings, named, sharing, migrated=migrated)
+        _check_device(database, settings, pos, findings, named, sharing, migrated=migrated)
 
 
 def _check_device(
     database: Database,
     settings: Settings,
-    schema: PosAdapter,
+    pos: PosAdapter,
     findings: _Findings,
     named: DeviceAddress,
     rows: list[PrinterRow],
@@ -279,7 +279,7 @@ def _check_device(
     if refused:
         findings.problem(f"{title}: {refused}")
         return
-    owner = _owner(database, schema, printer_key(settings.site, address)) if migrated else None
+    owner = _owner(database, pos, printer_key(settings.site, address)) if migrated else None
     if owner is not None:
         # Many printers serve one connection only: whoever asks it now would disturb the tickets.
         _tell_owned(findings, title, owner)
@@ -293,9 +293,9 @@ def _check_device(
     _tell_answer(findings, title, device, answer)
 
 
-def _owner(database: Database, schema: PosAdapter, key: PrinterKey) -> KnownDevice | None:
+def _owner(database: Database, pos: PosAdapter, key: PrinterKey) -> KnownDevice | None:
     """The device's row in schema kps if a running instance holds it, or a probe."""
-    rows = database.run(Statements(schema).printers, keys=[key])
+    rows = database.run(Statements(pos).printers, keys=[key])
     return rows[0] if rows and (rows[0].live or rows[0].borrowed) else None
 
 

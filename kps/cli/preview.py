@@ -74,11 +74,11 @@ def _look(settings: Settings, ticket: TicketId, printer: str) -> Previewed:
         database.connect()
         # Whatever we ask from here on, PostgreSQL itself refuses to change anything.
         database.query("SET default_transaction_read_only = on")
-        schema = introspect(database)
+        pos = introspect(database)
         _need_tables(database)
         found = preview(
             database,
-            schema,
+            pos,
             ticket,
             printer,
             site=settings.site,

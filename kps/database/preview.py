@@ -33,7 +33,7 @@ class UnknownPrinter(Exception):
 
 def preview(
     database: Database,
-    schema: PosAdapter,
+    pos: PosAdapter,
     ticket: TicketId,
     printer: str = "",
     *,
@@ -46,7 +46,7 @@ def preview(
     Without a name: at the printer that had it last, else at the first of its route. Raises UnknownPrinter and
     DatabaseTrouble.
     """
-    sql = Statements(schema)
+    sql = Statements(pos)
     found = database.run(sql.whereabouts, ticket=ticket)
     if not found:
         return None

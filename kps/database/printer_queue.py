@@ -70,9 +70,9 @@ class PrinterQueue(Role):
     """What one printer's process holds, and what it knows of its device."""
 
     def __init__(
-        self, database: Database, schema: PosAdapter, me: str, instance: str, *, day_start_minutes: int = 240
+        self, database: Database, pos: PosAdapter, me: str, instance: str, *, day_start_minutes: int = 240
     ) -> None:
-        super().__init__(database, schema, me, instance)
+        super().__init__(database, pos, me, instance)
         self._day_start = day_start_minutes
 
     def draft(self, ticket: TicketId, row: int, key: PrinterKey, *, late_after_minutes: float) -> Draft | None:

@@ -23,12 +23,12 @@ class Released:
 
 
 class Role:
-    """Verbs of one instance (`me`: its owner uuid) fitted to one schema. Every verb may raise DatabaseTrouble."""
+    """Verbs of one instance (`me`: its owner uuid) fitted to one POS. Every verb may raise DatabaseTrouble."""
 
-    def __init__(self, database: Database, schema: PosAdapter, me: str, instance: str) -> None:
+    def __init__(self, database: Database, pos: PosAdapter, me: str, instance: str) -> None:
         self.database = database
-        self.schema = schema
-        self.sql = Statements(schema)
+        self.pos = pos
+        self.sql = Statements(pos)
         self.me = me
         self.instance = instance
 

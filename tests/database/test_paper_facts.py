@@ -281,7 +281,7 @@ def test_the_make_of_the_printer_reaches_the_paper(house: House, one: Instance) 
 
 def next_copy(one: Instance, ticket: int, printer: str = "") -> Previewed:
     """What the next copy would be, which must be something."""
-    found = preview(one.database, one.queue.schema, TicketId(ticket), printer)
+    found = preview(one.database, one.queue.pos, TicketId(ticket), printer)
     assert found is not None
     return found
 
