@@ -8,6 +8,8 @@ from enum import Enum
 NEVER = float("inf")
 UNWOKEN_POLL_S = 0.1
 """Between two looks, at most, while notifications are not known to arrive."""
+ASKED_LIMIT_S = 0.25
+"""So long a poll waits for the answer of the statement that makes slips."""
 
 
 class Task(Enum):
@@ -60,6 +62,8 @@ class Why(Enum):
     """No notification would say that a ticket has come."""
     POLL = "poll"
     """No reason: whatever this look finds, its notification was missed."""
+    ASKED = "asked"
+    """The same, and the statement that makes slips was asked whether any ticket is `new`, but has not answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,4 +156,19 @@ class Agenda:
 
     def polls(self, now: float) -> bool:
         """Whether a look that is made now is nothing but the regular poll."""
-        return self._why is Why.POLL and self.due(Task.LOOK, now)
+        return self._why in (Why.POLL, Why.ASKED) and self.due(Task.LOOK, now)
+
+    def may_ask(self, now: float) -> bool:
+        """Whether the statement that makes slips is due, and may make the next poll too: no look is called for."""
+        return self._why is Why.POLL and self.due(Task.MAKE_SLIPS, now)
+
+    def ask(self, now: float) -> None:
+        """That statement was asked; without an answer there is a look."""
+        self.look(NextLook(now + ASKED_LIMIT_S, Why.ASKED))
+
+    def answered(self, now: float, *, tickets_wait: bool, poll_s: float) -> bool:
+        """It has answered. Whether that made the poll: no ticket waits, and no look was called for meanwhile."""
+        if self._why is not Why.ASKED:
+            return False
+        self.look(NextLook(0.0 if tickets_wait else now + poll_s, Why.POLL))
+        return not tickets_wait

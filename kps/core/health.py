@@ -145,6 +145,11 @@ class QueueView:
     printed_today: int = 0
     oldest_new_age_s: float = 0.0
 
+    @property
+    def open(self) -> int:
+        """Tickets that are not done."""
+        return self.new + self.printing
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:

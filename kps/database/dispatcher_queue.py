@@ -42,6 +42,8 @@ class SlipsMade:
     count: int
     any_open: bool
     """Whether there are slips that wait to be printed, these or earlier ones."""
+    tickets_wait: bool
+    """Whether any ticket is `new`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +264,7 @@ class DispatcherQueue(Role):
             self.sql.make_slips, minutes=minutes, limited=limited, stations=sorted(stations or ()),
             own_stations=sorted(own_stations), own_brands=sorted(own_brands),
         )[0]  # fmt: skip
-        return SlipsMade(row.made, bool(row.made or row.waiting))
+        return SlipsMade(row.made, bool(row.made or row.waiting), row.tickets_wait)
 
     def look_slips(self) -> list[WaitingSlip]:
         """Slips that no printer process has now, oldest first."""

@@ -16,7 +16,7 @@ from kps.database.connection import Database, DatabaseTrouble
 from kps.database.statements import CHANNEL_PRINTER, CHANNEL_TICKET
 from kps.database.statements.dispatching import SPEAK
 
-HEARTBEAT_S = 5.0
+HEARTBEAT_S = 10.0
 HEARTBEAT_LIMIT_S = 2.0
 """For a call, and for the way of a notification to ourselves."""
 _NEVER = float("inf")
@@ -82,6 +82,10 @@ class Listener:
         self._receive()
         heard, self._heard = self._heard, set()
         return heard
+
+    def doubt(self) -> None:
+        """Something was found that should have been notified: prove the connection with the next `step`."""
+        self._beat_due = 0.0
 
     def close(self) -> None:
         """Stop listening."""

@@ -10,8 +10,9 @@ from kps.process.clocks import monotonic
 
 DEVICES_EVERY_S = 1.0
 """Age of what is known about devices, at most, when something is decided with it. Their changes are notified."""
-LEASES_EVERY_S = 5.0
-"""Between two looks at the leases, at most, although nothing is decided: see `_by_our_clock`."""
+LEASES_EVERY_S = 10.0
+"""Between two looks at the leases, at most, although nothing is decided: see `_by_our_clock`. So much less than
+UNOWNED_GRACE_S that a lease which has seemed to lapse is taken again before that is over."""
 
 
 class Devices:

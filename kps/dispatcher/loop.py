@@ -90,7 +90,10 @@ class Dispatcher:
         if gained and not self._draining:
             self._fill_room(gained)
         if self._may_work and self._is_due(Task.LOOK, Task.MAKE_SLIPS):
-            self._try_to_work()
+            if self._is_quiet:
+                self._ask_slip_maker()
+            else:
+                self._try_to_work()
         self._printers.report_failovers()
         self._wait()
 
@@ -120,6 +123,7 @@ class Dispatcher:
                 case ("rows_end", int()):
                     printers.end_rows()
                     self._agenda.at_once(Task.READ_DEVICES)
+                    self._agenda.at_once(Task.RESCUE)
                     self._look_now()
                 case ("drain",):
                     self._drain()
@@ -164,10 +168,19 @@ class Dispatcher:
 
     def _hear_threads(self) -> None:
         """What the threads for slips and for the backlog have done."""
+        asked = self._slips.maker.looks
         if self._slips.hear():
             self._look_now()
+        if asked and not self._slips.maker.looks:
+            self._hear_answer()
         if self._looks.hear():
             self._look_now()
+
+    def _hear_answer(self) -> None:
+        """The slip maker has looked, and knows whether a ticket is `new`."""
+        wait = self._slips.maker.tickets_wait
+        if self._agenda.answered(monotonic(), tickets_wait=wait, poll_s=self._settings.poll_interval_s):
+            self._stats.set(Cell.LAST_POLL, time.time())
 
     def _look_now(self) -> None:
         """Something has happened that may have changed what a look finds."""
@@ -183,6 +196,32 @@ class Dispatcher:
     def _is_due(self, *tasks: Task) -> bool:
         now = monotonic()
         return any(self._agenda.due(task, now) for task in tasks)
+
+    @property
+    def _is_quiet(self) -> bool:
+        """Whether nothing waits, by the last look, the next ticket would wake us, and slips are to be made."""
+        left, slips = self._decisions.left, self._slips
+        known = left.complete and not left.tickets and not slips.waiting and not slips.maker.open
+        return known and self._woken and not self._outage.lasts and self._agenda.may_ask(monotonic())
+
+    def _ask_slip_maker(self) -> None:
+        """A poll without a look: the statement that makes slips says as well whether a ticket is `new`."""
+        try:
+            self._devices.read_leases(self._printers.routes)
+            self._rescue()
+        except DatabaseTrouble as trouble:
+            self._failed(trouble)
+            return
+        self._slips.make()
+        if self._slips.maker.looks:
+            self._agenda.ask(monotonic())
+        else:
+            self._look_now()
+
+    def _rescue(self) -> None:
+        if rescued := self._rounds.rescue(woken=self._woken):
+            self._looks.came_back(rescued)
+            self._decisions.forget_look()
 
     def _fill_room(self, gained: set[PrinterKey]) -> None:
         """These printers have room again: go on with what the last look found, if that may still be believed."""
@@ -247,12 +286,13 @@ class Dispatcher:
         self._decisions.forget_all_but(found)
         if found.tickets:
             self._devices.read(self._printers.routes)
+        missed = self._stats.get(Cell.POLL_FOUND_WORK)
         again = self._decisions.carry_out(found, polled=polled)
+        if self._stats.get(Cell.POLL_FOUND_WORK) > missed:
+            self._listener.doubt()
         if make_slips:
             self._slips.make()
-        if rescued := self._rounds.rescue():
-            self._looks.came_back(rescued)
-            self._decisions.forget_look()
+        self._rescue()
         self._rounds.know_next()
         return again
 

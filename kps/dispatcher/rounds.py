@@ -21,6 +21,8 @@ from kps.process.shared_stats import Cell, Stats
 
 RESCUE_EVERY_S = 5.0
 """Between two looks for failed tickets that a printer could print now."""
+RESCUE_QUIET_S = 30.0
+"""The same while there are none, and a printer that becomes able would wake us."""
 SAY_WHY_S = 10.0
 """A printer's row that says why it cannot print is not written again for so long, however many tickets end."""
 
@@ -109,14 +111,19 @@ class Rounds:
         self._say_due = later | dict.fromkeys(due, now + SAY_WHY_S)
         self._queue.say_why(due, news=False)
 
-    def rescue(self) -> list[TicketId]:
-        """If it is time: make tickets `new` again that failed for want of a printer, where one is able now."""
+    def rescue(self, *, woken: bool) -> list[TicketId]:
+        """If it is time: make tickets `new` again that failed for want of a printer, where one is able now.
+
+        `woken`: whether a notification comes when a printer's state changes.
+        """
         if not self._agenda.due(Task.RESCUE, monotonic()):
             return []
         self._agenda.put(Task.RESCUE, monotonic() + RESCUE_EVERY_S)
         if not self._settings.rescue_minutes:
             return []
         failed = self._queue.rescuable(self._settings.rescue_minutes)
+        if woken and not failed:
+            self._agenda.put(Task.RESCUE, monotonic() + RESCUE_QUIET_S)
         routes = self._printers.routes
         if failed:
             self._devices.read(routes)
@@ -135,6 +142,7 @@ class Rounds:
         return ours and can_be_rescued(rows, self._devices.states)
 
     def _failed(self, ticket: TicketId, why: str) -> None:
+        self._agenda.put(Task.RESCUE, min(self._agenda.at(Task.RESCUE), monotonic() + RESCUE_EVERY_S))
         self._stats.add(Cell.FAILED)
         log.error("ticket failed", extra={"ticket": ticket, "cause": why})
 

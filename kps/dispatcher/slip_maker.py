@@ -42,6 +42,8 @@ class SlipMaker:
         """Looks in a row that failed."""
         self.open = True
         """Whether a slip may still have to be printed, by the last look."""
+        self.tickets_wait = True
+        """Whether a ticket may be `new`, by the last look."""
         self._reading_end, self._writing_end = os.pipe()
         os.set_blocking(self._reading_end, False)
 
@@ -53,6 +55,11 @@ class SlipMaker:
     def errors(self) -> int:
         """Errors of its connection so far."""
         return self._queue.database.errors
+
+    @property
+    def looks(self) -> bool:
+        """Whether a look is under way, or its end has not been heard of yet."""
+        return self._making is not None
 
     def begin(self) -> None:
         """Begin a look, which makes a slip of each event, unless one is under way or it is too soon for the next."""
@@ -81,12 +88,12 @@ class SlipMaker:
         try:
             making = done.result()
         except DatabaseTrouble as trouble:
-            self.failures, self.open = self.failures + 1, True
+            self.failures, self.open, self.tickets_wait = self.failures + 1, True, True
             # What a person must mend takes a while; a lock or a lost connection may be over in a moment.
             doubled = PAUSE_S * 2 ** min(self.failures - 1, 10)
             self._due = monotonic() + (LONGEST_PAUSE_S if trouble.refused else min(doubled, LONGEST_PAUSE_S))
             raise
-        self.failures, self.open = 0, making.made.any_open
+        self.failures, self.open, self.tickets_wait = 0, making.made.any_open, making.made.tickets_wait
         # A single long look may have waited for a lock, which costs nothing; two in a row are taken for work.
         took_s, self._took_s = min(making.took_s, self._took_s), making.took_s
         self._due = monotonic() + min(took_s / SHARE, LONGEST_PAUSE_S)

@@ -43,8 +43,13 @@ from kps.supervisor.lease_keeper import LEASE_TTL_S, Borrowed, LeaseKeeper, Leas
 from kps.supervisor.resolver import Resolver
 
 ROWS_EVERY_S = 2.0
+"""Between looks at the printer rows while somebody changes them."""
+ROWS_QUIET_S = 4.0
+"""The same when nobody has for ROWS_CHANGE_S."""
+ROWS_CHANGE_S = 30.0
 COUNTS_EVERY_S = 5.0
-ORPHANS_EVERY_S = 5.0
+COUNTS_QUIET_S = 10.0
+"""The same while no ticket is open: what the other counts say changes with a ticket."""
 LEFT_EVERY_S = 1.0
 """Between tries to take back tickets that somebody has locked."""
 LOCKED_AGAIN_S = 5.0
@@ -175,6 +180,7 @@ class Maintenance:
         self._inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._chores: deque[object] = deque()
         self._rows: tuple[PrinterRow, ...] | None = None
+        self._rows_changed_at = float("-inf")
         self._hosts_seen: set[str] = set()
         self._told: dict[int, str] = {}
         self._nowhere: dict[PrinterKey, float] = {}
@@ -407,9 +413,10 @@ class Maintenance:
             self._try(self._chores[0])
         if monotonic() >= self._due["left"]:
             self._requeue_left()
-        self._when_due("rows", ROWS_EVERY_S, self._read_rows)
-        self._when_due("counts", COUNTS_EVERY_S, self._count)
-        self._when_due("orphans", min(ORPHANS_EVERY_S, self._settings.reclaim_s / 2), self._reclaim)
+        changing = monotonic() - self._rows_changed_at < ROWS_CHANGE_S
+        self._when_due("rows", ROWS_EVERY_S if changing else ROWS_QUIET_S, self._read_rows)
+        self._when_due("counts", self._counts_every_s, self._count)
+        self._when_due("orphans", min(self._counts_every_s, self._settings.reclaim_s / 2), self._reclaim)
         self._when_due("sweep", SWEEP_EVERY_S, self._sweep)
         self._when_due("introspect", INTROSPECT_EVERY_S, self._look_at_schema)
 
@@ -420,6 +427,11 @@ class Maintenance:
         self._due[name] = monotonic() + every_s
         chore()
         self._due[name] = monotonic() + every_s
+
+    @property
+    def _counts_every_s(self) -> float:
+        """Orphans are looked for as often: if no ticket is `printing`, by the counts of the moment, there are none."""
+        return COUNTS_EVERY_S if self.counts.open else COUNTS_QUIET_S
 
     @property
     def _known(self) -> KeeperQueue:
@@ -519,6 +531,8 @@ class Maintenance:
         self.rows_read = True
         self.totals = {row.id: (row.total_prints, row.failed_prints) for row in found}
         if rows != self._rows:
+            if self._rows is not None:
+                self._rows_changed_at = monotonic()
             self._rows = rows
             self._post(RowsRead(rows, addresses))
             wanted = frozenset(self._wanted())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kps.core.agenda import (
+    ASKED_LIMIT_S,
     UNWOKEN_POLL_S,
     WAKING,
     Agenda,
@@ -50,6 +51,51 @@ def test_the_sooner_wish_counts() -> None:
     assert sooner(None, None) is None
     assert sooner(SOON, None) is sooner(None, SOON) is SOON
     assert sooner(SOON, later) is sooner(later, SOON) is SOON
+
+
+def polling() -> Agenda:
+    """Nothing but the regular poll is due, in five seconds, and slips are to be made."""
+    agenda = Agenda()
+    agenda.look(NextLook(NOW + 5.0, Why.POLL))
+    return agenda
+
+
+def test_the_statement_that_makes_slips_makes_the_poll_too_if_no_ticket_waits() -> None:
+    agenda = polling()
+    assert agenda.may_ask(NOW)
+    agenda.ask(NOW)
+    assert agenda.answered(NOW + 0.1, tickets_wait=False, poll_s=30.0)
+    assert agenda.at(Task.LOOK) == NOW + 30.1
+    assert agenda.may_ask(NOW + 0.2), "a later poll likewise"
+
+
+def test_a_ticket_that_it_has_seen_is_looked_for_at_once_and_was_found_by_a_poll() -> None:
+    agenda = polling()
+    agenda.ask(NOW)
+    assert not agenda.answered(NOW + 0.1, tickets_wait=True, poll_s=30.0)
+    assert agenda.polls(NOW + 0.1)
+
+
+def test_without_its_answer_the_poll_is_a_look() -> None:
+    agenda = polling()
+    agenda.ask(NOW)
+    assert not agenda.polls(NOW)
+    assert agenda.polls(NOW + ASKED_LIMIT_S)
+
+
+def test_a_look_that_is_called_for_meanwhile_is_not_put_off_by_the_answer() -> None:
+    agenda = polling()
+    agenda.ask(NOW)
+    agenda.look_now()
+    assert not agenda.answered(NOW + 0.1, tickets_wait=False, poll_s=30.0)
+    assert agenda.due(Task.LOOK, NOW)
+
+
+def test_nothing_is_asked_while_a_look_is_called_for_or_slips_are_not_due() -> None:
+    called, made = Agenda(), polling()
+    made.put(Task.MAKE_SLIPS, NOW + 1.0)
+    assert not called.may_ask(NOW)
+    assert not made.may_ask(NOW)
 
 
 def test_at_the_start_all_is_due_but_a_round_of_which_nothing_is_known() -> None:

@@ -44,16 +44,18 @@ _ABLE = "(p.state = 'ready' AND p.expires_at > clock_timestamp())"
 
 
 class SlipCounts(NamedTuple):
-    """How many were made, and whether any waits."""
+    """How many were made, whether any waits, and whether a ticket does."""
 
     made: int
     waiting: bool
+    tickets_wait: bool
 
 
 def make(pos: PosAdapter) -> Statement[SlipCounts]:
     """Look for events that stations must know of, and make a slip of each; returns how many were made.
 
-    `waiting`: whether any slip is not told yet, be it one that was made earlier.
+    `waiting`: whether any slip is not told yet, be it one that was made earlier. `tickets_wait`: whether any ticket is
+    `new`. It has nothing to do with slips, but spares an idle dispatcher a look of its own.
 
     A change of an item is judged by the bill that it belongs to now. Which bill and table it had is remembered with
     the item: merging bills only changes that. Rows that the POS has deleted, and paid bills, tell nothing.
@@ -196,7 +198,8 @@ def make(pos: PosAdapter) -> Statement[SlipCounts]:
   RETURNING id
 )
 SELECT (SELECT count(*) FROM changes) + (SELECT count(*) FROM outages) + (SELECT count(*) FROM caught_up) AS made,
-       EXISTS (SELECT 1 FROM kps.slip s WHERE s.state IN ('new', 'claimed', 'sending')) AS waiting""",
+       EXISTS (SELECT 1 FROM kps.slip s WHERE s.state IN ('new', 'claimed', 'sending')) AS waiting,
+       EXISTS (SELECT 1 FROM {pos.tickets} t WHERE t.status = 'new') AS tickets_wait""",
     )
 
 
