@@ -24,8 +24,8 @@ class WorkKind(StrEnum):
     """What KPS tells a station of its own accord; nobody but KPS knows of it."""
 
     @property
-    def may_keep_others(self) -> bool:
-        """Whether what the database does not promise now may stay with its printer: a slip must not keep tickets."""
+    def may_keep_others_waiting(self) -> bool:
+        """Whether it stays first at its printer while the database promises nothing: a slip must not delay tickets."""
         return self is WorkKind.TICKET
 
 
@@ -51,8 +51,8 @@ class Work:
     token: Token
 
     @property
-    def named(self) -> dict[str, object]:
-        """The log's field for it."""
+    def log_field(self) -> dict[str, object]:
+        """It, as a log line names it."""
         return {self.kind.value: self.id}
 
 

@@ -164,7 +164,7 @@ class Printers:
         except PeerGone:
             self.close(claimed.key)
             self._queue.release([claimed.work], "its printer process is gone")
-            log.warning("released", extra={"cause": "hand-over", **claimed.work.named, "printer": claimed.key})
+            log.warning("released", extra={"cause": "hand-over", **claimed.work.log_field, "printer": claimed.key})
 
     def report_failovers(self) -> None:
         """Send the numbers of failovers, unless the supervisor is not reading: then they add up here."""

@@ -58,7 +58,7 @@ class Claims:
 
     def pass_over(self, work: Work, trouble: DatabaseTrouble) -> None:
         """Its rows were locked for too long, so nothing was promised: it stays here, and the others go first."""
-        log.warning("database trouble", extra={"cause": trouble.sentence} | work.named)
+        log.warning("database trouble", extra={"cause": trouble.sentence} | work.log_field)
         ours = {one.token for one in self._works}
         self._again_at = {token: at for token, at in self._again_at.items() if token in ours}
         self._again_at[work.token] = monotonic() + LOCKED_AGAIN_S
@@ -75,5 +75,5 @@ class Claims:
         for work in [one for one in self._works if one not in released.left]:
             self._works.remove(work)
             self._stats.add(Cell.RELEASED, float(work.kind is WorkKind.TICKET))
-            log.info("released", extra={"cause": why} | work.named)
+            log.info("released", extra={"cause": why} | work.log_field)
             self._on_room(work.token)

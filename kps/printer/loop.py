@@ -201,7 +201,7 @@ class PrinterProcess:
             self._claims.give_back("its printer process ends")
             raise Stopped
         if gone and monotonic() - (self._gone_at or 0.0) > LAST_WORDS_S:
-            log.error("outcome not recorded", extra=unrecorded.named)
+            log.error("outcome not recorded", extra=unrecorded.log_field)
             raise Stopped
 
     # -- printing --------------------------------------------------------------------------------------------------
@@ -232,13 +232,13 @@ class PrinterProcess:
             promised = self._promises.make(work, self._monitor.config, draft, None if copy is None else copy.make)
         except LeaseEnded:
             # The work stays here: either the lease is renewed, or the next owner of the device takes the work over.
-            log.warning("lease not trusted", extra=work.named)
+            log.warning("lease not trusted", extra=work.log_field)
             self._wait()
         except ClaimLost:
             claim_lost(work, self._stats)
             self._forget(work)
         except Withdrawn as why:
-            log.info("ticket withdrawn", extra={"cause": str(why)} | work.named)
+            log.info("ticket withdrawn", extra={"cause": str(why)} | work.log_field)
             self._forget(work)
         except DatabaseTrouble as trouble:
             self._not_promised(work, trouble)
@@ -253,14 +253,14 @@ class PrinterProcess:
         self._mailbox.room_for_one(work.token)
 
     def _not_promised(self, work: Work, trouble: DatabaseTrouble) -> None:
-        if trouble.locked and work.kind.may_keep_others:
+        if trouble.locked and work.kind.may_keep_others_waiting:
             self._claims.pass_over(work, trouble)
-        elif trouble.refused and work.kind.may_keep_others:
+        elif trouble.refused and work.kind.may_keep_others_waiting:
             self._promises.put_off(work, trouble)
         else:
             # Whether the promise was committed is not known. But no byte has left, and once that is written down, the
             # next copy needs no mark.
-            log.warning("database trouble", extra={"cause": trouble.sentence} | work.named)
+            log.warning("database trouble", extra={"cause": trouble.sentence} | work.log_field)
             self._claims.remove(work)
             nothing = NotPrinted(Reason.RELEASED, "the database was away")
             self._settling.keep(Result(work, nothing, 1, promise_unknown=True))

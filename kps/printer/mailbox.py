@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from kps.core.tickets import TicketId, Token
-from kps.core.work import Work
+from kps.core.work import Work, WorkKind
 from kps.process.channels import Channel, PeerGone, drain
 
 DRAIN_S = 1.0
@@ -70,8 +70,8 @@ class PrinterMailbox:
 
     def _take(self, message: tuple[object, ...]) -> None:
         match message:
-            case ("work", Work() as work):
-                self._on_work(work)
+            case ("work", str(kind), int(number), int(token)):
+                self._on_work(Work(WorkKind(kind), number, Token(token)))
             case ("soon", int(ticket), int(row)):
                 self._announced = Announced(TicketId(ticket), row)
             case _:

@@ -98,7 +98,7 @@ class Promises:
             self._stats.set(Cell.DATABASE_TROUBLE_SINCE, monotonic())
         log.warning(
             "database trouble",
-            extra={"cause": trouble.sentence, "failures": self._refusals} | work.named,
+            extra={"cause": trouble.sentence, "failures": self._refusals} | work.log_field,
         )
 
     def _answered(self) -> None:

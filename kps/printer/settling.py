@@ -102,7 +102,7 @@ class Settling:
             self.due = monotonic() + _SETTLE_AGAIN.delay(self._failures, random.random())  # noqa: S311 - jitter
             if self._failures == 1:
                 self._stats.set(Cell.DATABASE_TROUBLE_SINCE, monotonic())
-                log.warning("database trouble", extra={"cause": trouble.sentence} | result.work.named)
+                log.warning("database trouble", extra={"cause": trouble.sentence} | result.work.log_field)
             return
         if self._failures:
             self._stats.set(Cell.DATABASE_TROUBLE_SINCE, 0.0)
@@ -125,7 +125,7 @@ class Settling:
         )
 
     def _tell_ticket(self, result: Result) -> None:
-        fields = result.work.named | {"ms": result.duration_ms}
+        fields = result.work.log_field | {"ms": result.duration_ms}
         marked = float(result.possible_duplicate)
         match result.outcome:
             case Printed(level, sent_bytes):
@@ -152,7 +152,7 @@ class Settling:
                 assert_never(unexpected)
 
     def _tell_slip(self, result: Result) -> None:
-        fields = result.work.named | {"ms": result.duration_ms}
+        fields = result.work.log_field | {"ms": result.duration_ms}
         match result.outcome:
             case Printed(level, sent_bytes):
                 self._stats.add(Cell.SLIPS_PRINTED)
@@ -166,4 +166,4 @@ class Settling:
 def claim_lost(work: Work, stats: Stats) -> None:
     """Count and log that another process may print the work now, and this one may not change it any more."""
     stats.add(Cell.STALE_TOKENS)
-    log.warning("claim lost", extra={"token": work.token} | work.named)
+    log.warning("claim lost", extra={"token": work.token} | work.log_field)
