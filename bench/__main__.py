@@ -3,7 +3,7 @@
     .venv/bin/python -m bench [--quick] [MODULE ...]
 
 Each benchmark runs in a process of its own: none inherits another's memory, and one that fails stops no other. The
-quick run is one process, because most of a minute would be gone with starting shops: bench.quick says what it shares.
+quick run is one process, because starting a shop for each benchmark would take most of a minute: see bench.quick.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ SECTIONS = {
 }
 """The modules that measure, with their titles, in the order of the page."""
 AHEAD = "footprint"
-"""Prepared before all others: how its service's memory grows shows in the time of a whole run."""
+"""Started before all others: the growth of its service's memory is observed over the whole run."""
 FULL_RUN = ("latency", "burst", "paper", "real_speed", "many", "start", "growth", AHEAD)
-"""The processes of a full run. The faults are measured beside the idle service of `footprint`."""
+"""The processes of a full run, in order. The faults are measured while the service of `footprint` idles."""
 DOCS = Path(__file__).parent.parent / "docs"
 CAPACITY = Path(__file__).with_name("capacity.md")
 NOTES = Path(__file__).with_name("notes.md")
 QUICK_LIMIT_S, FULL_LIMIT_S = 150.0, 400.0
-"""What one process may take, once it is its turn."""
+"""Limit in seconds for one process, from the moment when its turn comes."""
 AHEAD_LIMIT_S = 60.0
-"""And before that."""
+"""Limit in seconds for AHEAD to prepare, before that."""
 LOOK_EVERY_S = 0.1
 
 
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str]) -> int:
                 with ahead.get(name) or Unit(name, chosen) as unit:
                     for module, report in unit.findings():
                         found[module] = report
-                        _tell(module, report)
+                        _print_findings(module, report)
                 taken.append(f"{name} {time.monotonic() - begun:.0f}")
     except Interrupted:
         return 130
@@ -112,7 +112,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise Interrupted
 
 
-def _tell(module: str, found: Report | Failed) -> None:
+def _print_findings(module: str, found: Report | Failed) -> None:
     if isinstance(found, Failed):
         print(f"short {module}: did not end well: {found.why}", flush=True)
     elif found.figures:
@@ -120,7 +120,7 @@ def _tell(module: str, found: Report | Failed) -> None:
 
 
 class Unit(contextlib.AbstractContextManager["Unit"]):
-    """A benchmark in a process of its own, from its making on; it is ended at the end of the context."""
+    """A benchmark in its own process, which starts when this is made and is ended at the end of the context."""
 
     def __init__(self, name: str, chosen: argparse.Namespace) -> None:
         self._name = name
@@ -144,20 +144,20 @@ class Unit(contextlib.AbstractContextManager["Unit"]):
         self._folder.cleanup()
 
     def wait_until_prepared(self) -> None:
-        """Until it waits for its turn, has ended, or has had the time for it: `findings` says what came of it."""
+        """Wait until it waits for its turn, has ended, or AHEAD_LIMIT_S is over; `findings` reports what happened."""
         until = time.monotonic() + AHEAD_LIMIT_S
         while not self._turn.is_awaited() and self._process.poll() is None and time.monotonic() < until:
             time.sleep(LOOK_EVERY_S)
 
     def findings(self) -> Findings:
-        """It is its turn: what it finds as it finds it."""
+        """Give it its turn; yields each finding as it comes."""
         self._turn.come()
         until = time.monotonic() + self._limit_s
-        told = 0
+        seen = 0
         while True:
             ended, late = self._process.poll() is not None, time.monotonic() > until
-            for place in sorted(self._places.glob("*.found"))[told:]:
-                told += 1
+            for place in sorted(self._places.glob("*.found"))[seen:]:
+                seen += 1
                 finding: tuple[str, Report | Failed] = pickle.loads(place.read_bytes())
                 yield finding
             if ended or late:

@@ -1,4 +1,4 @@
-"""One benchmark, as the process that bench.__main__ runs it in: what it finds goes into numbered files of a folder.
+"""One benchmark, as the process that bench.__main__ runs it in: its findings go into numbered files of a folder.
 
 python -m bench.alone FOLDER UNIT [--quick] [--only]
 """

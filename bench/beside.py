@@ -1,7 +1,7 @@
-"""The faults, in a process of their own beside a service that idles: both mostly wait.
+"""Runs the benchmark of faults in its own process at the same time as one of an idle service: both mostly wait.
 
-The idle service takes a hundredth of a core, which no fault can feel; and its own processor time and memory are read
-from its own processes, whatever else goes on.
+The idle service takes a hundredth of a core, which does not change the times of the faults. Its processor time and
+memory are read from its own processes, so the faults do not change those either.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from bench.shop import ending_with_us
 
 OPEN = b"open\n"
 END_LIMIT_S = 45.0
-"""For an interrupted one to end what it has started."""
+"""Seconds for an interrupted benchmark to end what it has started."""
 
 
 class Turn:
-    """One benchmark's turn among the others, by two files of a folder that both sides know."""
+    """A benchmark waits for its turn, and bench.__main__ gives it, by two files in a shared folder."""
 
     def __init__(self, folder: Path) -> None:
         self._waits, self._came = folder / "waits", folder / "came"
 
     def has_come(self) -> bool:
-        """For the benchmark: whether it may begin. To ask says that all is prepared."""
+        """Called by the benchmark when it is prepared: whether it may begin."""
         self._waits.touch()
         return self._came.exists()
 
     def is_awaited(self) -> bool:
-        """For who gives the turn: whether the benchmark waits for it."""
+        """Called by bench.__main__: whether the benchmark waits for its turn."""
         return self._waits.exists()
 
     def come(self) -> None:
-        """For who gives the turn: let it begin."""
+        """Called by bench.__main__: let the benchmark begin."""
         self._came.touch()
 
 
 class Faults:
-    """`bench.faults` with its shop opened ahead; it begins when told. A context manager."""
+    """`bench.faults` in a process, a context manager. Its shop is opened at once; it measures from `begin` on."""
 
     def __init__(self, *, quick: bool, take_overs: bool) -> None:
         self._options = ["--quick"] * quick + ["--no-take-over"] * (not take_overs)
@@ -68,11 +68,11 @@ class Faults:
         self._folder.cleanup()
 
     def wait_open(self) -> None:
-        """Until its database and its printers are there, or it has failed."""
+        """Wait until its database and printers are there, or it has failed."""
         self._pipe(self._process.stdout).readline()
 
     def begin(self) -> None:
-        """Let it start its service; if it has ended already, `report` says why."""
+        """Let it start its service and measure; if it has failed already, `report` says why."""
         try:
             self._pipe(self._process.stdin).write(b"go\n")
             self._pipe(self._process.stdin).flush()
@@ -80,11 +80,11 @@ class Faults:
             self._process.wait()
 
     def running(self) -> bool:
-        """Whether it is at work."""
+        """Whether its process runs."""
         return self._process.poll() is None
 
     def report(self) -> Report | Failed:
-        """What it has found; it must have ended."""
+        """Its findings; the process must have ended."""
         if self._process.returncode:
             return Failed(last_words(self._said, self._process.returncode))
         found: Report = pickle.loads(self._place.read_bytes())
@@ -95,7 +95,7 @@ class Faults:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Let it end what it has started, as Ctrl-C would; if it does not, the kernel does."""
+    """Interrupt a process as Ctrl-C would, so that it ends what it has started; kill it if it takes too long."""
     process.send_signal(signal.SIGINT)
     try:
         process.wait(END_LIMIT_S)
@@ -105,7 +105,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def last_words(said: Path, code: int) -> str:
-    """The last line of what a process has said; its last lines go to our standard error."""
+    """The last line of a process's output; its last 25 lines are copied to standard error."""
     words = said.read_text("utf-8", "replace").strip().splitlines()
     sys.stderr.write("".join(f"  | {word}\n" for word in words[-25:]))
     return words[-1] if words else f"exit code {code}"

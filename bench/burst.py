@@ -21,7 +21,7 @@ import psycopg2
 
 from bench import cups
 from bench.ceiling import STATIONS, asked_rate, plain_rate, wait_cut
-from bench.figures import Figure, Met, Report, Table, at_least, told
+from bench.figures import Figure, Met, Report, Table, at_least, stated
 from bench.goals import Goal
 from bench.latency import usual_design
 from bench.rig import Printers, Seen, add_printers, order_sql, pattern, proven, unfinished, unproven, used
@@ -33,7 +33,7 @@ LOOK_EVERY_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How many papers: of a burst of KPS, how many bursts, of CUPS, one at a time of CUPS, of each loop."""
+    """Sample sizes: tickets of a burst, number of bursts, papers for CUPS, and tickets for each loop."""
 
     tickets: int
     bursts: int
@@ -41,7 +41,7 @@ class Size:
     cups_alone: int
     fast_loop: int
     slow_loop: int
-    """The loop that rests between tickets: more would only take longer."""
+    """Tickets for the loop that rests between two: more would take long and change nothing."""
 
 
 FULL = Size(1000, 2, 400, 200, 400, 12)
@@ -49,27 +49,27 @@ QUICK = Size(200, 1, 80, 0, 0, 0)
 
 
 class NotProven(Exception):
-    """A ticket of the burst did not end as printed and proven, or its paper is missing: its figure is worth nothing."""
+    """A ticket of the burst is not printed and proven, or its paper is missing, so there is no valid figure."""
 
 
 @dataclass(frozen=True, slots=True)
 class Burst:
-    """What one burst took."""
+    """The measurements of one burst."""
 
     rate: float
     """Tickets a second."""
     service_ms: float
     """Processor time of the service for one ticket."""
     database_ms: float
-    """The same of its backends."""
+    """Processor time of its backends for one ticket."""
     printers_ms: float
-    """The same of the virtual printers."""
+    """Processor time of the virtual printers for one ticket."""
     seen: tuple[Seen, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Peers:
-    """Papers a second of those who are measured beside KPS; None = not measured."""
+    """Papers a second of the peers; None = not measured."""
 
     plain: float
     asked: float
@@ -82,7 +82,7 @@ class Peers:
 
 
 def measure(quick: bool) -> Report:
-    """KPS first, then the peers, each alone on the machine."""
+    """Measure KPS first, then the peers, one after the other."""
     size = QUICK if quick else FULL
     with open_shop([]) as shop, Printers(STATIONS, processes=len(STATIONS)) as printers:
         add_printers(shop, printers, STATIONS)
@@ -93,17 +93,17 @@ def measure(quick: bool) -> Report:
 
 
 def measure_ours(shop: Shop, printers: Printers, size: Size) -> list[Burst]:
-    """KPS at work, the first time not counted. Raises NotProven."""
+    """Bursts of KPS; the first is not counted. Raises NotProven."""
     bursts = []
     for _ in range(1 + size.bursts):
         bursts.append(_burst(shop, printers, size.tickets))
-        # The tables are empty at first, and the plans made then would be a new shop's of its first minute.
+        # Plans that were made while the tables were empty are those of a new shop's first minute.
         _settle_down(shop)
     return bursts[1:]
 
 
 def _burst(shop: Shop, printers: Printers, count: int) -> Burst:
-    """KPS at work. Raises NotProven."""
+    """One burst of KPS. Raises NotProven."""
     printers.take()
     before, printers_before = used(shop), printers.cpu_s()
     first, committed = _commit(shop, count)
@@ -126,7 +126,7 @@ def _burst(shop: Shop, printers: Printers, count: int) -> Burst:
 
 
 def _settle_down(shop: Shop) -> None:
-    """What autovacuum does in the background, now: plans made for tables as they were are made anew."""
+    """Do now what autovacuum would do in the background. Old plans are then replaced."""
     with contextlib.closing(psycopg2.connect(shop.server.dsn("pos"))) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
@@ -150,7 +150,7 @@ def _commit(shop: Shop, count: int) -> tuple[int, float]:
 
 
 def _papers(seen: Sequence[Seen]) -> dict[str, list[bytes]]:
-    """What each printer has printed, in bytes."""
+    """The bytes that each printer has printed, paper by paper."""
     found: dict[str, list[bytes]] = defaultdict(list)
     for one in seen:
         found[one.printer].append(one.raw)
@@ -158,7 +158,7 @@ def _papers(seen: Sequence[Seen]) -> dict[str, list[bytes]]:
 
 
 def measure_peers(shop: Shop, printers: Printers, ours: Burst, size: Size) -> Peers:
-    """The others with the same papers, one after the other; the service must be down."""
+    """Measure the peers with the same papers, one after the other. The service must not run."""
     papers = _papers(ours.seen)
     plain, asked = plain_rate(printers, papers), asked_rate(printers, papers)
     spooled: float | None = None
@@ -207,7 +207,7 @@ def report(bursts: Sequence[Burst], peers: Peers, size: Size) -> Report:
     figures = (
         at_least(Goal.BURST, ours.rate, "tickets/s", samples, where, f"{ceiling} (d)"),
         _against_cups(ours, peers, samples),
-        told(
+        stated(
             Goal.BURST_AGAINST_CEILING, ceiling, Met.NONE, samples,
             f"{ours.rate / peers.asked:.2f} x what the printers do if each paper is asked for",
         ),
@@ -217,7 +217,7 @@ def report(bursts: Sequence[Burst], peers: Peers, size: Size) -> Report:
 
 def _against_cups(ours: Burst, peers: Peers, samples: int) -> Figure:
     if peers.cups is None:
-        return told(Goal.BURST_AGAINST_CUPS, f"not measured: {peers.cups_missing}", Met.SHORT)
+        return stated(Goal.BURST_AGAINST_CUPS, f"not measured: {peers.cups_missing}", Met.SHORT)
     note = f"{ours.rate:.0f} tickets/s against {peers.cups:.0f} papers/s"
     return at_least(Goal.BURST_AGAINST_CUPS, ours.rate / peers.cups, "x", samples, note)
 

@@ -1,4 +1,4 @@
-"""The ceiling: the same papers without any database, by python-escpos' Network in a plain loop, and asked for each.
+"""Upper limits without a database: python-escpos' Network in a plain loop, and a loop that asks for each paper.
 
     .venv/bin/python -m bench.ceiling [--papers 1000]
 
@@ -63,7 +63,7 @@ def _rate(printers: Printers, papers: Mapping[str, Sequence[bytes]], send: Send)
 
 
 def wait_cut(printers: Printers, count: int) -> list[Seen]:
-    """So many more papers than were taken last. Raises TimeoutError."""
+    """Wait for so many papers more than were taken last. Raises TimeoutError."""
     seen: list[Seen] = []
 
     def all_cut() -> bool:

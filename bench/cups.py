@@ -2,8 +2,9 @@
 
     .venv/bin/python -m bench.cups [--papers 200]
 
-A cupsd of our own: its configuration, its spool and its port, on loopback, in a temporary folder. It needs Debian's
-`cups`. The queues are told to send no SNMP and not to wait for the printer to hang up, which is as fast as they get.
+It starts a separate cupsd with its own configuration, spool and port, on loopback, in a temporary folder. It needs
+Debian's `cups`. The queues are set to send no SNMP and not to wait for the printer to hang up, which makes them as fast
+as they can be.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ START_LIMIT_S = 20.0
 STOP_LIMIT_S = 20.0
 LP_LIMIT_S = 30.0
 PAUSE_S = 0.01
-"""Between two papers of an idle spooler."""
+"""Seconds between two papers of an idle spooler."""
 
 SCHEDULER = """\
 Listen 127.0.0.1:{port}

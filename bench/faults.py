@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.beside import OPEN
-from bench.figures import Figure, Met, Report, Table, at_most, told
+from bench.figures import Figure, Met, Report, Table, at_most, stated
 from bench.goals import Goal
 from bench.naive import NaiveLoop
 from bench.report import show
@@ -35,9 +35,9 @@ from kps.demo.virtual_printer import Paper, VirtualPrinter, cable
 
 STATIONS = ["hot", "cold", "grill", "wok", "fry", "bar", "dead", "hung"]
 """Each has a printer of its name; the last two are those that fail in `isolation`."""
-WELL = STATIONS[:6]
+HEALTHY = STATIONS[:6]
 SLOW = ["slow-taken", "slow-sending"]
-"""Two more printers, which take seconds for a ticket, so that there is a middle to die in."""
+"""Two more printers, which take seconds for a ticket, so that they can fail in the middle of one."""
 SLOW_DEVICE: dict[str, Any] = {
     "speed": "real", "lines_per_s": 6.0, "cut_s": 0.1, "nic_buffer": 64, "receive_buffer": 64, "keep_raw": 0,
 }  # fmt: skip
@@ -47,14 +47,14 @@ HELD_AFTER_LINES = 3
 OPEN_SLIPS = "SELECT 1 FROM kps.slip WHERE state IN ('new', 'claimed', 'sending')"
 OFF = "UPDATE kitchen_stationprinter SET is_active = false WHERE station_code = ANY (%s)"
 BEGUN = 200
-"""So many bytes more than before, and they are a ticket's: the questions before it are some dozen."""
+"""Bytes from which a printer has begun a ticket: the status requests before it are only some dozens."""
 FEW_LINES, MANY_LINES = 8, 300
-"""A ticket that the printer takes as a whole at once, and one that it cannot."""
+"""Lines of a ticket that fits into the printer's buffers, and of one that does not."""
 PRINT_LIMIT_S = 30.0
 PAUSE_S = (0.02, 0.05)
-"""Between two tickets: the system is idle again, and no two meet the same phase of anything."""
+"""Seconds between two tickets, at random: the system is idle again, and not in step with any poll."""
 SUPERVISORD_TRUSTS_S = 1.2
-"""A program that lived longer than startsecs is started again at once."""
+"""Uptime in seconds after which supervisord restarts the service at once: more than startsecs."""
 
 SUPERVISORD = f"""
 [supervisord]
@@ -87,12 +87,12 @@ stdout_logfile=NONE
 stderr_logfile=/dev/fd/2
 stderr_logfile_maxbytes=0
 """
-"""What matters of the shipped file; startsecs is shorter, so that samples follow each other sooner."""
+"""The relevant parts of the shipped file, with a shorter startsecs, so that samples take less time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How many samples of each."""
+    """Number of samples of each fault."""
 
     idle: int
     known_down: int
@@ -111,7 +111,7 @@ FULL = Sizes(200, 200, 200, 3, 5, 6, 3, 2, 12)
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A station with its own printer and the one behind it."""
+    """A station's primary printer and its backup."""
 
     station: str
     primary: VirtualPrinter
@@ -126,11 +126,11 @@ class Tickets:
         self._chance = random.Random(7)
 
     def pause(self) -> None:
-        """The time between two orders."""
+        """Wait as long as between two orders."""
         time.sleep(self._chance.uniform(*PAUSE_S))
 
     def write(self, station: str, lines: int = 2) -> int:
-        """A committed ticket with so many items; its id."""
+        """Commit a ticket with so many items; returns its id."""
         return self._shop.pos.ticket(station, [(f"Nasi Goreng {number}", 1) for number in range(lines)], table="7")
 
     def first_byte_ms(self, station: str, printer: VirtualPrinter, lines: int = 2) -> float:
@@ -141,7 +141,7 @@ class Tickets:
         return (paper_of(printer, ticket, known).t_first_byte - committed) * 1000
 
     def idle(self, stations: Sequence[str], samples: int) -> list[float]:
-        """The same over and over, stations in turn."""
+        """The same for so many tickets, stations in turn."""
         found = []
         for number in range(samples):
             station = stations[number % len(stations)]
@@ -164,7 +164,7 @@ def paper_of(printer: VirtualPrinter, ticket: int, known: int = 0) -> Paper:
 
 
 def wait_state(shop: Shop, printer: VirtualPrinter, state: str) -> None:
-    """Until the owner of a printer has said that it is in this state."""
+    """Wait until the owner of a printer has recorded this state."""
     key = f":{printer.host}:{printer.port}"
 
     def there() -> bool:
@@ -174,12 +174,9 @@ def wait_state(shop: Shop, printer: VirtualPrinter, state: str) -> None:
     wait_until(there, PRINT_LIMIT_S, f"{printer.name} is {state}", every_s=0.02)
 
 
-# -- one printer's trouble is its own ----------------------------------------------------------------------------------
-
-
 @contextlib.contextmanager
 def dead_and_hung(shop: Shop) -> Iterator[None]:
-    """One printer whose host is gone without a word, and one that accepts and never reads."""
+    """Inside: one printer is gone without closing its connection, and one accepts connections and never reads."""
     dead, hung = shop.printers["dead"], shop.printers["hung"]
     dead.power_off(silently=True)
     hung.hang()
@@ -191,45 +188,42 @@ def dead_and_hung(shop: Shop) -> Iterator[None]:
 
 
 def beside_trouble(tickets: Tickets, samples: int) -> list[float]:
-    """The well stations' times; every fourth time the two others are given a ticket right before."""
+    """Times of the healthy stations; the two others get a ticket before every fourth one."""
     found = []
     for part in range(max(1, samples // 4)):
         tickets.write("dead")
         tickets.write("hung")
-        found += tickets.idle([WELL[(4 * part + number) % len(WELL)] for number in range(4)], 4)
+        found += tickets.idle([HEALTHY[(4 * part + number) % len(HEALTHY)] for number in range(4)], 4)
     return found
 
 
 def isolation(shop: Shop, sizes: Sizes) -> tuple[list[Figure], Table]:
-    """The well printers' times without and with the dead and the hung one among the eight."""
+    """Times of the healthy printers, without and with a dead and a hung one among the eight."""
     tickets = Tickets(shop)
-    without = tickets.idle(WELL, sizes.idle)
+    without = tickets.idle(HEALTHY, sizes.idle)
     if not cable.may_pull():
-        table = Table("One printer's trouble is its own", HEADER, (_row("8 well printers", without),))
+        table = Table("One printer's trouble is its own", HEADER, (_row("8 healthy printers", without),))
         return [_no_cable(Goal.ISOLATION)], table
     with dead_and_hung(shop):
         beside = beside_trouble(tickets, sizes.idle)
     change = percentile(beside, 0.99) - percentile(without, 0.99)
     note = f"p99 {percentile(without, 0.99):.1f} ms without, {percentile(beside, 0.99):.1f} ms with them"
     figure = at_most(Goal.ISOLATION, change, "ms", len(beside), note)
-    rows = (_row("8 well printers", without), _row("2 of 8 dead and hung, tickets for them too", beside))
+    rows = (_row("8 healthy printers", without), _row("2 of 8 dead and hung, tickets for them too", beside))
     return [figure], Table("One printer's trouble is its own", HEADER, rows)
 
 
 def _no_cable(goal: Goal) -> Figure:
-    return told(goal, f"not measured: {cable.NOT_ALLOWED}", Met.SHORT)
-
-
-# -- failover ----------------------------------------------------------------------------------------------------------
+    return stated(goal, f"not measured: {cable.NOT_ALLOWED}", Met.SHORT)
 
 
 def pairs(shop: Shop) -> list[Pair]:
-    """Give every station the printer of the next as its backup; the slow ones have two that nobody else needs."""
+    """Give each station the next one's printer as its backup; the slow ones get two that no other pair uses."""
     found = []
     for number, station in enumerate(STATIONS):
         backup = shop.printers[STATIONS[(number + 1) % len(STATIONS)]]
         found.append(Pair(station, shop.printers[station], backup))
-    found += [Pair(slow, shop.printers[slow], shop.printers[WELL[-1 - n]]) for n, slow in enumerate(SLOW)]
+    found += [Pair(slow, shop.printers[slow], shop.printers[HEALTHY[-1 - n]]) for n, slow in enumerate(SLOW)]
     for pair in found:
         shop.pos.add_printer(pair.backup.host, pair.backup.port, pair.station, 2, pair.backup.name, timeout_seconds=5)
     return found
@@ -293,7 +287,7 @@ def _slips_for(shop: Shop, pair: Pair) -> bool:
 
 @contextlib.contextmanager
 def gone_without_a_word(printer: VirtualPrinter) -> Iterator[None]:
-    """Nothing is read, acknowledged or refused any more: what lies unread in its kernel must not answer by a reset."""
+    """Inside: nothing is read, acknowledged or refused. It hangs, too: closing with unread data would send a reset."""
     printer.hang()
     printer.pull_cable()
     try:
@@ -306,11 +300,11 @@ def gone_without_a_word(printer: VirtualPrinter) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """What a printer that is out of paper in mid-ticket costs: seconds of that ticket, milliseconds of the others."""
+    """Times with a printer that is out of paper in mid-ticket: seconds of that ticket, milliseconds of others."""
 
     stuck: list[float]
     next: list[float]
-    """The ticket that follows at once: nobody may know yet that the printer is blocked."""
+    """Tickets that follow at once, when it may not be known yet that the printer is blocked."""
     later: list[float]
 
 
@@ -389,7 +383,7 @@ def _mid_ticket_figure(taken: list[float], sending: list[float]) -> Figure:
 
 
 def _by_its_own_till(shop: Shop, work: Callable[[Shop], list[float]]) -> list[float]:
-    """In a thread: with a connection of its own."""
+    """For threads: work with a POS connection of its own."""
     with PosWriter(shop.server.dsn("pos")) as pos:
         return work(replace(shop, pos=pos))
 
@@ -399,9 +393,6 @@ def _knows(instance: Instance, rows: int) -> bool:
     return status is not None and len(status["printers"]) >= rows
 
 
-# -- kills -------------------------------------------------------------------------------------------------------------
-
-
 def printer_kills(shop: Shop, instance: Instance, count: int) -> list[float]:
     """Seconds from kill -9 of an idle printer process to the first byte of the ticket that follows; each printer once.
 
@@ -409,7 +400,7 @@ def printer_kills(shop: Shop, instance: Instance, count: int) -> list[float]:
     """
     tickets = Tickets(shop)
     found = []
-    for station in WELL[:count]:
+    for station in HEALTHY[:count]:
         pid = instance.children()[station]
         os.kill(pid, signal.SIGKILL)
         found.append(tickets.first_byte_ms(station, shop.printers[station]) / 1000)
@@ -433,7 +424,7 @@ def service_kills(shop: Shop, instance: Instance, count: int, *, all_of_it: bool
     found = []
     for number in range(count):
         wait_until(lambda: _trusted(instance), PRINT_LIMIT_S, "supervisord trusts the service", every_s=0.05)
-        station = WELL[number % len(WELL)]
+        station = HEALTHY[number % len(HEALTHY)]
         wait_state(shop, shop.printers[station], "ready")
         pids = service_pids(instance)
         kill(pids if all_of_it else [pid for pid, name in pids.items() if name == "supervisor"])
@@ -447,15 +438,15 @@ def _trusted(instance: Instance) -> bool:
 
 
 def take_overs(shop: Shop, first: Instance, count: int, **settings: object) -> list[float]:
-    """The seconds of `take_over`, one host after the other; the last one's heir is ended."""
+    """The seconds of `take_over`, one host after the other. The last successor is ended."""
     found = []
     with contextlib.ExitStack() as stack:
         owner = first
         for number in range(count):
-            heir = stack.enter_context(Instance(shop, f"heir-{number}", SERVICE, **settings))
-            heir.wait_ready(len(STATIONS))
-            found += take_over(shop, owner, WELL[:3])
-            owner = heir
+            successor = stack.enter_context(Instance(shop, f"successor-{number}", SERVICE, **settings))
+            successor.wait_ready(len(STATIONS))
+            found += take_over(shop, owner, HEALTHY[:3])
+            owner = successor
     return found
 
 
@@ -464,7 +455,8 @@ def take_over(
 ) -> list[float]:
     """Seconds from the end of an instance's host to the first byte of the ticket that follows, by another instance.
 
-    A ticket for each of some printers, so that none is lucky. `meanwhile` is what may be done while all wait.
+    A ticket for each of several printers, because they are taken over one after the other. `meanwhile` is called while
+    all wait.
     """
     for station in stations:
         wait_state(shop, shop.printers[station], "ready")
@@ -483,9 +475,6 @@ def take_over_figure(found: list[float]) -> Figure:
     return at_most(Goal.TAKE_OVER, max(found), "s", len(found), f"worst; the best {min(found):.2f} s")
 
 
-# -- the usual design --------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Loop:
     """The same with a loop that polls each 100 ms, in milliseconds."""
@@ -498,19 +487,19 @@ class Loop:
 
 
 def naive_in_trouble(shop: Shop, samples: int) -> Loop:
-    """What the usual design makes of isolation and failover."""
+    """Isolation and failover with the usual design."""
     tickets = Tickets(shop)
     stopping = threading.Event()
     loop = NaiveLoop(shop.server.dsn("pos"), 0.1)
     thread = threading.Thread(target=loop.run, args=(stopping,), daemon=True)
     thread.start()
     try:
-        without = tickets.idle(WELL, samples)
-        primary, backup = shop.printers[WELL[0]], shop.printers[WELL[1]]
+        without = tickets.idle(HEALTHY, samples)
+        primary, backup = shop.printers[HEALTHY[0]], shop.printers[HEALTHY[1]]
         primary.power_off()
         down = []
         for _ in range(samples):
-            down.append(tickets.first_byte_ms(WELL[0], backup))
+            down.append(tickets.first_byte_ms(HEALTHY[0], backup))
             tickets.pause()
         primary.power_on()
         beside = []
@@ -522,8 +511,6 @@ def naive_in_trouble(shop: Shop, samples: int) -> Loop:
         thread.join()
     return Loop(without, beside, down)
 
-
-# -- the report --------------------------------------------------------------------------------------------------------
 
 HEADER = ("", "p50 ms", "p99 ms", "worst ms", "n")
 
@@ -602,7 +589,7 @@ def _failed_over_beside(figure: Figure, loop: Loop) -> Figure:
 
 
 def main() -> None:
-    """Print the report, or write it for whom we run beside."""
+    """Print the report, or write it to the file given by --beside."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--no-take-over", action="store_true")

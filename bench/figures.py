@@ -1,4 +1,4 @@
-"""What a benchmark says: figures held against goals, and tables beside them."""
+"""The results of benchmarks: figures with their goals, and tables."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ class Met(Enum):
     OK = "ok"
     SHORT = "short"
     NONE = "-"
-    """There is no goal: a peer's figure, or a ratio that is only reported."""
+    """No goal, or too few samples to judge."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One line of the goals."""
+    """One line of the table of goals."""
 
     what: str
     goal: str
     """In words, as the goal stands; empty = none."""
     figure: str
-    """With its unit, and beside it the peer's of the same run as a ratio, where there is a peer."""
+    """The value with its unit; then, where there is a peer, its value or ratio in the same run."""
     met: Met
     samples: int = 0
     note: str = ""
-    """What stands behind the figure: where the time goes, its parts, what is different in the quick run."""
+    """Details: where the time goes, parts of the figure, differences in the quick run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +54,16 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A benchmark that came to no end; `why` is its last line."""
+    """A benchmark that failed; `why` is the last line of its output."""
 
     why: str
 
 
 Findings = Generator[tuple[str, Report | Failed], None, None]
-"""What a run finds, piece by piece: the benchmark's name and its report."""
+"""The findings of a run one by one: the benchmark's name and its report."""
 
 
-def told(goal: Goal, figure: str, met: Met, samples: int = 0, note: str = "") -> Figure:
+def stated(goal: Goal, figure: str, met: Met, samples: int = 0, note: str = "") -> Figure:
     """A figure in words of its own."""
     return Figure(goal.what, goal.words, figure, met, samples, note)
 
@@ -77,18 +77,18 @@ def at_most(
     beside: str = "",
     limit: float | None = None,
 ) -> Figure:
-    """A figure that must not be above its goal's limit; `beside` is what the peers do.
+    """A figure that must not be above its goal's limit; `beside` is about the peers.
 
     `limit`: where the goal has none of its own.
     """
     met = Met.OK if value <= _limit(goal, limit) else Met.SHORT
-    return told(goal, _in_words(value, unit, beside), met, samples, note)
+    return stated(goal, _value_in_words(value, unit, beside), met, samples, note)
 
 
 def at_least(goal: Goal, value: float, unit: str, samples: int, note: str = "", beside: str = "") -> Figure:
-    """A figure that must not be below its goal's limit; `beside` is what the peers do."""
+    """A figure that must not be below its goal's limit; `beside` is about the peers."""
     met = Met.OK if value >= _limit(goal) else Met.SHORT
-    return told(goal, _in_words(value, unit, beside), met, samples, note)
+    return stated(goal, _value_in_words(value, unit, beside), met, samples, note)
 
 
 def _limit(goal: Goal, given: float | None = None) -> float:
@@ -98,6 +98,6 @@ def _limit(goal: Goal, given: float | None = None) -> float:
     return limit
 
 
-def _in_words(value: float, unit: str, beside: str) -> str:
+def _value_in_words(value: float, unit: str, beside: str) -> str:
     number = f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
     return f"{number} {unit}" + (f"; {beside}" if beside else "")

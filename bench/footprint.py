@@ -26,7 +26,7 @@ from typing import Any
 import psycopg2
 
 from bench.beside import Faults, Turn
-from bench.figures import Figure, Findings, Met, Report, Table, at_most, told
+from bench.figures import Figure, Findings, Met, Report, Table, at_most, stated
 from bench.goals import Goal
 from bench.report import show
 from bench.rig import Tills, arrivals, pattern, unfinished
@@ -38,16 +38,16 @@ from kps.demo.virtual_printer import VirtualPrinter
 IDLE_PRINTERS = 8
 MANY_PRINTERS = 20
 DRAWN = ("宫保鸡丁", "ผัดกะเพราหมู", "김치찌개", "شاي بالنعناع")
-"""Names that no code page has: the printer's process loads fonts and draws."""
+"""Dishes in letters that no code page has: the printer process loads fonts and draws."""
 SETTLE_S = 2.0
-"""After the last ticket, before the idle time begins."""
+"""Seconds after the last ticket before the idle time begins."""
 LOOK_EVERY_S = 1.0
 LOOK_AHEAD_EVERY_S = 5.0
-"""Between looks at the memory while other benchmarks run."""
+"""Seconds between looks at the memory while other benchmarks run."""
 SHORTEST_IDLE_S = 10.0
-"""It idles so long even if what goes on beside it has come to an early end."""
-TELLING_S = 60.0
-"""A slope of less says nothing about an hour: a few pages more are megabytes."""
+"""It idles at least so long, even if the faults beside it are done sooner."""
+SHORTEST_SLOPE_S = 60.0
+"""Seconds from which a slope is judged. Over less time a few pages would be megabytes an hour."""
 LOAD_PER_S = 20.0
 """Tickets a second over all printers while memory under load is looked at."""
 LOAD_S, QUICK_LOAD_S = 75.0, 4.0
@@ -62,7 +62,7 @@ TEMPLATE_STEPS = {
 }
 """What the template loads, one after the other; its children are copies of it."""
 MB = 1024.0
-"""Of the kernel's kB."""
+"""The kernel counts in kB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class Growth:
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """What went on in an idle window."""
+    """What a service took while it was idle."""
 
     seconds: float
     core_share: float
@@ -179,7 +179,7 @@ def statements_logged(shop: Shop) -> Iterator[StatementLog]:
 def idle(
     shop: Shop, log: StatementLog, families: dict[str, Instance], still: Callable[[], bool], ahead: Sequence[Look]
 ) -> dict[str, Idle]:
-    """Nothing happens as long as `still` says: what each family, by its database's name, takes meanwhile.
+    """What each family of processes takes while nothing happens, as long as `still()` is true; by database name.
 
     `ahead` are earlier looks at the service's memory: its growth is that since the first of them.
     """
@@ -239,7 +239,7 @@ def print_everywhere(shop: Shop, dishes: Sequence[str] = ("Nasi Goreng",)) -> No
 
 
 def load_growth(shop: Shop, instance: Instance, seconds: float) -> Growth:
-    """Of a service whose printers all print, LOAD_PER_S tickets a second over all of them, for so long."""
+    """Growth of memory while all printers print for so many seconds, LOAD_PER_S tickets a second in all."""
     stations = [row["station_code"] for row in shop.pos.rows("SELECT station_code FROM kitchen_stationprinter")]
     looks: list[Look] = []
     with Tills(shop.server.dsn("pos"), pattern(shop)) as tills:
@@ -290,7 +290,7 @@ def measure(quick: bool) -> Report:
 
 
 def findings(turn: Turn) -> Findings:
-    """The same on a service that has idled beside all benchmarks before; beside it the faults are measured."""
+    """The same on a service that has idled during all earlier benchmarks. The faults are measured meanwhile."""
     faults = Faults(quick=False, take_overs=True)
     with contextlib.ExitStack() as stack:
 
@@ -304,7 +304,7 @@ def findings(turn: Turn) -> Findings:
 
 
 def _for(seconds: float) -> Callable[[], bool]:
-    """Whether it is not yet so long since the first call."""
+    """A function that is true for so many seconds from its first call."""
     ends: list[float] = []
 
     def still() -> bool:
@@ -396,7 +396,7 @@ def _own_mb(pid: int) -> float:
 
 
 def _looks_ahead(instance: Instance, turn: Turn | None) -> list[Look]:
-    """At an idle service, until it is our turn."""
+    """Looks at an idle service until it is this benchmark's turn."""
     looks = []
     while turn is not None and not turn.has_come():
         time.sleep(LOOK_AHEAD_EVERY_S)
@@ -420,14 +420,14 @@ def _idle_figures(ours: Idle, peer: Idle, shares: dict[str, float]) -> list[Figu
 def _growth_figure(goal: Goal, grown: Growth, longer: str, when: str = "") -> Figure:
     """A slope that is above nothing by more than twice its error is growth. `longer` is the option for more of it."""
     grows = Met.SHORT if grown.mb_h - 2 * grown.error_mb_h > 0 else Met.OK
-    if grown.seconds < TELLING_S:
+    if grown.seconds < SHORTEST_SLOPE_S:
         grows = Met.NONE
     slope_of = f"{when}, slope of {grown.seconds:.0f} s" if when else f"slope of {grown.seconds:.0f} s"
     note = (
         f"{slope_of}, twice its standard error; {grown.kb:+d} kB in that time, {grown.later_mb_h:+.1f} MB an hour"
         f" in its second half; a longer look: `python -m bench.footprint {longer}`"
     )
-    return told(goal, f"{grown.mb_h:+.1f} MB +- {2 * grown.error_mb_h:.1f}", grows, grown.looks, note)
+    return stated(goal, f"{grown.mb_h:+.1f} MB +- {2 * grown.error_mb_h:.1f}", grows, grown.looks, note)
 
 
 def _memory_figures(memory: Memory, peer_mb: float, by_kind: dict[str, list[float]]) -> list[Figure]:
@@ -443,13 +443,13 @@ def _memory_figures(memory: Memory, peer_mb: float, by_kind: dict[str, list[floa
 
 
 def _statement_table(asked: list[str], seconds: float) -> Table:
-    counted = Counter(_told_apart(text) for text in asked)
+    counted = Counter(_beginning(text) for text in asked)
     rows = tuple((text, f"{count / seconds:.2f}") for text, count in counted.most_common(STATEMENTS_SHOWN))
     return Table("What an idle service asks its database, 8 printers", ("statement begins", "per second"), rows)
 
 
-def _told_apart(text: str) -> str:
-    """The beginning of a statement, enough to know it by."""
+def _beginning(text: str) -> str:
+    """The beginning of a statement, which is enough to recognise it."""
     return re.sub(r"\s+|\(.*", " ", text).strip()[:60]
 
 

@@ -1,4 +1,4 @@
-"""What is wanted of KPS: one entry for each line of the goals, so that none can be missing without a word."""
+"""The goals of KPS, one entry for each line of the table: a goal that is not measured is missed."""
 
 from __future__ import annotations
 

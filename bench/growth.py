@@ -42,25 +42,25 @@ RATE_PRINTERS = 16
 RATES = ((1.0, 12.0), (10.0, 10.0), (50.0, 5.0), (100.0, 5.0), (200.0, 4.0), (400.0, 3.0))
 """Tickets a second, and for how long."""
 P99_SAMPLES = 200
-"""With fewer the p99 is the worst one or two, and is not judged."""
+"""Samples from which a p99 is judged. With fewer it is only the worst one or two."""
 CONNECTIONS = (1, 4, 16)
 COMMITS_S = 2.0
 KEPT_UP_S = 0.25
-"""Who is done so soon after the last commit has kept up."""
+"""A service keeps up if it is done so many seconds after the last commit."""
 TABLE_PRINTERS = 4
 ROWS = (1_000, 100_000, 1_000_000)
 QUICK_ROWS = (1_000, 10_000)
 ROWS_S, QUICK_ROWS_S = 11.0, 1.5
 WARM_UP_S = 4.0
 HISTORY = 80_000
-"""Tickets of the past, some weeks of a shop: on empty tables PostgreSQL plans what only a new shop has."""
+"""Old tickets in the tables, some weeks of a shop: on empty tables PostgreSQL makes plans that only a new shop has."""
 PER_BILL = 4
-"""Tickets of a bill of the past."""
+"""Old tickets on one bill."""
 APART_S = 30
-"""Seconds between two tickets of the past: a million is most of a year."""
+"""Seconds between two old tickets: a million cover most of a year."""
 AT_ONCE = 20_000
 IN_PLACE = 80_000
-"""So many tickets are written with the indexes in place."""
+"""Up to so many tickets are written with the indexes in place."""
 HEADER = (
     "first byte p50 ms",
     "p99 ms",
@@ -84,7 +84,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What one load has shown; x is what grows."""
+    """The result of one load; x is the size that grows."""
 
     x: float
     shown: Outcome
@@ -136,11 +136,8 @@ def _rate_text(points: Sequence[Point]) -> str:
     )
 
 
-# Printers and rates.
-
-
 def measure_printers_and_rates(shop: Shop) -> tuple[list[Point], list[Point]]:
-    """Ever more printers under a calm load; in between, ever more tickets for some of them."""
+    """A low load on more and more printers; at RATE_PRINTERS of them also a higher and higher load."""
     names = [f"p{number:02}" for number in range(1, PRINTERS[-1] + 1)]
     by_printers, by_rate = [], []
     with Printers(names) as printers:
@@ -161,9 +158,6 @@ def measure_printers_and_rates(shop: Shop) -> tuple[list[Point], list[Point]]:
                     orders = arrivals(rate, seconds, names[:count])
                     by_rate.append(Point(rate, press(shop, printers, tills, orders)))
     return by_printers, by_rate
-
-
-# What the database sustains.
 
 
 def measure_commits(shop: Shop) -> Table:
@@ -200,11 +194,8 @@ def _commits_per_s(shop: Shop, count: int) -> float:
     return sum(done) / COMMITS_S
 
 
-# The table.
-
-
 def measure_rows(sizes: Sequence[int], seconds: float) -> list[Point]:
-    """The same load on an ever larger table; while much of the past is written the service is down."""
+    """The same load on a larger and larger table. The service is stopped while many old tickets are written."""
     names = [f"p{number:02}" for number in range(1, TABLE_PRINTERS + 1)]
     found: list[Point] = []
     with open_shop([]) as shop, Printers(names) as printers:
@@ -229,7 +220,7 @@ def measure_rows(sizes: Sequence[int], seconds: float) -> list[Point]:
 
 
 def measure_few_rows(shop: Shop, printers: Printers, tills: Tills, names: Sequence[str]) -> Report:
-    """The same in little, with a service that has printed some hundred tickets. For the quick run."""
+    """A small version for the quick run, with a service that has printed some hundred tickets already."""
     found = [_point(shop, printers, tills, names, QUICK_ROWS[0], QUICK_ROWS_S)]
     fill(shop, last_ticket(shop), QUICK_ROWS[-1])
     found.append(_point(shop, printers, tills, names, QUICK_ROWS[-1], QUICK_ROWS_S))
@@ -242,9 +233,9 @@ def _point(shop: Shop, printers: Printers, tills: Tills, names: Sequence[str], s
 
 
 def fill(shop: Shop, past: int, count: int) -> None:
-    """Write `count` printed tickets of the past, copies of the ticket `past`, with all that belongs to them.
+    """Write `count` old printed tickets, copies of the ticket `past`, with all rows that belong to them.
 
-    Where there are many, indexes are made afterwards: the service must be down then.
+    With more than IN_PLACE the indexes are made afterwards: then the service must not run.
     """
     with contextlib.ExitStack() as stack:
         pair = [_loader(shop, stack) for _ in range(2)]
@@ -252,19 +243,19 @@ def fill(shop: Shop, past: int, count: int) -> None:
         base = {table: _last_id(cursor, table) for table in (BILL, BILL_ITEM, TICKET, TICKET_ITEM)}
         indexes = _take_indexes(cursor) if count > IN_PLACE else []
         spans = [Span(begin, min(begin + AT_ONCE - 1, count), count) for begin in range(1, count + 1, AT_ONCE)]
-        # In portions: nobody can interrupt a statement.
+        # In portions, because a running statement cannot be interrupted.
         _share(pair, [statement for span in spans for statement in _history(cursor, base, past, span)])
         _share(pair, indexes)
         for table in base:
             cursor.execute(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), (SELECT max(id) FROM {table}))")
         _share(pair, [f"VACUUM (ANALYZE) {table}" for table in (*base, LOG, "kps.job")])
-        # And the catalogue: it is as new as the shop, and whoever tidies it makes every session read all of it anew.
+        # The catalogue, too: if autovacuum did it later, every session would have to read it again.
         cursor.execute("VACUUM (ANALYZE)")
         cursor.execute("CHECKPOINT")
 
 
 def _loader(shop: Shop, stack: contextlib.ExitStack) -> psycopg2.extensions.cursor:
-    """A session in which neither the triggers of foreign keys nor ours are called: nothing of it is new."""
+    """A session in which no trigger runs, neither those of foreign keys nor the one that wakes KPS."""
     connection = stack.enter_context(contextlib.closing(psycopg2.connect(shop.server.dsn("pos"))))
     connection.autocommit = True
     cursor = stack.enter_context(connection.cursor())
@@ -273,7 +264,7 @@ def _loader(shop: Shop, stack: contextlib.ExitStack) -> psycopg2.extensions.curs
 
 
 def _share(cursors: Sequence[psycopg2.extensions.cursor], statements: Sequence[str]) -> None:
-    """All of these, in any order, each by the next session that is free."""
+    """Execute the statements in any order, each by the next free session."""
     rest, taking = iter(statements), threading.Lock()
 
     def work(cursor: psycopg2.extensions.cursor) -> None:
@@ -355,9 +346,6 @@ def _jobs(cursor: psycopg2.extensions.cursor, ticket: str, at: str, source: str)
     return f"INSERT INTO kps.job ({', '.join(names)}) SELECT {values} FROM {source}"
 
 
-# What is told of it.
-
-
 def _same_latencies(points: Sequence[Point]) -> tuple[Figure, ...]:
     small, large = points[0], points[-1]
     less = "" if large.x == ROWS[-1] else f"measured with {large.x:,.0f} rows"
@@ -409,7 +397,7 @@ def _picture(name: str, x: str, points: Sequence[Point]) -> Picture:
         "ms",
         (
             _curve("p50", [(point.x, p50(point.shown.first_byte_ms)) for point in points]),
-            _curve("p99", [(point.x, p99(point.shown.first_byte_ms)) for point in points if _tells_p99(point)]),
+            _curve("p99", [(point.x, p99(point.shown.first_byte_ms)) for point in points if _has_p99(point)]),
         ),
     )
     processor = Chart(
@@ -421,12 +409,12 @@ def _picture(name: str, x: str, points: Sequence[Point]) -> Picture:
             _curve("its backends", [(point.x, point.shown.share(point.shown.cost.database)) for point in points]),
         ),
     )
-    few = [f"{point.x:,g}" for point in points if not _tells_p99(point)]
+    few = [f"{point.x:,g}" for point in points if not _has_p99(point)]
     text = f"No p99 is drawn at {' and '.join(few)}: fewer than {P99_SAMPLES} samples." if few else ""
     return Picture(name, f"Latency and processor time against {x}", (latency, processor), text)
 
 
-def _tells_p99(point: Point) -> bool:
+def _has_p99(point: Point) -> bool:
     return len(point.shown.first_byte_ms) >= P99_SAMPLES
 
 

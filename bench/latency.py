@@ -32,15 +32,15 @@ from kps.demo.virtual_printer import VirtualPrinter
 STATION = "counter"
 ITEMS = (("Nasi Goreng", 2), ("Es Teh", 1))
 REST_S = (0.02, 0.06)
-"""Between two tickets of ours, at random; between two of a loop's it is up to the loop's period."""
+"""Seconds between two tickets for KPS, at random. For a loop it is a random part of its period."""
 LIMIT_S = 15.0
 LOOK_EVERY_S = 0.0002
-"""Between looks at the ticket's row, once the paper has been cut: the error of a settled time, at most."""
+"""Seconds between looks at the ticket's row after the cut: the largest error of a settled time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """One way of running the usual design; times in seconds."""
+    """The usual design with certain pauses, in seconds."""
 
     name: str
     every_s: float
@@ -58,12 +58,12 @@ class Times:
     first_byte: list[float]
     settled: list[float]
     commits: list[tuple[int, float]]
-    """Ticket, and the `time.time()` of its commit: the host's clock is PostgreSQL's too."""
+    """Ticket, and the `time.time()` of its commit. PostgreSQL uses the same clock."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ours:
-    """What KPS takes, and where it goes, in words."""
+    """The times of KPS, and in words how they are made up."""
 
     times: Times
     steps: str
@@ -71,7 +71,7 @@ class Ours:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """A till and a printer of their own."""
+    """A till and a printer that nobody else uses."""
 
     database: str
     station: str
@@ -81,7 +81,7 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How many samples, and in how many shops of its own each loop takes its own: it mostly waits."""
+    """Numbers of samples, and over how many lanes those of a loop are spread, because a loop mostly waits."""
 
     ours: int
     warm_up: int
@@ -104,7 +104,7 @@ def measure(quick: bool) -> Report:
 
 
 def measure_ours(shop: Shop, size: Size) -> Ours:
-    """KPS at work on the shop's own printer of this station."""
+    """Measure KPS with the printer of STATION."""
     lane = Lane("pos", STATION, shop.pos, shop.printers[STATION])
     _one_by_one(shop.server, lane, size.warm_up, REST_S)
     times = _one_by_one(shop.server, lane, size.ours, REST_S)
@@ -118,7 +118,7 @@ def _one_by_one(
     rest_s: tuple[float, float],
     stopping: threading.Event | None = None,
 ) -> Times:
-    """One ticket at a time, after a random rest: the system is idle, and in no step with whoever polls."""
+    """One ticket at a time, each after a random pause: the system is idle, and orders are not in step with a poll."""
     chance = random.Random(lane.station)
     times = Times([], [], [])
     with contextlib.closing(psycopg2.connect(server.dsn(lane.database))) as looker:
@@ -170,14 +170,14 @@ def _steps(shop: Shop, ours: Times) -> str:
 
 
 def measure_loops(server: EmbeddedPostgres, lanes: Mapping[Loop, Sequence[Lane]], size: Size) -> dict[Loop, Times]:
-    """All loops at the same time: what they wait is much more than what they do."""
+    """Measure all loops at the same time: they wait much more than they work."""
     with ThreadPoolExecutor(len(lanes)) as pool:
         running = {loop: pool.submit(_measure_loop, server, loop, own, size.peers[loop]) for loop, own in lanes.items()}
         return {loop: one.result() for loop, one in running.items()}
 
 
 def _measure_loop(server: EmbeddedPostgres, loop: Loop, lanes: Sequence[Lane], samples: int) -> Times:
-    """The usual design at work in every lane at once; their samples together."""
+    """Measure a loop in all its lanes at the same time; returns all samples together."""
     stopping = threading.Event()
     with contextlib.ExitStack() as stack:
         for lane in lanes:
@@ -198,7 +198,7 @@ def _measure_loop(server: EmbeddedPostgres, loop: Loop, lanes: Sequence[Lane], s
 def usual_design(
     server: EmbeddedPostgres, database: str, every_s: float, pause_s: float, station: str = ""
 ) -> Iterator[None]:
-    """bench.naive in a process of its own: at work when entered, gone when left."""
+    """Inside: bench.naive runs in its own process and polls."""
     settings = {
         "DB_HOST": server.host, "DB_PORT": server.port, "DB_NAME": database, "DB_USER": server.user,
         "DB_PASSWORD": server.password, "DB_SSLMODE": "disable", "POLL_INTERVAL": every_s, "TICKET_PAUSE": pause_s,
@@ -229,11 +229,11 @@ def _has_looked(looker: psycopg2.extensions.connection, name: str) -> bool:
 
 @contextlib.contextmanager
 def loop_lanes(shop: Shop, size: Size) -> Iterator[dict[Loop, list[Lane]]]:
-    """Stations of the loops' own in a copy of the shop's database: KPS shall see nothing of it.
+    """Stations for the loops in a copy of the shop's database, so that KPS does not see them.
 
     To be made before KPS has put its tables and its trigger into the shop's database.
     """
-    shop.pos.close()  # a database that somebody uses cannot be copied
+    shop.pos.close()  # a database with connections cannot be copied
     _copy(shop.server, "loops")
     with contextlib.ExitStack() as stack:
         yield {loop: [_lane(shop, stack, loop, number) for number in range(n)] for loop, n in size.lanes.items()}

@@ -1,4 +1,4 @@
-"""A load on the service, and what came of it: latencies, the queue, what it cost."""
+"""Puts a load on the service and measures latencies, the queue, and processor time."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from bench.shop import Shop, percentile, wait_until
 from kps.demo.pos_tables import TICKET
 
 LOOK_EVERY_S = 0.25
-"""Between two looks at the queue."""
+"""Seconds between two looks at the queue."""
 READY_LIMIT_S = 150.0
-"""For 64 processes to start on two cores."""
+"""Seconds that 64 processes may take to start on two cores."""
 WARM_UP_PER_S = 30.0
 WARM_UP_EACH = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a load has shown. Times in milliseconds."""
+    """The measurements of one load. Times in milliseconds."""
 
     tickets: int
     seconds: float
@@ -69,7 +69,7 @@ def warm_up(
 
 
 def wait_slowly(shop: Shop, count: int) -> None:
-    """Wait until so many printers are able, asking seldom: who starts processes needs the cores."""
+    """Wait until so many printers are able. Asks seldom, because the starting processes need the cores."""
     end = time.monotonic() + READY_LIMIT_S
     while ready(shop) < count:
         if time.monotonic() > end:
@@ -84,7 +84,7 @@ def press(
     orders: Sequence[tuple[float, str]],
     drain_limit_s: float = 60.0,
 ) -> Outcome:
-    """Let these orders come, and wait until all are done. Raises TimeoutError and PartnerGone."""
+    """Place these orders and wait until all tickets are done. Raises TimeoutError and PartnerGone."""
     printers.take()
     before, begin = used(shop), time.monotonic()
     tills.begin(orders)

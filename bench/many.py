@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from bench.figures import Figure, Met, Report, Table, at_most, told
+from bench.figures import Figure, Met, Report, Table, at_most, stated
 from bench.footprint import DRAWN, print_everywhere, pss_mb
 from bench.goals import Goal
 from bench.growth import HISTORY, fill
@@ -102,7 +102,7 @@ def measure_on(shop: Shop, printers: Printers, tills: Tills, names: Sequence[str
     """The load alone, once, on a service that is warm. For the quick run."""
     first = last_ticket(shop) + 1
     shown = press(shop, printers, tills, arrivals(size.rate, size.seconds, names))
-    whole = [told(goal, ONLY_WHOLE, Met.NONE) for goal in (Goal.READY_64, Goal.MEMORY_64)]
+    whole = [stated(goal, ONLY_WHOLE, Met.NONE) for goal in (Goal.READY_64, Goal.MEMORY_64)]
     return Report((*_load_figures(size, [shown], unproven(shop, first)), *whole), (_load_table(size, [shown]),))
 
 

@@ -4,8 +4,8 @@
 
 POLL_INTERVAL (2) and TICKET_PAUSE (0) are the seconds between two looks, and between two tickets of one look. With
 STATION it takes the tickets of one station only.
-It is no straw man: it claims with FOR UPDATE SKIP LOCKED, tries the backup printer, tries three times, takes back what
-has been `printing` for too long, and outlives its database. What it lacks is what KPS is about.
+It is built with care: it claims with FOR UPDATE SKIP LOCKED, tries the backup printer, tries three times, takes back
+what has been `printing` for too long, and survives outages of its database.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Ticket:
 
 
 class NaiveLoop:
-    """Looks every `every_s` seconds, from now until told to stop, and rests `pause_s` between two tickets."""
+    """Looks for tickets every `every_s` seconds until it is stopped, and rests `pause_s` between two tickets."""
 
     def __init__(self, dsn: str, every_s: float = 2.0, pause_s: float = 0.0, station: str = "") -> None:
         self._dsn = dsn
@@ -99,7 +99,7 @@ class NaiveLoop:
         self._run(RECLAIM, seconds=RECLAIM_AFTER_S)
         for place, row in enumerate(sorted(self._run(CLAIM, at_once=AT_ONCE, station=self._station))):
             if place and self._pause_s:
-                stopping.wait(self._pause_s)  # whoever stops it does not wait for the rests
+                stopping.wait(self._pause_s)  # ends at once when it is stopped
             self._print(Ticket(*row))
 
     def _print(self, ticket: Ticket) -> None:
@@ -121,7 +121,7 @@ class NaiveLoop:
 
 
 def _sent(host: str, port: int, paper: bytes) -> bool:
-    """Whether the kernel took the ticket; that is all that this design asks."""
+    """Whether the kernel took the ticket's bytes. This design checks no more."""
     try:
         with socket.create_connection((host, port), timeout=CONNECT_LIMIT_S) as wire:
             wire.sendall(paper)

@@ -1,4 +1,4 @@
-"""What other programs took of the processor meanwhile: beside a busy neighbour figures are worth less."""
+"""How much processor time other programs took meanwhile, because their load makes figures worse."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 IDLE = (3, 4)
 """Places of idle and iowait in the first line of /proc/stat."""
 QUIET = 0.1
-"""Less than this is not worth a word: among it are our own processes that were killed, whose time nobody inherits."""
+"""A lower share is not reported in detail: it includes the benchmarks' own killed processes, whose time is lost."""
 
 
 class Others:
-    """Counts from its making on."""
+    """Counts from the moment it is made."""
 
     def __init__(self) -> None:
         self._before, self._ours, self._begun = _busy_s(), _ours_s(), time.monotonic()
 
     def share(self) -> float:
-        """Of the whole machine, 0 to 1; our own processes count once they have ended."""
+        """Share of the whole machine, 0 to 1. The benchmarks' own processes are subtracted once they have ended."""
         cores = os.cpu_count() or 1
         theirs = _busy_s() - self._before - (_ours_s() - self._ours)
         return max(0.0, theirs / (cores * (time.monotonic() - self._begun)))
 
     def words(self) -> str:
-        """For a reader of the figures."""
+        """The same as a sentence for the page."""
         share = self.share()
         if share < QUIET:
             return f"other programs took less than {QUIET:.0%} of the machine"

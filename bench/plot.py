@@ -1,4 +1,4 @@
-"""Curves as SVG: numbers in, text out. Drawn on a ground of their own, so that they can be read on light and dark."""
+"""Curves as SVG text, on a background of their own, so that they can be read on light and dark pages."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _panel(chart: Chart) -> str:
 
 
 def _decades(values: Sequence[float]) -> tuple[float, float]:
-    """The 1, 2, 5 steps around all values, with room for the names of the curves above them."""
+    """The 1, 2, 5 steps around all values, with space above them for the names of the curves."""
     steps = [base * 10.0**power for power in range(-4, 10) for base in (1, 2, 5)]
     low = max((step for step in steps if step <= min(values)), default=steps[0])
     high = min((step for step in steps if step >= 2 * max(values)), default=steps[-1])
@@ -100,7 +100,7 @@ def _decades(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _steps(low: float, high: float) -> list[float]:
-    """Where the grid's lines are: few enough to be told apart."""
+    """The values of the grid lines, few enough to be distinguished."""
     fine = [base * 10.0**power for power in range(-4, 10) for base in (1, 2, 5)]
     found = [step for step in fine if low * 0.999 <= step <= high * 1.001]
     return found if len(found) <= 8 else [step for step in found if math.isclose(math.log10(step) % 1, 0, abs_tol=1e-6)]

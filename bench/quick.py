@@ -2,10 +2,10 @@
 
     .venv/bin/python -m bench --quick
 
-Half of a benchmark's time is the making of a database and the start of a service. Here one service meets everything in
-turn: it starts, prints one ticket at a time, idles (while the faults happen to another one, in a process of its own),
-gets more printers, prints under load, and is taken over in the end. The peers without a database print while the heir
-waits for the lease to end, which takes seconds of nothing.
+Half of a benchmark's time is making a database and starting a service. Here one service does everything in turn: it
+starts, prints one ticket at a time, idles (while the faults happen to another one, in a process of its own), gets more
+printers, prints under load, and is taken over in the end. The peers without a database print while the successor waits
+for the lease to end.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from bench.rig import PROFILE, Printers, Tills, add_printers, pattern, proven
 from bench.shop import SERVICE, Instance, Shop, open_shop
 
 OWN = [latency.STATION, "p02", "p03", "p04", "p05", "p06", "p07", "p08"]
-"""Printers in this process; with them the service idles."""
+"""Printers in this process. The service idles with these."""
 AT_START = 4
 REAL = ["p09", "p10"]
 RIG = [*BURST_STATIONS, *(f"p{number:02}" for number in range(15, 21))]
-"""Printers in processes of their own, for loads: those of the burst have one each. All together are 20."""
+"""Printers in other processes, for loads; those of the burst have one each. With OWN and REAL they are 20."""
 WARM_UP_EACH = 3
 ONLY = "UPDATE kitchen_stationprinter SET is_active = false WHERE station_code <> ALL (%s)"
 
@@ -59,7 +59,7 @@ def findings(_: Turn) -> Findings:
         )
         yield "faults", beside.report()
         tills = stack.enter_context(Tills(shop.server.dsn("pos"), pattern(shop)))
-        with ThreadPoolExecutor(1) as pool:  # the loops wait, and so do printers at real speed
+        with ThreadPoolExecutor(1) as pool:  # together, because the loops and printers at real speed mostly wait
             loops = pool.submit(latency.measure_loops, shop.server, lanes, latency.QUICK)
             yield "real_speed", real_speed.measure_on(shop, real, plain, tills, real_speed.QUICK)
             yield "latency", latency.report(ours, loops.result())
@@ -72,9 +72,9 @@ def _loads(shop: Shop, rig: Printers, tills: Tills, instance: Instance) -> Findi
     bursts = burst.measure_ours(shop, rig, burst.QUICK)
     yield "growth", growth.measure_few_rows(shop, rig, tills, RIG[: growth.TABLE_PRINTERS])
     shop.pos.execute(ONLY, [OWN])
-    with _service(shop, "heir") as heir:
-        heir.start()
-        heir.wait_ready(len(OWN))
+    with _service(shop, "successor") as successor:
+        successor.start()
+        successor.wait_ready(len(OWN))
         peers: list[burst.Peers] = []
         over = faults.take_over(
             shop, instance, OWN[1:4], lambda: peers.append(burst.measure_peers(shop, rig, bursts[-1], burst.QUICK))

@@ -1,4 +1,4 @@
-"""Printers at real speed: which share of the device's own maximum rate is left when every ticket is proven.
+"""Printers at real speed: the share of the device's maximum rate that is reached when every ticket is proven.
 
     .venv/bin/python -m bench.real_speed [--quick]
 
@@ -35,16 +35,16 @@ DEVICE: dict[str, Any] = {
     "nic_buffer": BUFFER,
 }
 SLOWEST_S = 2.0
-"""No ticket takes longer than this; only for limits of waiting."""
+"""More than any ticket takes, for limits of waiting."""
 
 
 class Unequal(Exception):
-    """Papers differ by more than a line: the rates cannot be held against each other."""
+    """Papers differ by more than a line, so the rates cannot be compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much of it; tickets of each printer."""
+    """Number of printers, and of tickets for each."""
 
     printers: int
     tickets: int
@@ -73,7 +73,7 @@ def measure_on(shop: Shop, printers: Printers, peers: Printers, tills: Tills, si
     """The same on such printers of a running service, and as many without a service."""
     names = list(printers.addresses)
     first = last_ticket(shop) + 1
-    # Two, because the first one of a day is shorter: nothing stands before it.
+    # Two, because the first ticket of a day is shorter: it names no ticket before it.
     known = _by_printer(press(shop, printers, tills, [(0.0, name) for name in names] * 2).papers, names)
     with _pushing(peers, {name: known[name][-1].raw * size.tickets for name in names}):
         orders = [(0.0, name) for _ in range(size.tickets) for name in names]
@@ -92,13 +92,13 @@ def _by_printer(papers: Sequence[Seen], names: Sequence[str]) -> dict[str, list[
 
 @contextlib.contextmanager
 def _pushing(peers: Printers, papers: dict[str, bytes]) -> Iterator[None]:
-    """Meanwhile give each printer its bytes in one go, as fast as it takes them."""
+    """Inside: each printer gets its bytes in one go, as fast as it takes them."""
     with contextlib.ExitStack() as stack:
         for name, data in papers.items():
             wire = stack.enter_context(socket.create_connection(peers.addresses[name], timeout=60.0))
             writer = threading.Thread(target=_push, args=(wire, data), daemon=True)
             stack.callback(writer.join)
-            stack.callback(wire.shutdown, socket.SHUT_RDWR)  # who is interrupted does not wait for the paper
+            stack.callback(wire.shutdown, socket.SHUT_RDWR)  # an interrupted benchmark does not wait for the paper
             writer.start()
         yield
 

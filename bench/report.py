@@ -1,4 +1,4 @@
-"""What the benchmarks have found, as lines for a terminal and as docs/benchmarks.md."""
+"""The findings of the benchmarks as lines for a terminal and as docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from bench.figures import Failed, Figure, Met, Report, Table, told
+from bench.figures import Failed, Figure, Met, Report, Table, stated
 from bench.goals import Goal
 from bench.plot import DrawnReport, svg
 from kps.demo.postgres import EmbeddedPostgres
@@ -27,7 +27,7 @@ Found = Mapping[str, Report | Failed]
 
 
 def lines(figures: Sequence[Figure]) -> str:
-    """A line for each: met or not, what, figure, goal, samples; below one that is short what is behind it."""
+    """A line for each: met or not, what, figure, goal, samples; below a missed one its note."""
     rows = []
     for figure in figures:
         samples = f", n = {figure.samples}" if figure.samples else ""
@@ -39,25 +39,25 @@ def lines(figures: Sequence[Figure]) -> str:
 
 
 def show(report: Report) -> None:
-    """Print a report: its figures with all that is known of them, then its tables."""
+    """Print a report: its figures with their notes, then its tables."""
     for figure in report.figures:
         print(lines([figure]))
         if figure.met is not Met.SHORT and figure.note:
             print(f"      | {figure.note}")
     for table in report.tables:
-        print("\n" + _plain(table))
+        print("\n" + _as_text(table))
 
 
 def missing(found: Found) -> list[Figure]:
-    """A figure for each goal that was not measured: none is missing without a word."""
+    """A missed figure for each goal that was not measured, so that none is left out."""
     have = {figure.what for report in found.values() if isinstance(report, Report) for figure in report.figures}
     why = "; ".join(f"{name} did not end well: {one.why}" for name, one in found.items() if isinstance(one, Failed))
     words = f"not measured: {why}" if why else "not measured"
-    return [told(goal, words, Met.SHORT) for goal in Goal if goal.what not in have]
+    return [stated(goal, words, Met.SHORT) for goal in Goal if goal.what not in have]
 
 
 def machine() -> str:
-    """The machine, as far as figures need it."""
+    """The machine, as far as it matters for the figures."""
     return f"{len(os.sched_getaffinity(0))} cores, PostgreSQL {EmbeddedPostgres().version}"
 
 
@@ -111,7 +111,7 @@ def page(found: Found, sections: Mapping[str, str], notes: Notes, capacity: str,
 
 
 def _goals(found: Found) -> Table:
-    """In the order of the goals; what has none is in the sections."""
+    """The table of goals, in their order."""
     figures = {
         figure.what: figure for report in found.values() if isinstance(report, Report) for figure in report.figures
     }
@@ -126,7 +126,7 @@ def _goals(found: Found) -> Table:
 
 
 def _missed(found: Found, notes: Notes) -> list[str]:
-    """Where a goal is missed: where the time goes, and what was tried."""
+    """The section about missed goals: where the time goes, and what was tried."""
     figures = [figure for report in found.values() if isinstance(report, Report) for figure in report.figures]
     parts = []
     for figure in figures:
@@ -153,7 +153,7 @@ def _section(title: str, report: Report) -> list[str]:
 
 
 def _remarks(figures: Sequence[Figure]) -> Iterator[str]:
-    """What stands behind figures that are not short, and figures that have no goal."""
+    """The notes of figures that are not missed, and figures without a goal."""
     goals = {goal.what for goal in Goal}
     for figure in figures:
         alone = f"{figure.what}: {figure.figure}" if figure.what not in goals else figure.what
@@ -169,7 +169,7 @@ def _markdown(table: Table) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
 
 
-def _plain(table: Table) -> str:
+def _as_text(table: Table) -> str:
     widths = [max(len(row[place]) for row in (table.header, *table.rows)) for place in range(len(table.header))]
     rows = [_aligned(row, widths) for row in (table.header, *table.rows)]
     return "\n".join([table.title, *rows, *([table.text] if table.text else [])])

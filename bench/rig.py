@@ -27,13 +27,13 @@ from kps.demo.virtual_printer import VirtualPrinter
 
 BILL, BILL_ITEM, TICKET_ITEM = "pos_bill", "pos_billitem", "kitchen_kitchenticketitem"
 PROFILE = "epson-t20iii"
-"""All that a printer can answer, the process ID among it."""
+"""A virtual printer that answers everything, process IDs included."""
 PROOF = "process_id+pushes+clears"
-"""What a probe finds of it, as PROOF_LEVELS says it."""
+"""What a probe of it would find, as a value of PROOF_LEVELS."""
 ANSWER_LIMIT_S = 30.0
 START_LIMIT_S = 30.0
 TILLS = 4
-"""Connections of a load: a POS commits from several tills at once."""
+"""Connections that commit tickets: a POS has several tills."""
 PAPERS_KEPT_WHOLE = 1000
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
@@ -41,12 +41,12 @@ _spawn = get_context("spawn")
 
 
 class PartnerGone(Exception):
-    """A process of the rig does not answer, or has ended; what was measured beside it is worth nothing."""
+    """A process of the rig does not answer, or has ended, so the measurement is not valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a printer tells of one paper."""
+    """What is known of one paper of a printer."""
 
     printer: str
     ticket: int
@@ -55,25 +55,22 @@ class Seen:
     rows: int
     """Its length in dot rows."""
     raw: bytes
-    """What shaped it; empty for older papers of a long run."""
+    """The bytes that made it; empty for older papers of a long run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """A ticket as the till knows it: when it should have come, and when its commit had returned."""
+    """A ticket of the till: when it was due, and when its commit had returned."""
 
     ticket: int
     due: float
     at: float
     wall: float
-    """The same moment by `time.time()`, to be held against the database's clock."""
-
-
-# Processes that end with us.
+    """The same moment by `time.time()`, to be compared with the database's times."""
 
 
 class _Partner:
-    """A child with one pipe: a question, an answer. It ends when the pipe does."""
+    """A child that answers questions over a pipe. It ends when the pipe is closed."""
 
     def __init__(self, target: Callable[..., None], *given: object) -> None:
         self._pipe, theirs = _spawn.Pipe()
@@ -81,15 +78,15 @@ class _Partner:
         self._process.start()
         theirs.close()
 
-    def tell(self, message: object) -> None:
-        """Put a question. Raises PartnerGone."""
+    def ask(self, message: object) -> None:
+        """Send a question. Raises PartnerGone."""
         try:
             self._pipe.send(message)
         except OSError as error:
             raise PartnerGone("a process of the rig has ended") from error
 
     def answer(self, limit_s: float = ANSWER_LIMIT_S) -> Any:
-        """What it answers. Raises PartnerGone."""
+        """Its answer. Raises PartnerGone."""
         try:
             if not self._pipe.poll(limit_s):
                 raise PartnerGone(f"a process of the rig did not answer within {limit_s:g} s")
@@ -98,7 +95,7 @@ class _Partner:
             raise PartnerGone("a process of the rig has ended") from error
 
     def answered(self, within_s: float) -> bool:
-        """Whether there is an answer; waits for it so long."""
+        """Whether there is an answer; waits so long for it."""
         return self._pipe.poll(within_s)
 
     def close(self) -> None:
@@ -112,11 +109,8 @@ class _Partner:
 
 
 def _leave_signals_to_the_parent() -> None:
-    """Ctrl-C in the terminal reaches the parent, whose end is ours."""
+    """Ignore Ctrl-C in the terminal: it reaches the parent, and this process ends with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-# Printers.
 
 
 class Printers:
@@ -157,7 +151,7 @@ class Printers:
 
     def _ask(self, question: str) -> list[Any]:
         for host in self._hosts:
-            host.tell(question)
+            host.ask(question)
         return [host.answer() for host in self._hosts]
 
 
@@ -167,7 +161,7 @@ def _print(pipe: Pipe, names: Sequence[str], settings: Mapping[str, Any]) -> Non
     with contextlib.ExitStack() as stack:
         printers = [stack.enter_context(VirtualPrinter(name=name, **settings)) for name in names]
         pipe.send({printer.name: (printer.host, printer.port) for printer in printers})
-        told = dict.fromkeys(names, 0)
+        handed_out = dict.fromkeys(names, 0)
         with contextlib.suppress(EOFError, BrokenPipeError):  # the parent has ended
             while True:
                 match pipe.recv():
@@ -176,20 +170,17 @@ def _print(pipe: Pipe, names: Sequence[str], settings: Mapping[str, Any]) -> Non
                     case "cpu":
                         pipe.send(time.process_time())
                     case "take":
-                        pipe.send([paper for printer in printers for paper in _new_papers(printer, told)])
+                        pipe.send([paper for printer in printers for paper in _new_papers(printer, handed_out)])
 
 
-def _new_papers(printer: VirtualPrinter, told: dict[str, int]) -> Iterator[Seen]:
-    papers = printer.papers[told[printer.name] :]
-    told[printer.name] += len(papers)
+def _new_papers(printer: VirtualPrinter, handed_out: dict[str, int]) -> Iterator[Seen]:
+    papers = printer.papers[handed_out[printer.name] :]
+    handed_out[printer.name] += len(papers)
     for paper in papers:
         number = paper.text.rpartition("#")[2].strip()  # the last line of a whole ticket
         if paper.complete and paper.t_cut is not None:
             ticket = int(number) if number.isdecimal() else 0
             yield Seen(printer.name, ticket, paper.t_first_byte, paper.t_cut, paper.rows, paper.raw)
-
-
-# Tills.
 
 
 def pattern(shop: Shop) -> int:
@@ -264,7 +255,7 @@ class Tills:
 
     def begin(self, orders: Sequence[tuple[float, str]]) -> None:
         """Commit a ticket for each (seconds from now, station). Ask for `end` before the next ones."""
-        self._partner.tell(list(orders))
+        self._partner.ask(list(orders))
 
     def ended(self, within_s: float) -> bool:
         """Whether all are committed; waits for it so long."""
@@ -320,9 +311,6 @@ def _place_all(connections: Sequence[Any], pattern_id: int, orders: Sequence[tup
     return done
 
 
-# What it costs.
-
-
 @dataclass(frozen=True, slots=True)
 class Used:
     """Processor seconds so far."""
@@ -360,9 +348,6 @@ def _cpu_s(pid: int) -> float:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) * TICK_S
     return 0.0
-
-
-# The service on such printers.
 
 
 def add_printers(shop: Shop, printers: Printers, names: Sequence[str]) -> None:

@@ -96,7 +96,7 @@ SERVICE = (sys.executable, "-m", "kps.supervisor")
 
 
 class Instance:
-    """The service as processes that may be killed; it ends with us, however that happens (Linux).
+    """The service as processes that may be killed. It ends with this process, even if that is killed (Linux).
 
     `command` is what runs it: the service itself, or a supervisord. All of it is one session of processes.
     """
@@ -128,12 +128,12 @@ class Instance:
 
     @property
     def pid(self) -> int:
-        """Of the command."""
+        """Process id of the command."""
         assert self._process is not None
         return self._process.pid
 
     def family(self) -> set[int]:
-        """Its living processes, the command's own included."""
+        """Its living processes, including the command."""
         return _session(self.pid)
 
     def status(self) -> dict[str, Any] | None:
@@ -146,7 +146,7 @@ class Instance:
         return {child["name"]: child["pid"] for child in status["processes"] if child["pid"]}
 
     def wait_ready(self, printers: int, limit_s: float = 30.0) -> None:
-        """Until so many rows can print, and the process of each that is ours is up. Raises TimeoutError."""
+        """Wait until so many printer rows can print and all child processes are up. Raises TimeoutError."""
 
         def ready() -> bool:
             status = self.status()
@@ -158,7 +158,7 @@ class Instance:
         wait_until(ready, limit_s, f"{printers} printers are ready", every_s=0.02)
 
     def kill_all(self) -> None:
-        """kill -9 of every process at once: the host's plug is pulled. Returns when all are gone."""
+        """kill -9 of all processes at once, as if the host had lost power. Returns when all are gone."""
         assert self._process is not None
 
         def gone() -> bool:
@@ -170,7 +170,7 @@ class Instance:
         self._process.wait(10)
 
     def end(self) -> None:
-        """TERM, and after 30 s KILL: nothing of it is left."""
+        """TERM, and KILL after 30 s; returns when no process of it is left."""
         if self._process is None:
             return
         if self._process.poll() is None:
@@ -181,12 +181,12 @@ class Instance:
 
 
 def ending_with_us() -> list[str]:
-    """What stands before a command so that it is told to end when we are gone, killed for instance (Linux)."""
+    """A prefix for a command: it then gets a signal when this process ends, even by a kill (Linux)."""
     return [sys.executable, "-I", "-S", str(postgres_child.__file__), str(os.getpid()), "-1", "-1"]
 
 
 def kill(pids: Iterable[int]) -> None:
-    """kill -9; who is gone already does not matter."""
+    """kill -9 of processes; those that have ended already are ignored."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

@@ -34,7 +34,7 @@ PARTS = {
 }
 """What is imported at a start. Dispatcher and printers are copies of the template and import nothing."""
 DEAREST = 3
-"""So many modules are named in a note."""
+"""So many packages are named in a note."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Start:
 def starts(shop: Shop, count: int) -> list[Start]:
     """Start the service so many times, each time with a ticket that waits.
 
-    The first one, which migrates, is not in; unless there is no other.
+    The first one, which migrates, is left out unless it is the only one.
     """
     found = []
     for number in range(count + 1):
@@ -75,7 +75,7 @@ def start(shop: Shop, instance: Instance, station: str) -> Start:
 
 
 def compile_all() -> None:
-    """Have the compiled modules there, as an installation has them, also where Python was told not to write them."""
+    """Compile all modules, as an installation does, even where Python is set not to write compiled files."""
     compileall.compile_dir(Path(kps.__file__).parent, quiet=1)
 
 

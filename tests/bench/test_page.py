@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import DOCS, NOTES, SECTIONS
-from bench.figures import Failed, Met, Report, Table, at_least, at_most, told
+from bench.figures import Failed, Met, Report, Table, at_least, at_most, stated
 from bench.goals import Goal
 from bench.report import notes_of, write
 
@@ -59,7 +59,7 @@ def test_a_goal_says_the_same_in_words_and_as_a_number() -> None:
 
 
 def test_the_goals_stand_in_their_order_and_each_section_below_them(tmp_path: Path) -> None:
-    figures = tuple(told(goal, "1 ms", Met.OK, 5, "a note") for goal in reversed(Goal))
+    figures = tuple(stated(goal, "1 ms", Met.OK, 5, "a note") for goal in reversed(Goal))
     page = written(tmp_path, {"start": Report(figures, (Table("Starts", ("", "s"), (("exec", "1"),)),))})
     assert list(goals_of(page)) == [goal.what for goal in Goal]
     assert "## Start\n\n### Starts\n\n|  | s |\n| --- | ---: |\n| exec | 1 |" in page
