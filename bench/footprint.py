@@ -50,7 +50,7 @@ SHORTEST_SLOPE_S = 60.0
 """Seconds from which a slope is judged. Over less time a few pages would be megabytes an hour."""
 LOAD_PER_S = 20.0
 """Tickets a second over all printers while memory under load is looked at."""
-LOAD_S, QUICK_LOAD_S = 75.0, 4.0
+LOAD_S, QUICK_LOAD_S = 85.0, 4.0
 LOAD_BEFORE_LOOKS = 0.2
 """Share of a load that passes before the first look: until then plans and buffers are made."""
 STATEMENTS_SHOWN = 12
