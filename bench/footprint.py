@@ -238,19 +238,25 @@ def print_everywhere(shop: Shop, dishes: Sequence[str] = ("Nasi Goreng",)) -> No
     wait_until(lambda: unfinished(shop) == 0, 60.0, "every ticket is printed", every_s=0.02)
 
 
-def load_growth(shop: Shop, instance: Instance, seconds: float) -> Growth:
-    """Growth of memory while all printers print for so many seconds, LOAD_PER_S tickets a second in all."""
+def load_growth(shop: Shop, instance: Instance, seconds: float) -> tuple[Growth, str]:
+    """Growth of memory while all printers print for so many seconds, LOAD_PER_S tickets a second in all.
+
+    The words say which processes have grown by how much.
+    """
     stations = [row["station_code"] for row in shop.pos.rows("SELECT station_code FROM kitchen_stationprinter")]
     looks: list[Look] = []
     with Tills(shop.server.dsn("pos"), pattern(shop)) as tills:
         tills.begin(arrivals(LOAD_PER_S, seconds, stations))
         over = tills.ended(seconds * LOAD_BEFORE_LOOKS)
+        before = by_process(instance, lambda pid: memory_kb(pid, "Anonymous"))
         while not over:
             looks.append(look(instance))
             over = tills.ended(LOOK_EVERY_S)
+        after = by_process(instance, lambda pid: memory_kb(pid, "Anonymous"))
         tills.end(1.0)
     wait_until(lambda: unfinished(shop) == 0, 60.0, "every ticket is printed", every_s=0.02)
-    return growth(looks)
+    grown = ", ".join(f"{kind} {sum(after[kind]) - sum(before[kind]):+.0f} kB in {len(after[kind])}" for kind in after)
+    return growth(looks), grown
 
 
 def more_printers(shop: Shop, stack: contextlib.ExitStack, names: Sequence[str], **device: Any) -> None:
@@ -378,11 +384,11 @@ def measure_on(
     many_printed = pss_mb(instance)
     print_everywhere(shop, DRAWN)
     memory = Memory(fresh, printed, drawn, many, many_printed, pss_mb(instance))
-    loaded = load_growth(shop, instance, load_s)
+    loaded, who_grew = load_growth(shop, instance, load_s)
     steps = template_steps() if steps_too else {}
     figures = [
         *_idle_figures(quiet["pos"], quiet["peer"], shares),
-        _growth_figure(Goal.LOAD_GROWTH, loaded, "--load-minutes 60", f"{LOAD_PER_S:g} tickets/s"),
+        _growth_figure(Goal.LOAD_GROWTH, loaded, "--load-minutes 60", f"{LOAD_PER_S:g} tickets/s; {who_grew}"),
         *_memory_figures(memory, peer_mb, by_kind),
     ]
     statements = _statement_table(asked, quiet["pos"].seconds)
