@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from kps.demo.virtual_printer.connection import Connection
-from kps.demo.virtual_printer.connections import ConnectionTable
+from kps.demo.virtual_printer.connection_table import ConnectionTable
 from kps.demo.virtual_printer.decoder import Kind
 from kps.demo.virtual_printer.faults import Echo, Echoes, Faults, FenceFault, is_process_id
 from kps.demo.virtual_printer.replies import Replies

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from kps.demo.virtual_printer.buffers import NOWHERE, REAL_TIME, TaggedBuffer
 from kps.demo.virtual_printer.connection import Connection
-from kps.demo.virtual_printer.connections import ConnectionTable
+from kps.demo.virtual_printer.connection_table import ConnectionTable
 from kps.demo.virtual_printer.decoder import Decoder, Step
 from kps.demo.virtual_printer.settings import Connections as Policy
 from kps.demo.virtual_printer.settings import Settings

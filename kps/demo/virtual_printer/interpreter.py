@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kps.demo.virtual_printer.answers import Answers
 from kps.demo.virtual_printer.buffers import NOWHERE, Origin
-from kps.demo.virtual_printer.connections import ConnectionTable
+from kps.demo.virtual_printer.connection_table import ConnectionTable
 from kps.demo.virtual_printer.decoder import Command, Kind
 from kps.demo.virtual_printer.event_log import EventLog
 from kps.demo.virtual_printer.faults import Faults, ResetWhen

@@ -14,7 +14,7 @@ from typing import assert_never
 from kps.demo.virtual_printer.answers import Answers
 from kps.demo.virtual_printer.buffers import Origin, TaggedBuffer
 from kps.demo.virtual_printer.connection import Action
-from kps.demo.virtual_printer.connections import ConnectionTable
+from kps.demo.virtual_printer.connection_table import ConnectionTable
 from kps.demo.virtual_printer.event_log import EventLog
 from kps.demo.virtual_printer.faults import Faults, ResetWhen
 from kps.demo.virtual_printer.intake import Intake

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 
 from kps.demo.virtual_printer.connection import Send
-from kps.demo.virtual_printer.connections import ConnectionTable
+from kps.demo.virtual_printer.connection_table import ConnectionTable
 from kps.demo.virtual_printer.event_log import EventLog
 from kps.demo.virtual_printer.faults import Faults, with_noise
 from kps.demo.virtual_printer.outbox import Outbox

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kps.demo.virtual_printer.connections import ConnectionTable
+from kps.demo.virtual_printer.connection_table import ConnectionTable
 
 
 class Writers:
