@@ -83,7 +83,7 @@ class Scene:
     def print(self, work: Work) -> str:
         """Hand it over; answers the text of the paper."""
         papers = len(self.printer.papers)
-        self._box.send(("work", work))
+        self._box.send(("work", work.kind.value, work.id, work.token))
         self.process.step()
         return self.printer.wait_paper(papers + 1, LIMIT_S).text
 
@@ -196,7 +196,7 @@ def test_a_ticket_with_nothing_left_to_cook_is_refused_as_without_a_draft(house:
     house.pos.execute("UPDATE pos_billitem SET is_void = true")
     here.announce(ticket)
     work = here.claim(ticket)
-    here._box.send(("work", work))
+    here._box.send(("work", work.kind.value, work.id, work.token))
 
     here.process.step()
 
