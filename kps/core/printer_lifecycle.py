@@ -1,6 +1,6 @@
 """The life of a printer under a supervisor, as tables: state x event -> state, and what is to be done for it.
 
-Nothing here does anything; kps.supervisor.loop carries the actions out.
+Nothing here does anything; kps.supervisor.printer_lives carries the actions out.
 
 The law:
 

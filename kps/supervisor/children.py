@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,11 +16,13 @@ from kps.core.restart import START_AGAIN, UNSTARTABLE_AFTER, Cause, Deaths
 from kps.core.settings import Settings
 from kps.database import names
 from kps.database.pos import PosAdapter
-from kps.process.channels import Channel
+from kps.process.channels import Channel, FrameTooBig, PeerGone, PeerStuck
 from kps.process.child import ChildStart
 from kps.process.clocks import monotonic
 from kps.process.shared_stats import Cell, Cells, SharedStats
 from kps.supervisor.template import CannotStart, Forked, Template, exit_text, words
+
+log = logging.getLogger("kps.supervisor")
 
 
 @dataclass(slots=True)
@@ -113,6 +116,32 @@ class Child:
         self.refused, self.refusal = 0, ""
         if self.aborted_at is not None:
             self.kill()
+
+    def tell(self, message: tuple[object, ...], topic: object = None) -> bool:
+        """Send a message, at once or when it reads again; one that is gone will be buried.
+
+        Whether a child that does not read hangs is for its heartbeat to say, and for how long its pipe has been full.
+        """
+        if self.control is None:
+            return False
+        try:
+            self.control.send(message, topic=topic or message[0])
+        except PeerStuck:
+            log.warning("child does not listen", extra={"child": self.name})
+            self.abort(Cause.HUNG)
+            return False
+        except PeerGone:
+            return False
+        except FrameTooBig as error:
+            log.error("message too big", extra={"child": self.name, "text": str(error)})
+            return False
+        return True
+
+    def flush(self) -> None:
+        """Send on what waits for it to read."""
+        if self.control is not None and self.control.waiting:
+            with contextlib.suppress(PeerGone):  # it will be buried
+                self.control.flush()
 
     def unborn(self) -> None:
         """The template has not forked it; or if it has, the copy finds its control pipe closed and ends."""

@@ -1,11 +1,11 @@
-"""A printer of ours: the device, the child that serves it, and what is the case with both."""
+"""A printer of this instance, with the child that serves it; and all children together."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from kps.core.printer_lifecycle import Lease, Life, Wish
-from kps.core.tickets import Token
+from kps.core.printer_lifecycle import Lease, Life, Process, Wish
+from kps.core.tickets import PrinterKey, Token
 from kps.printer.config import DeviceConfig
 from kps.supervisor.children import Child
 
@@ -53,3 +53,24 @@ class Printer:
     @life.setter
     def life(self, life: Life) -> None:
         self.child.state, self.lease, self.wish = life
+
+
+class Children:
+    """The children of this supervisor: the dispatcher, and the process of each printer of ours."""
+
+    def __init__(self, dispatcher: Child) -> None:
+        self.dispatcher = dispatcher
+        self.printers: dict[PrinterKey, Printer] = {}
+
+    def all(self) -> list[Child]:
+        """Those that run and those that do not."""
+        return [self.dispatcher, *(printer.child for printer in self.printers.values())]
+
+    def printer_of(self, child: Child) -> Printer | None:
+        """The printer that a child serves; None for the dispatcher."""
+        return next((printer for printer in self.printers.values() if printer.child is child), None)
+
+    @property
+    def booting(self) -> int:
+        """So many printer processes have been asked for, and are not up yet."""
+        return sum(printer.child.state is Process.STARTING for printer in self.printers.values())

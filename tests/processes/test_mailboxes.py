@@ -23,7 +23,7 @@ def test_each_printer_has_a_mailbox_also_where_the_dispatcher_reads_late(tmp_pat
     handle = logs.configure("supervisor", level="INFO", folder=None, file_format="text")
     supervisor = Supervisor(Settings(), RunDir(tmp_path / "run"), handle)
     ours, theirs = Pipe()
-    dispatcher, reader = supervisor._dispatcher, Channel(theirs)
+    dispatcher, reader = supervisor._children.dispatcher, Channel(theirs)
     dispatcher.control, dispatcher.state, dispatcher.generation = Channel(ours), Process.UP, 1
     printers = []
     try:
@@ -33,12 +33,12 @@ def test_each_printer_has_a_mailbox_also_where_the_dispatcher_reads_late(tmp_pat
             config = DeviceConfig(PrinterKey(f"k{number}"), f"k{number}", address, 1.0, (number,), ())
             child = Child.new(supervisor._shared, config.name, "printer")
             child.control, child.state = Channel(ours), Process.UP
-            supervisor._printers[config.key] = Printer(config, child, epoch=1)
+            supervisor._children.printers[config.key] = Printer(config, child, epoch=1)
             printers.append(Channel(theirs))
 
         arrived = set()
         while len(arrived) < 400:
-            supervisor._mailboxes.make(supervisor._printers.values(), 0.0)
+            supervisor._mailboxes.make(supervisor._children.printers.values(), 0.0)
             supervisor._flush_children()
             before = len(arrived)
             while (message := reader.receive()) is not None:
@@ -48,7 +48,7 @@ def test_each_printer_has_a_mailbox_also_where_the_dispatcher_reads_late(tmp_pat
     finally:
         for channel in (reader, dispatcher.control, *printers):
             channel.close()
-        for printer in supervisor._printers.values():
+        for printer in supervisor._children.printers.values():
             assert printer.child.control is not None
             printer.child.control.close()
         handle.close()

@@ -18,11 +18,11 @@ FAR_S = 1000.0
 def test_who_was_refused_for_want_of_a_template_is_started_as_soon_as_there_is_one(tmp_path: Path) -> None:
     handle = logs.configure("supervisor", level="INFO", folder=None, file_format="text")
     supervisor = Supervisor(Settings(), RunDir(tmp_path / "run"), handle)
-    template, dispatcher = supervisor._template, supervisor._dispatcher
+    template, dispatcher = supervisor._template, supervisor._children.dispatcher
     try:
         dispatcher.note_refusal("its template process is gone", 0.5)
         dispatcher.restart_at = due = monotonic() + FAR_S
-        supervisor._hear_template()
+        supervisor._starts.hear_template()
         pid = template.pid
         assert pid is not None, "it is made"
         assert dispatcher.restart_at == due, "but cannot fork yet"
@@ -31,7 +31,7 @@ def test_who_was_refused_for_want_of_a_template_is_started_as_soon_as_there_is_o
             poll = select.poll()
             poll.register(template.control, select.POLLIN)
             assert poll.poll(20_000), "it says that it is ready"
-            supervisor._hear_template()
+            supervisor._starts.hear_template()
         assert dispatcher.restart_at < due - FAR_S / 2
     finally:
         template.close()
