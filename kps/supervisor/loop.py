@@ -34,15 +34,8 @@ from kps.supervisor.child_starts import Starts
 from kps.supervisor.children import Child
 from kps.supervisor.drain import Drain
 from kps.supervisor.lease_keeper import Borrowed, LeaseLost
-from kps.supervisor.maintenance import (
-    LeaseTaken,
-    Maintenance,
-    Reclaimed,
-    Released,
-    RowsRead,
-    SchemaKnown,
-    wakeup_pipe,
-)
+from kps.supervisor.maintenance import Maintenance
+from kps.supervisor.maintenance_events import LeaseTaken, Reclaimed, Released, RowsRead, SchemaKnown
 from kps.supervisor.printer_lives import PrinterLives
 from kps.supervisor.printers import Children
 from kps.supervisor.publisher import Publisher
@@ -85,7 +78,7 @@ class Supervisor:
         self._shared = template.shared if template is not None else SharedStats()
         self._template = template or Template(self._shared)
         self.owner = str(uuid.uuid4())
-        self._reader, self._writer = wakeup_pipe()
+        self._reader, self._writer = _wakeup_pipe()
         self._maintenance = Maintenance(settings, self.owner, self._wake)
         self._undrawable = undrawable(settings.font_dirs)
         self._shortage = Shortage()
@@ -404,7 +397,7 @@ class Supervisor:
             snapshot,
             uptime_s=now - self._started,
             tick_age_s=now - self.tick,
-            snapshot_age_s=now - self._maintenance.counts_at,
+            snapshot_age_s=now - self._maintenance.counting.at,
         )
 
     def _facts(self) -> Facts:
@@ -444,3 +437,11 @@ def _dump_stacks(path: Path) -> None:
 def _polled(poll: select.poll, limit_s: float) -> set[int]:
     """The descriptors that are ready within the limit."""
     return {descriptor for descriptor, _ in poll.poll(math.ceil(limit_s * 1000))}
+
+
+def _wakeup_pipe() -> tuple[int, int]:
+    """A non-blocking pipe (read end, write end) that wakes the main loop."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    return reader, writer

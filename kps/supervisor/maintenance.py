@@ -8,116 +8,38 @@ Its failure or slowness never stops the main loop, which reads events and the la
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import random
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from kps.core.abilities import Abilities
-from kps.core.address import DeviceAddress, FileAddress, TcpAddress, printer_key
-from kps.core.clock import RIGHT_WITHIN_S
-from kps.core.health import QueueView
-from kps.core.networks import Reach
 from kps.core.retry import Backoff
-from kps.core.routing import UNOWNED_GRACE_S, Crowd, Lookup, PrinterRow, covers
 from kps.core.settings import Settings
-from kps.core.tickets import PrinterKey, ProofLevel, TicketId, Token
+from kps.core.tickets import PrinterKey, Token
 from kps.database import Database, DatabaseTrouble
 from kps.database.keeper_queue import KeeperQueue
 from kps.database.migrations import MigrationNeeded, SchemaTooNew, migrate
-from kps.database.names import addresses_of
 from kps.database.pos import PosAdapter, introspect
 from kps.database.pos.trigger import install_trigger
-from kps.database.row_mappers import printer_rows
 from kps.database.schema import SchemaUnusable, refuse_missing_rights
 from kps.database.statements.leases import Device
-from kps.device.files import absence
-from kps.printer.config import DIED_S, VANISHED_S
-from kps.process.clocks import boottime, monotonic
-from kps.process.shared_stats import LeaseCell
-from kps.supervisor.lease_keeper import LEASE_TTL_S, Borrowed, LeaseKeeper, LeaseLost, Well
-from kps.supervisor.resolver import Resolver
+from kps.process.clocks import monotonic
+from kps.supervisor.counting import Counting
+from kps.supervisor.lease_keeper import LeaseKeeper, LeaseLost, Well
+from kps.supervisor.lease_taker import LeaseTaker
+from kps.supervisor.maintenance_events import Event, Released, SchemaKnown
+from kps.supervisor.row_reader import RowReader
 
-ROWS_EVERY_S = 2.0
-"""Between looks at the printer rows while somebody changes them."""
-ROWS_QUIET_S = 4.0
-"""The same when nobody has for ROWS_CHANGE_S."""
-ROWS_CHANGE_S = 30.0
-COUNTS_EVERY_S = 5.0
-COUNTS_QUIET_S = 10.0
-"""The same while no ticket is open: what the other counts say changes with a ticket."""
-LEFT_EVERY_S = 1.0
-"""Between tries to take back tickets that somebody has locked."""
-LOCKED_AGAIN_S = 5.0
-"""A printer whose row somebody holds for long is left alone for so long: each try costs the limit of a lock."""
 SWEEP_EVERY_S = 600.0
-SWEEP_S = 1.0
-"""How long a sweep goes on with the next piece."""
-ADOPTED_AT_ONCE = 500
 INTROSPECT_EVERY_S = 60.0
 YIELD_AWAY_S = 60.0
 TOGETHER_S = 0.1
 """What is due so soon is done now: each time that we wake up costs more than most statements."""
-NAMES_AT_ONCE_S = 0.2
-"""So long new host names are waited for: a name server that works answers in a few milliseconds."""
-SLOW_CALL_S = 4.0
-"""Limit of calls that may be slow."""
 _CONNECT_AGAIN = Backoff(first=0.1, cap=0.5)
 
 log = logging.getLogger("kps.supervisor")
-
-
-@dataclass(frozen=True, slots=True)
-class SchemaKnown:
-    """The POS's tables are there and usable; children may start."""
-
-    schema: PosAdapter
-
-
-@dataclass(frozen=True, slots=True)
-class RowsRead:
-    """The printer rows as they are now, in routing order, with the keys of their devices."""
-
-    rows: tuple[PrinterRow, ...]
-    addresses: dict[PrinterKey, DeviceAddress]
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseTaken:
-    """The printer is ours under this epoch."""
-
-    key: PrinterKey
-    epoch: int
-    answers: bool | None
-    abilities: Abilities
-    contested_s: float
-    """For so long its last owner, which vanished, may still hold the device."""
-    trusted_until: float
-    """BOOTTIME until which the lease is surely ours, if it is not renewed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Released:
-    """What a dead process held has been given back; `epoch` is the next incarnation's, None = the lease is gone."""
-
-    key: PrinterKey
-    generation: int
-    epoch: int | None
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Reclaimed:
-    """`printing` tickets without a live owner have been taken over."""
-
-    count: int
-
-
-Event = SchemaKnown | RowsRead | LeaseTaken | LeaseLost | Borrowed | Released | Reclaimed
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,51 +98,25 @@ class Maintenance:
         self._wake = wake
         self._database = Database(settings.database, "supervisor")
         self._queue: KeeperQueue | None = None
-        self._resolver = Resolver(self.reload)
         self._inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._chores: deque[object] = deque()
-        self._rows: tuple[PrinterRow, ...] | None = None
-        self._rows_changed_at = float("-inf")
-        self._hosts_seen: set[str] = set()
-        self._told: dict[int, str] = {}
-        self._nowhere: dict[PrinterKey, float] = {}
-        """Since when nobody has served a device that is not here."""
-        """What printer rows without a device have been made to say, by their ids."""
         self._due: dict[str, float] = {}
         self._failures = 0
         self._retry_at = 0.0
         self._quit = False
-        self._orphans: dict[tuple[TicketId, Token], float] = {}
-        self._swept_up_to = 0
-        """The last ticket whose job the sweep has looked at; each sweep goes on behind it."""
-        self._left: set[PrinterKey] = set()
-        self._locked: dict[PrinterKey, float] = {}
-        """Printers whose rows somebody held when we wanted to take them, and when to try again."""
         self._dead_owner = ""
-        self._orphaned: set[PrinterKey] = set()
-        """Devices of the generation that was here before us and has died; each is taken once."""
         self._trouble = "not connected yet"
         self._free_asked = False
         self._keeper = LeaseKeeper(
             settings, owner, post=self._post, wake=wake, on_free=self._take_free,
             on_overlong=lambda: self._inbox.put(_CutLoans()),
         )  # fmt: skip
+        self._taker = LeaseTaker(self._keeper, self._post)
         self.events: deque[Event] = deque()
-        self.unproven: tuple[tuple[int, list[str]], ...] = ()
-        """Tickets of which a copy may lie at a printer, and the keys of those, newest first."""
-        self.waiting: tuple[Crowd, ...] = ()
-        self.totals: dict[int, tuple[int, int]] = {}
-        """Printer row id -> (total_prints, failed_prints)."""
-        self.counts = QueueView()
-        self.counts_at = float("-inf")
-        self.pos_behind_s = 0.0
-        """How far the POS's clock is behind the database's; negative: ahead, 0 = right or not known."""
-        self.host_behind_s = 0.0
-        """The same of this host's clock."""
+        self.rows = RowReader(settings, self.reload)
+        self.counting = Counting(settings, self._post)
         self.schema: PosAdapter | None = None
         self.trigger_missing = ""
-        self.rows_read = True
-        """Whether the last try to read the printer rows succeeded."""
         self.errors = 0
         self.thread = threading.Thread(target=self._run, name="maintenance", daemon=True)
 
@@ -290,7 +186,7 @@ class Maintenance:
                 self._turn()
         finally:
             self._database.close()
-            self._resolver.stop()
+            self.rows.stop()
 
     def _turn(self) -> None:
         self._take_inbox(self._next_due())
@@ -346,7 +242,7 @@ class Maintenance:
             return max(0.0, self._retry_at - monotonic())
         if self._queue is None or self._chores:
             return 0.0
-        return max(0.0, min(self._due.values()) - monotonic())
+        return max(0.0, min(self._taker.left_due, *self._due.values()) - monotonic())
 
     def _take_inbox(self, timeout: float) -> None:
         try:
@@ -372,12 +268,11 @@ class Maintenance:
         log.info("database schema", extra={"text": schema.describe()})
         queue = KeeperQueue(self._database, schema, self._owner, self._settings.instance_name)
         if self._dead_owner:
-            self._orphaned = queue.expire_owner(self._dead_owner)
+            self._taker.orphaned = queue.expire_owner(self._dead_owner)
             self._dead_owner = ""
         now = monotonic()
         self._due = dict.fromkeys(("rows", "counts", "orphans", "sweep"), now)
         self._due["introspect"] = now + INTROSPECT_EVERY_S
-        self._due["left"] = float("inf")
         # Known only now, and told at once: what fails before is done again as a whole, what fails later is due again.
         self._queue, self.schema = queue, schema
         self._post(SchemaKnown(schema))
@@ -411,27 +306,23 @@ class Maintenance:
             self._database.connect()
         for _ in range(len(self._chores)):
             self._try(self._chores[0])
-        if monotonic() >= self._due["left"]:
-            self._requeue_left()
-        changing = monotonic() - self._rows_changed_at < ROWS_CHANGE_S
-        self._when_due("rows", ROWS_EVERY_S if changing else ROWS_QUIET_S, self._read_rows)
-        self._when_due("counts", self._counts_every_s, self._count)
-        self._when_due("orphans", min(self._counts_every_s, self._settings.reclaim_s / 2), self._reclaim)
-        self._when_due("sweep", SWEEP_EVERY_S, self._sweep)
-        self._when_due("introspect", INTROSPECT_EVERY_S, self._look_at_schema)
+        queue = self._known
+        if monotonic() >= self._taker.left_due:
+            self._taker.requeue_left(queue)
+        counting, rows, reclaim_s = self.counting, self.rows, self._settings.reclaim_s
+        self._when_due("rows", lambda: rows.every_s, self._read_rows)
+        self._when_due("counts", lambda: counting.every_s, lambda: counting.count(queue))
+        self._when_due("orphans", lambda: min(counting.every_s, reclaim_s / 2), lambda: counting.reclaim(queue))
+        self._when_due("sweep", lambda: SWEEP_EVERY_S, lambda: counting.sweep(queue))
+        self._when_due("introspect", lambda: INTROSPECT_EVERY_S, self._look_at_schema)
 
-    def _when_due(self, name: str, every_s: float, chore: Callable[[], None]) -> None:
+    def _when_due(self, name: str, every_s: Callable[[], float], chore: Callable[[], None]) -> None:
         if monotonic() + TOGETHER_S < self._due[name]:
             return
         # Set before: a chore that fails is not tried again at once, in the way of the others.
-        self._due[name] = monotonic() + every_s
+        self._due[name] = monotonic() + every_s()
         chore()
-        self._due[name] = monotonic() + every_s
-
-    @property
-    def _counts_every_s(self) -> float:
-        """Orphans are looked for as often: if no ticket is `printing`, by the counts of the moment, there are none."""
-        return COUNTS_EVERY_S if self.counts.open else COUNTS_QUIET_S
+        self._due[name] = monotonic() + every_s()
 
     @property
     def _known(self) -> KeeperQueue:
@@ -463,7 +354,7 @@ class Maintenance:
                 if self._known.set_state(
                     key, epoch, state="down", text=text, paper="unknown", response_ms=None, answers=None
                 ):
-                    self._known.say_why({row.id: (key, text) for row in self._rows or () if row.key == key})
+                    self._known.say_why(dict.fromkeys(self.rows.ids_of(key), (key, text)))
             case _Reload():
                 self._due["rows"] = 0.0
             case _LookAgain():
@@ -483,7 +374,7 @@ class Maintenance:
         count = done.released if done else 0
         if count:
             log.warning("released", extra={"cause": "death", "printer": release.key, "count": count})
-        self._leave(release.key, done.left if done else 0)
+        self._taker.leave(release.key, done.left if done else 0)
         self._post(Released(release.key, release.generation, done.epoch if done else None, count))
 
     def _lapse(self, keys: list[PrinterKey]) -> None:
@@ -497,24 +388,6 @@ class Maintenance:
             for key in keys if len(keys) > 1 else ():
                 self._lapse([key])
 
-    def _leave(self, key: PrinterKey, count: int) -> None:
-        """Tickets that a dead owner or process of a printer of ours held are locked by somebody: taken back later."""
-        if count:
-            log.warning("tickets locked", extra={"printer": key, "count": count})
-            self._left.add(key)
-            self._due["left"] = min(self._due["left"], monotonic() + LEFT_EVERY_S)
-
-    def _requeue_left(self) -> None:
-        self._due["left"] = monotonic() + LEFT_EVERY_S
-        rows = self._known.requeue_left(sorted(self._left))
-        for row in rows:
-            if row.released:
-                log.warning("released", extra={"cause": "reclaim", "printer": row.printer_key, "count": row.released})
-                self._post(Reclaimed(row.released))
-        self._left = {row.printer_key for row in rows if row.left}
-        if not self._left:
-            self._due["left"] = float("inf")
-
     def _take_free(self, keys: list[PrinterKey]) -> None:
         """Called by the keeper of the leases, which finds the same ones again and again until they are taken."""
         if not self._free_asked:
@@ -522,167 +395,18 @@ class Maintenance:
             self._inbox.put(_Free(frozenset(keys)))
 
     def _read_rows(self) -> None:
-        try:
-            found = self._known.rows()
-        except DatabaseTrouble:
-            self.rows_read = False
-            raise
-        rows, addresses = self._with_devices(printer_rows(found, {}))
-        self.rows_read = True
-        self.totals = {row.id: (row.total_prints, row.failed_prints) for row in found}
-        if rows != self._rows:
-            if self._rows is not None:
-                self._rows_changed_at = monotonic()
-            self._rows = rows
-            self._post(RowsRead(rows, addresses))
-            wanted = frozenset(self._wanted())
-            self._keeper.wanted = wanted
-            self._keeper.shown = frozenset(row.key for row in rows if row.key)
+        news = self.rows.read(self._known)
+        if news is not None:
+            self._post(news)
+            wanted = frozenset(self.rows.wanted())
+            self._keeper.wanted, self._keeper.shown = wanted, self.rows.keys
             self._acquire(wanted - {row.printer_key for row in self.devices if row.live or row.borrowed})
             self._keeper.look_now()
-        self._say_why(rows)
-
-    def _say_why(self, rows: tuple[PrinterRow, ...]) -> None:
-        """Rows without a device, for want of an address that may be one, say so: no process does it for them.
-
-        So do those whose device is not here, once nobody has served it for a while.
-        """
-        settings, now = self._settings, monotonic()
-        served = {row.printer_key for row in self.devices if row.live}
-        nowhere = {row.key for row in rows if row.absent and row.key not in served}
-        self._nowhere = {key: self._nowhere.get(key, now) for key in nowhere}
-        wanted = {
-            row.id: row.refused or row.trouble or row.absent
-            for row in rows
-            if row.active
-            and (row.refused or row.lookup is Lookup.FAILED or now - self._nowhere.get(row.key, now) > UNOWNED_GRACE_S)
-            and covers(settings.stations, settings.brands, row)
-        }
-        self._told = {row: text for row, text in self._told.items() if wanted.get(row) == text}
-        keys = {row.id: row.key for row in rows}
-        news = {row: (keys[row], text) for row, text in wanted.items() if row not in self._told}
-        if news:
-            self._told |= {row: news[row][1] for row in self._known.say_why(news)}
-
-    def _with_devices(self, rows: list[PrinterRow]) -> tuple[tuple[PrinterRow, ...], dict[PrinterKey, DeviceAddress]]:
-        """The rows with what their hosts mean now, and the address of each device."""
-        hosts = {row.address.host for row in rows if isinstance(row.address, TcpAddress) and row.address.host}
-        if fresh := hosts - self._hosts_seen:
-            self._resolver.wait_for(sorted(fresh), NAMES_AT_ONCE_S)
-        self._hosts_seen = hosts
-        reach = Reach.of(self._settings, addresses_of(self._settings.database.host))
-        addresses: dict[PrinterKey, DeviceAddress] = {}
-        found = []
-        for row in rows:
-            if not row.fault:
-                row, address = self._with_device(row, reach)
-                if row.key:
-                    addresses[row.key] = address
-            found.append(row)
-        return tuple(found), addresses
-
-    def _with_device(self, row: PrinterRow, reach: Reach) -> tuple[PrinterRow, DeviceAddress]:
-        if isinstance(row.address, FileAddress):
-            key = printer_key(self._settings.site, row.address)
-            return replace(row, key=key, absent=absence(row.address, self._settings)), row.address
-        ip, lookup = self._resolver.find(row.address.host)
-        if ip is None:
-            return replace(row, lookup=lookup), row.address
-        address = row.address.at(ip)
-        if refused := reach.refusal(address.host, address.port):
-            return replace(row, refused=refused), address
-        return replace(row, key=printer_key(self._settings.site, address)), address
-
-    def _wanted(self) -> dict[PrinterKey, str]:
-        """Devices that this instance serves, with the name of their first row."""
-        settings = self._settings
-        wanted: dict[PrinterKey, str] = {}
-        for row in self._rows or ():
-            usable = row.active and row.key and not (row.fault or row.absent)
-            if usable and covers(settings.stations, settings.brands, row):
-                wanted.setdefault(row.key, row.name)
-        return wanted
+        self.rows.say_why(self._known, self.devices)
 
     def _acquire(self, keys: Collection[PrinterKey]) -> None:
-        """Take what nobody owns; our own lapsed leases too, under a new epoch that carries what is held."""
-        now = monotonic()
-        unwanted = self._keeper.unwanted | {key for key, again_at in self._locked.items() if now < again_at}
-        wanted = [(key, name) for key, name in self._wanted().items() if key in keys and key not in unwanted]
-        taken = False
-        for key, name in wanted:
-            try:
-                taken |= self._acquire_one(key, name)
-            except DatabaseTrouble as trouble:
-                if not trouble.locked:
-                    raise
-                self._locked[key] = monotonic() + LOCKED_AGAIN_S
-                log.warning("database trouble", extra={"cause": trouble.sentence, "printer": key})
-        if taken:
-            self._keeper.look_now()  # people see whose they are now
-
-    def _acquire_one(self, key: PrinterKey, name: str) -> bool:
-        """In a transaction of its own: what is wrong with one printer's tickets keeps no other from being taken."""
-        asked_at = boottime()
-        row = self._known.acquire(key, name, LEASE_TTL_S)
-        if row is None:
-            return False
-        log.info("lease taken", extra={"printer": key, "epoch": row.epoch, "released": row.released})
-        self._leave(key, row.left)
-        if row.released:
-            self._post(Reclaimed(row.released))
-        if well := self._keeper.well.get(key):
-            self._keeper.well[key] = Well(row.epoch, well.lease_cells)
-            well.lease_cells[LeaseCell.TRUST_UNTIL] = asked_at + LEASE_TTL_S
-        level = ProofLevel(row.proof_level) if row.proof_level else None
-        abilities = Abilities(level, row.pushes, row.clears, row.firmware)
-        contested_s = VANISHED_S if row.contested else DIED_S if key in self._orphaned else 0.0
-        self._orphaned.discard(key)
-        self._post(
-            LeaseTaken(key, row.epoch, row.answers, abilities, contested_s, trusted_until=asked_at + LEASE_TTL_S)
-        )
-        return True
-
-    def _count(self) -> None:
-        asked_at = time.time()
-        row = self._known.counts(limit=SLOW_CALL_S)
-        self.counts = QueueView(row.new, row.printing, row.failed_today, row.printed_today, row.oldest_new_age_s)
-        self.unproven = tuple([(ticket, keys) for ticket, keys in row.unproven])
-        self.waiting = tuple(
-            [Crowd(station, brand or "", PrinterKey(key), tickets) for station, brand, key, tickets in row.waiting]
-        )
-        self.pos_behind_s = row.pos_behind_s
-        took_s = time.time() - asked_at
-        # The database looked at its clock somewhere in between.
-        behind_s = row.clock - (asked_at + took_s / 2)
-        self.host_behind_s = behind_s if abs(behind_s) >= RIGHT_WITHIN_S + took_s else 0.0
-        self.counts_at = monotonic()
-
-    def _reclaim(self) -> None:
-        """Adopt `printing` tickets that nobody has accounted for during RECLAIM_SECONDS."""
-        now = monotonic()
-        if now - self.counts_at < TOGETHER_S and not self.counts.printing:
-            self._orphans = {}
-            return
-        settings = self._settings
-        found = self._known.orphans(settings.stations, settings.brands, limit=SLOW_CALL_S)
-        seen = {(row.id, row.token) for row in found}
-        self._orphans = {one: self._orphans.get(one, now) for one in seen}
-        due = [one for one, since in self._orphans.items() if now - since >= settings.reclaim_s]
-        for begin in range(0, len(due), ADOPTED_AT_ONCE):
-            self._adopt(due[begin : begin + ADOPTED_AT_ONCE])
-
-    def _adopt(self, due: list[tuple[TicketId, Token]]) -> None:
-        if count := self._known.adopt(due):
-            log.warning("released", extra={"cause": "reclaim", "count": count})
-            self._post(Reclaimed(count))
-
-    def _sweep(self) -> None:
-        """Some of it each time, and for no longer than that: the rest comes with the next sweep."""
-        end, more = monotonic() + SWEEP_S, True
-        while more and monotonic() < end:
-            row = self._known.sweep(self._swept_up_to)
-            self._swept_up_to = row.last or 0
-            more = bool(row.last or row.more)
+        names = self.rows.wanted()
+        self._taker.acquire(self._known, {key: name for key, name in names.items() if key in keys})
 
     def _look_at_schema(self) -> None:
         """A migration of the POS that matters to our statements makes the main loop restart the children."""
@@ -699,11 +423,3 @@ class Maintenance:
             self._queue = KeeperQueue(self._database, schema, self._owner, self._settings.instance_name)
             self._database.close()
             self._post(SchemaKnown(schema))
-
-
-def wakeup_pipe() -> tuple[int, int]:
-    """A non-blocking pipe (read end, write end) that wakes the main loop."""
-    reader, writer = os.pipe()
-    os.set_blocking(reader, False)
-    os.set_blocking(writer, False)
-    return reader, writer

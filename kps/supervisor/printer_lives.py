@@ -16,7 +16,8 @@ from kps.process.shared_stats import Cell, LeaseCell, SharedStats
 from kps.supervisor.children import Child
 from kps.supervisor.devices import vouched_for, vouched_for_none, wanted_devices
 from kps.supervisor.lease_keeper import Well
-from kps.supervisor.maintenance import LeaseTaken, Maintenance, Released
+from kps.supervisor.maintenance import Maintenance
+from kps.supervisor.maintenance_events import LeaseTaken, Released
 from kps.supervisor.printers import NOBODY, Children, MailboxState, Printer
 from kps.supervisor.tallies import Tallies
 from kps.supervisor.wiring import RowsSender, Shortage

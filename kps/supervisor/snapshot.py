@@ -73,14 +73,14 @@ def build(facts: Facts) -> Snapshot:
         draining=facts.draining,
         database=trouble or "connected",
         database_ok=not trouble,
-        snapshot_age_s=facts.now - maintenance.counts_at,
+        snapshot_age_s=facts.now - maintenance.counting.at,
         last_poll=datetime.fromtimestamp(last_poll, UTC) if last_poll else None,
         dispatcher_ok=dispatcher.state is Process.UP and beat_age < DISPATCHER_BEAT_LIMIT_S,
         dispatcher_crash_loop=dispatcher.deaths.crash_loop(facts.now),
         # A tuple made of a generator would leave memory behind each time, see kps.database.connection.
         children=tuple(_children(children, facts)),
         printers=tuple(_printers(facts)),
-        queue=maintenance.counts,
+        queue=maintenance.counting.counts,
         tickets_processed=printed,
         notices=tuple(_notices(facts)),
         loop_lag_s=facts.lag_s,
@@ -92,7 +92,7 @@ def build(facts: Facts) -> Snapshot:
             for name, counted in facts.tallies.of_others({child.name for child in children}).items()
         },
         failovers=facts.failovers,
-        config_reload_ok=maintenance.rows_read,
+        config_reload_ok=maintenance.rows.readable,
         template=_template(facts.template) if facts.template is not None else None,
     )
 
@@ -166,10 +166,10 @@ def _printers(facts: Facts) -> list[PrinterView]:
 
 def _waiting(facts: Facts, known: dict[PrinterKey, Device]) -> dict[int, int]:
     """Tickets that wait, by row id, as maintenance has counted them last."""
-    if not facts.maintenance.waiting:
+    if not facts.maintenance.counting.waiting:
         return {}
     states = {key: state for key, row in known.items() if (state := _state(row)) is not None}
-    return queued(Routes(facts.rows), facts.maintenance.waiting, states)
+    return queued(Routes(facts.rows), facts.maintenance.counting.waiting, states)
 
 
 def _printer(row: PrinterRow, device: Device | None, waiting: int, facts: Facts) -> PrinterView:
@@ -186,7 +186,7 @@ def _printer(row: PrinterRow, device: Device | None, waiting: int, facts: Facts)
         reason = ""
     else:
         reason = sentence_of(row, state)
-    total, failed = facts.maintenance.totals.get(row.id, (0, 0))
+    total, failed = facts.maintenance.rows.totals.get(row.id, (0, 0))
     held = facts.printers.get(row.key)
     return PrinterView(
         id=row.id,
@@ -240,7 +240,7 @@ def _word(known: bool | None, yes: str, no: str) -> str:
 
 
 def _may_have_printed(row: PrinterRow, facts: Facts) -> tuple[int, ...]:
-    return tuple(ticket for ticket, keys in facts.maintenance.unproven if row.key and row.key in keys)
+    return tuple(ticket for ticket, keys in facts.maintenance.counting.unproven if row.key and row.key in keys)
 
 
 def _state(device: Device | None) -> DeviceState | None:
@@ -284,11 +284,11 @@ def _notices(facts: Facts) -> list[str]:
     dispatcher = facts.dispatcher
     if dispatcher.state is Process.UP and not dispatcher.stats[Cell.LISTENER_PROVEN]:
         notices.append("not listening for wake-ups: tickets are found by polling")
-    if pos_s := facts.maintenance.pos_behind_s:
+    if pos_s := facts.maintenance.counting.pos_behind_s:
         notices.append(
             f"the clock of the POS is {direction(pos_s)} the database's, and tickets are counted without that"
         )
-    if host_s := facts.maintenance.host_behind_s:
+    if host_s := facts.maintenance.counting.host_behind_s:
         notices.append(f"the clock of this host is {direction(host_s)} the database's, and so are its logs")
     if unroutable := int(dispatcher.stats[Cell.UNROUTABLE]):
         notices.append(f"{unroutable} tickets wait for a printer row of their station and brand")

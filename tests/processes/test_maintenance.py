@@ -20,7 +20,8 @@ from kps.supervisor.lease_keeper import (
     RENEW_EVERY_S,
     renew_in,
 )
-from kps.supervisor.maintenance import LeaseTaken, Maintenance
+from kps.supervisor.maintenance import Maintenance
+from kps.supervisor.maintenance_events import LeaseTaken
 from tests.conftest import Database, eventually
 from tests.service.harness import environment
 
