@@ -1,4 +1,4 @@
-"""Whether this host could run the service, told in sentences. Looks only: it migrates and prints nothing."""
+"""Whether this host could run the service, in sentences. It only looks: it migrates and prints nothing."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ OK, PROBLEM = "ok", "problem"
 
 @dataclass(slots=True)
 class _Findings:
-    """What has been found so far; each finding is told at once, for the next one may take seconds."""
+    """What has been found so far. Each finding is shown at once, for the next one may take seconds."""
 
     say: Callable[[str], None]
     problems: int = 0
@@ -61,7 +61,7 @@ class _Findings:
 
 
 def run(settings: Settings, say: Callable[[str], None]) -> bool:
-    """Tell about everything that the service needs; returns whether all is well."""
+    """Check everything that the service needs; returns whether nothing is wrong."""
     findings = _Findings(say)
     findings.ok(f"settings: instance {settings.instance_name}, database {_where(settings)}")
     database = Database(settings.database, "check")
@@ -281,7 +281,7 @@ def _check_device(
         return
     owner = _owner(database, pos, printer_key(settings.site, address)) if migrated else None
     if owner is not None:
-        # Many printers serve one connection only: whoever asks it now would disturb the tickets.
+        # Many printers serve one connection only: a question now would disturb the tickets.
         _tell_owned(findings, title, owner)
         return
     if absent:
@@ -294,7 +294,7 @@ def _check_device(
 
 
 def _owner(database: Database, pos: PosAdapter, key: PrinterKey) -> KnownDevice | None:
-    """The device's row in schema kps if a running instance holds it, or a probe."""
+    """The device's row in schema kps if a running instance owns it, or a probe has borrowed it."""
     rows = database.run(Statements(pos).printers, keys=[key])
     return rows[0] if rows and (rows[0].live or rows[0].borrowed) else None
 

@@ -21,7 +21,7 @@ from kps.paper.preview import png_of, text_of
 from kps.paper.style import style_of
 
 NOBODY = str(UUID(int=0))
-"""Whoever only looks owns nothing."""
+"""An owner that owns nothing: a preview only reads."""
 _LARGEST_ID = 2**63 - 1
 """Of a bigint; the database would call a larger one a fault."""
 
@@ -57,7 +57,7 @@ def run(settings: Settings, ticket: int, printer: str, png: Path | None, say: Ca
 def _show(text: str, say: Callable[[str], None]) -> None:
     try:
         say(text)
-    except BrokenPipeError:  # Whoever read it has seen enough.
+    except BrokenPipeError:  # The reader has closed its end: it has seen enough.
         raise
     except OSError as error:
         # What is still in the buffer would be tried once more at exit, and fail as a traceback.

@@ -45,7 +45,7 @@ RENEW_AGAIN_S = 1.0
 LOAN_MARGIN_S = 5.0
 """A loan is not trusted to its last second: what we write then may still be on its way."""
 LET_GO_LIMIT_S = 90.0
-"""How long its owner may need: for a ticket that is stuck in the printer it holds on for HOLD_SECONDS."""
+"""How long its owner may need to end: it waits HOLD_SECONDS for a ticket that is stuck in the printer."""
 LOOK_EVERY_S = 0.2
 RESOLVE_LIMIT_S = 2.0
 

@@ -25,7 +25,7 @@ from kps.process.clocks import monotonic
 FRAME_LIMIT = 4000
 """Bytes. Ids and tokens fit easily, and the kernel takes so little as a whole or not at all."""
 OUTBOX_LIMIT = 4000
-"""Frames that wait for a reader. Whoever replaces what is out of date never comes near it."""
+"""Most frames that wait for a reader. A sender that replaces outdated frames never comes near it."""
 
 _HEADER = struct.Struct("!I")
 _WITH_END = 0x8000_0000
@@ -36,7 +36,7 @@ _LATER = (errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS)
 
 
 class PeerGone(Exception):
-    """The other end of the pipe is closed: its process has ended, or has been told to."""
+    """The other end of the pipe is closed: its process has ended, or is about to."""
 
 
 class PeerStuck(Exception):
@@ -94,7 +94,7 @@ class Channel:
         self._unread_since: float | None = None
         self._pressed = False
         self.frame_limit = FRAME_LIMIT
-        """Bytes of a frame, in both directions. Whoever talks of more than ids raises it at both ends."""
+        """Bytes of a frame, in both directions. A channel for more than ids has a higher one at both ends."""
 
     def fileno(self) -> int:
         """The descriptor to wait on."""

@@ -1,4 +1,4 @@
-"""The two clocks of the house: monotonic inside a host, BOOTTIME for the trust in a lease."""
+"""The two clocks that are used: monotonic inside a host, BOOTTIME for the trust in a lease."""
 
 from __future__ import annotations
 

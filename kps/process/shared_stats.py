@@ -25,7 +25,7 @@ PRINT_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 
 
 class Stage(IntEnum):
-    """How far a printer process is with the ticket it holds."""
+    """How far a printer process is with the ticket that it has in hand."""
 
     IDLE = 0
     TAKEN = 1
@@ -91,7 +91,7 @@ class Cell(IntEnum):
     """Slips that this dispatcher has made."""
     SLIPS_PRINTED = 61
     SLIPS_GIVEN_UP = 62
-    """Slips that nobody was told any more: too old, or no printer took them."""
+    """Slips that were given up: too old, or no printer took them."""
     BACKLOG_BEFORE = 53
     """With BACKLOG_UP_TO: what lies behind this dispatcher's first look (unix seconds, database's clock)."""
     BACKLOG_UP_TO = 54

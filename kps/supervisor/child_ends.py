@@ -32,11 +32,11 @@ class Ends:
         """Since when a missing heartbeat counts against a child."""
 
     def bury_printer(self, printer: Printer) -> None:
-        """Reap the dead process of a printer, and note what it may be to blame for and may hold still."""
+        """Reap the dead process of a printer; note what it may have died of, and whether its connection may last."""
         child = printer.child
         stage = Stage(int(child.stats[Cell.STAGE]))
         token = Token(int(child.stats[Cell.TOKEN]))
-        ours = child.doom not in (None, Cause.HUNG)
+        ours = child.ended_for not in (None, Cause.HUNG)
         connected = bool(child.stats[Cell.CONNECTED]) or stage is not Stage.IDLE
         code = self.death(child)
         if code == 0:

@@ -1,4 +1,4 @@
-"""Starts of children: who is due is asked of the template, and tried again later where the host refuses."""
+"""Starts of children: the template is asked for each that is due; where the host refuses, it is tried again later."""
 
 from __future__ import annotations
 
@@ -64,19 +64,19 @@ class Starts:
             if child is None:
                 continue
             if answer is Answer.FORKED:
-                child.born(value)
+                child.forked(value)
                 self._shortage.over()
             else:
-                self._unborn(child, answer, value)
+                self._not_forked(child, answer, value)
 
     def _start_refused(self) -> None:
-        """There is a template again: who was refused for want of it need not wait for the end of a back-off."""
+        """There is a template again: a child that was refused because there was none need not wait for its back-off."""
         for child in self._children.all():
             if child.refused:
                 child.restart_at = min(child.restart_at, monotonic())
 
-    def _unborn(self, child: Child, answer: Answer, error: int) -> None:
-        child.unborn()
+    def _not_forked(self, child: Child, answer: Answer, error: int) -> None:
+        child.not_forked()
         if answer is Answer.REFUSED:
             self._refused(child, OSError(error, os.strerror(error)), os.strerror(error))
         else:

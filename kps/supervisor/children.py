@@ -46,7 +46,7 @@ class Child:
     started_at: datetime | None = None
     restart_at: float = 0.0
     aborted_at: float | None = None
-    doom: Cause | None = None
+    ended_for: Cause | None = None
     """Why we ended it ourselves."""
     deaths: Deaths = field(default_factory=Deaths)
     restarts: dict[str, int] = field(default_factory=dict)
@@ -107,9 +107,9 @@ class Child:
         self.started = monotonic()
         self.started_at = datetime.now(UTC)
         self.aborted_at = None
-        self.doom = None
+        self.ended_for = None
 
-    def born(self, pid: int) -> None:
+    def forked(self, pid: int) -> None:
         """The template has forked it."""
         self.request = None
         self.process = Forked(pid)
@@ -118,7 +118,7 @@ class Child:
             self.kill()
 
     def tell(self, message: tuple[object, ...], topic: object = None) -> bool:
-        """Send a message, at once or when it reads again; one that is gone will be buried.
+        """Send a message, at once or when it reads again; one that is gone is noticed by its end.
 
         Whether a child that does not read hangs is for its heartbeat to say, and for how long its pipe has been full.
         """
@@ -140,10 +140,10 @@ class Child:
     def flush(self) -> None:
         """Send on what waits for it to read."""
         if self.control is not None and self.control.waiting:
-            with contextlib.suppress(PeerGone):  # it will be buried
+            with contextlib.suppress(PeerGone):  # its end will be noticed
                 self.control.flush()
 
-    def unborn(self) -> None:
+    def not_forked(self) -> None:
         """The template has not forked it; or if it has, the copy finds its control pipe closed and ends."""
         self.request = None
         self._hang_up()
@@ -155,7 +155,7 @@ class Child:
 
     def abort(self, cause: Cause) -> None:
         """SIGABRT: it leaves its stacks. SIGKILL follows, for a stopped process does not even abort."""
-        self.doom = self.doom or cause
+        self.ended_for = self.ended_for or cause
         self.aborted_at = monotonic()
         self.signal(signal.SIGABRT)
 
@@ -179,7 +179,7 @@ class Child:
             return None
         self.process = None
         self._hang_up()
-        self.last_exit = exit_text(code, ours=self.doom is not None)
+        self.last_exit = exit_text(code, ours=self.ended_for is not None)
         return code
 
     def note_refusal(self, why: str, chance: float) -> None:
@@ -199,6 +199,6 @@ class Child:
         now = monotonic()
         self.deaths.note(now, now - self.started)
         self.restart_at = self.deaths.restart_at(now, chance)
-        cause = self.doom or (Cause.SIGNAL if code < 0 else Cause.EXIT)
+        cause = self.ended_for or (Cause.SIGNAL if code < 0 else Cause.EXIT)
         self.restarts[cause.value] = self.restarts.get(cause.value, 0) + 1
         return cause

@@ -20,7 +20,7 @@ class Drain:
     """Whether the instance ends, and how far it is with that."""
 
     def __init__(self, children: Children, lives: PrinterLives, limit_s: float) -> None:
-        """Whoever has not ended `limit_s` seconds after the begin is killed."""
+        """A child that has not ended `limit_s` seconds after the begin is killed."""
         self._children = children
         self._lives = lives
         self._limit_s = limit_s

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from kps.web.server import HttpServer
 
 PORT_PATIENCE_S = 10.0
-"""A port that the last generation has not let go of yet may be free in a moment."""
+"""A port that the last generation has not closed yet may be free in a moment."""
 SERVED_AFTER_S = 1.5
 """At the latest, whether the children are up or not: without a database /health has to say so."""
 STOP_LIMIT_S = 5.0
 OPEN_AGAIN_S = 2.0
 """Between tries to serve the ports, after one for which there was no descriptor or no thread."""
 SPARE = 16
-"""Descriptors that must be free, or HTTP lets go of its connections: what a start and a mailbox take for a moment."""
+"""Descriptors that must be free, or HTTP closes idle connections: what a start and a mailbox take for a moment."""
 
 log = logging.getLogger("kps.supervisor")
 

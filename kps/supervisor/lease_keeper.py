@@ -1,6 +1,6 @@
 """The supervisor's thread that keeps the leases: a connection of its own, one statement, and nothing else to do.
 
-Whatever else is slow, large or locked in the database, it costs no lease. The same statement shows all devices.
+So nothing else that is slow, large or locked in the database can cost a lease. The statement shows all devices as well.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ class LeaseLost:
 
 @dataclass(frozen=True, slots=True)
 class Borrowed:
-    """A person wants a printer of ours for a probe: it is to be let go."""
+    """A person wants a printer of ours for a probe: its process is to end, and its lease to be given back."""
 
     key: PrinterKey
     by: str
 
 
 @dataclass(frozen=True, slots=True)
-class Well:
+class ToRenew:
     """A printer whose lease is to be renewed, and the cell that tells its process until when it is trusted."""
 
     epoch: int
@@ -92,8 +92,8 @@ class LeaseKeeper:
         self._reply_s = LONGEST_REPLY_S / 2  # so far nobody knows
         self._renewed_at = float("-inf")
         self._failures = 0
-        self.well: dict[PrinterKey, Well] = {}
-        """Set by the main loop as a whole: the printers of ours whose process is well."""
+        self.to_renew: dict[PrinterKey, ToRenew] = {}
+        """Set by the main loop as a whole: the printers of ours whose process works, or will in a moment."""
         self.unwanted: frozenset[PrinterKey] = frozenset()
         """Set by the main loop: printers that must not be acquired now."""
         self.wanted: frozenset[PrinterKey] = frozenset()
@@ -146,7 +146,7 @@ class LeaseKeeper:
                 self.trouble = trouble.sentence
                 self._wake()
             self._database.close()
-            self._bell.clear()  # not in a hurry, whoever rang
+            self._bell.clear()  # the pause counts, whatever has asked for a look meanwhile
             return _CONNECT_AGAIN.delay(self._failures, random.random())  # noqa: S311
         finally:
             self.errors = self._database.errors
@@ -157,7 +157,7 @@ class LeaseKeeper:
         return max(HURRY_S, began + pause_s - monotonic())
 
     def _renew(self) -> float:
-        """Keep the leases of the printers that are well, and look at all devices; returns the pause from its begin.
+        """Renew the leases, and look at all devices; returns the pause until the next time, from the begin of this one.
 
         Trust counts from before the question.
         """
@@ -165,18 +165,20 @@ class LeaseKeeper:
             began = monotonic()
             self._database.connect()
             self._connect_s = monotonic() - began
-        well = dict(self.well)
+        to_renew = dict(self.to_renew)
         asked_at = boottime()
-        devices = self._ask(well)
+        devices = self._ask(to_renew)
         self._renewed_at = asked_at
         skipped = False
         for row in devices:
             key = row.printer_key
             if row.kept is None:
                 # Somebody of ours works on it at this moment.
-                skipped |= key in well and row.live and row.owner == self._owner and row.epoch == well[key].epoch
+                skipped |= (
+                    key in to_renew and row.live and row.owner == self._owner and row.epoch == to_renew[key].epoch
+                )
                 continue
-            now = self.well.get(key)
+            now = self.to_renew.get(key)
             if now is not None and now.epoch == row.kept:
                 now.lease_cells[LeaseCell.TRUST_UNTIL] = asked_at + LEASE_TTL_S
         self._note(tuple(devices))
@@ -188,7 +190,7 @@ class LeaseKeeper:
         """What a new connection would take now: a few round trips. If the last one took longer, it was not the way."""
         return min(self._connect_s, CONNECT_TRIPS * self._reply_s)
 
-    def _ask(self, well: dict[PrinterKey, Well]) -> list[Device]:
+    def _ask(self, to_renew: dict[PrinterKey, ToRenew]) -> list[Device]:
         asked_at = boottime()
         limit = patience(self._renewed_at + LEASE_TTL_S - asked_at, self._reconnect_s, self._reply_s)
         try:
@@ -197,10 +199,10 @@ class LeaseKeeper:
                 me=self._owner,
                 instance=self._instance,
                 host=self._host,
-                keys=list(well),
-                epochs=[one.epoch for one in well.values()],
+                keys=list(to_renew),
+                epochs=[one.epoch for one in to_renew.values()],
                 ttl=LEASE_TTL_S,
-                shown=sorted(self.shown | well.keys()),
+                shown=sorted(self.shown | to_renew.keys()),
                 limit=limit,
             )
         except DatabaseTrouble:
@@ -218,7 +220,7 @@ class LeaseKeeper:
             self._wake()
         for row in devices:
             key = row.printer_key
-            ours = self.well.get(key)
+            ours = self.to_renew.get(key)
             # We may have taken it back since this was seen.
             if ours is not None and row.live and row.owner != self._owner and row.epoch > ours.epoch:
                 self._post(LeaseLost(key))

@@ -12,13 +12,13 @@ from kps.database.keeper_queue import KeeperQueue
 from kps.printer.config import DIED_S, VANISHED_S
 from kps.process.clocks import boottime, monotonic
 from kps.process.shared_stats import LeaseCell
-from kps.supervisor.lease_keeper import LEASE_TTL_S, LeaseKeeper, Well
+from kps.supervisor.lease_keeper import LEASE_TTL_S, LeaseKeeper, ToRenew
 from kps.supervisor.maintenance_events import LeaseTaken, Reclaimed
 
 LEFT_EVERY_S = 1.0
 """Between tries to take back tickets that somebody has locked."""
 LOCKED_AGAIN_S = 5.0
-"""A printer whose row somebody holds for long is left alone for so long: each try costs the limit of a lock."""
+"""A printer whose row is locked by somebody is not tried again for so long: each try waits until the lock's limit."""
 NEVER = float("inf")
 
 log = logging.getLogger("kps.supervisor")
@@ -33,14 +33,14 @@ class LeaseTaker:
         self._left: set[PrinterKey] = set()
         """Printers of ours of which tickets are left."""
         self._locked: dict[PrinterKey, float] = {}
-        """Printers whose rows somebody held when we wanted to take them, and when to try again."""
+        """Printers whose rows were locked when we wanted to take them, and when to try again."""
         self.left_due = NEVER
         """When `requeue_left` is due."""
         self.orphaned: set[PrinterKey] = set()
         """Devices of the generation that was here before us and has died; each is taken once."""
 
     def leave(self, key: PrinterKey, count: int) -> None:
-        """Tickets that a dead owner or process of a printer of ours held are locked by somebody: taken back later."""
+        """So many tickets of a dead owner or process of this printer are locked by somebody: take them back later."""
         if count:
             log.warning("tickets locked", extra={"printer": key, "count": count})
             self._left.add(key)
@@ -77,7 +77,7 @@ class LeaseTaker:
                 self._locked[key] = monotonic() + LOCKED_AGAIN_S
                 log.warning("database trouble", extra={"cause": trouble.sentence, "printer": key})
         if taken:
-            self._keeper.look_now()  # people see whose they are now
+            self._keeper.look_now()  # /status shows whose they are now
 
     def _acquire_one(self, queue: KeeperQueue, key: PrinterKey, name: str) -> bool:
         """In a transaction of its own: what is wrong with one printer's tickets keeps no other from being taken."""
@@ -89,9 +89,9 @@ class LeaseTaker:
         self.leave(key, row.left)
         if row.released:
             self._post(Reclaimed(row.released))
-        if well := self._keeper.well.get(key):
-            self._keeper.well[key] = Well(row.epoch, well.lease_cells)
-            well.lease_cells[LeaseCell.TRUST_UNTIL] = asked_at + LEASE_TTL_S
+        if renewed := self._keeper.to_renew.get(key):
+            self._keeper.to_renew[key] = ToRenew(row.epoch, renewed.lease_cells)
+            renewed.lease_cells[LeaseCell.TRUST_UNTIL] = asked_at + LEASE_TTL_S
         level = ProofLevel(row.proof_level) if row.proof_level else None
         abilities = Abilities(level, row.pushes, row.clears, row.firmware)
         contested_s = VANISHED_S if row.contested else DIED_S if key in self.orphaned else 0.0

@@ -47,7 +47,7 @@ from kps.supervisor.wiring import Mailboxes, RowsSender, Shortage
 TICK_S = 0.5
 """Longest wait while something must be done in time: children end, or we do."""
 IDLE_TICK_S = 2.0
-"""The same otherwise. What happens to a child, what maintenance learns, and who asks for a snapshot wake it at once."""
+"""The same otherwise. A change of a child, news of the maintenance and a question for a snapshot wake it."""
 LATE_S = 1.0
 """A turn that came so much later than it should gives no hang verdicts: the host stood still, not the children."""
 MAILBOX_AGAIN_S = 0.25
@@ -303,7 +303,7 @@ class Supervisor:
 
     def _read_children(self) -> None:
         for child in self._children.all():
-            # One that we do not know yet to be born is heard later.
+            # Until the template has reported the fork, what the child says is left in its pipe.
             if child.control is not None and child.request is None and child.control.fileno() in self._ready:
                 self._read_child(child)
 

@@ -27,7 +27,7 @@ from kps.database.schema import SchemaUnusable, refuse_missing_rights
 from kps.database.statements.leases import Device
 from kps.process.clocks import monotonic
 from kps.supervisor.counting import Counting
-from kps.supervisor.lease_keeper import LeaseKeeper, LeaseLost, Well
+from kps.supervisor.lease_keeper import LeaseKeeper, LeaseLost, ToRenew
 from kps.supervisor.lease_taker import LeaseTaker
 from kps.supervisor.maintenance_events import Event, Released, SchemaKnown
 from kps.supervisor.row_reader import RowReader
@@ -143,9 +143,9 @@ class Maintenance:
         """All devices, as the last renewal has shown them."""
         return self._keeper.devices
 
-    def keep(self, well: dict[PrinterKey, Well], unwanted: frozenset[PrinterKey]) -> None:
+    def keep(self, to_renew: dict[PrinterKey, ToRenew], unwanted: frozenset[PrinterKey]) -> None:
         """Whose leases to renew, and which printers must not be acquired now."""
-        self._keeper.well, self._keeper.unwanted = well, unwanted
+        self._keeper.to_renew, self._keeper.unwanted = to_renew, unwanted
 
     def release_dead(self, key: PrinterKey, generation: int, epoch: int, blamed: Token) -> None:
         """A printer process has been reaped: answered by Released."""
@@ -273,7 +273,7 @@ class Maintenance:
         now = monotonic()
         self._due = dict.fromkeys(("rows", "counts", "orphans", "sweep"), now)
         self._due["introspect"] = now + INTROSPECT_EVERY_S
-        # Known only now, and told at once: what fails before is done again as a whole, what fails later is due again.
+        # Not before: whatever fails until here is done again from the begin, whatever fails later is due again.
         self._queue, self.schema = queue, schema
         self._post(SchemaKnown(schema))
         self._keeper.begin()
@@ -378,7 +378,7 @@ class Maintenance:
         self._post(Released(release.key, release.generation, done.epoch if done else None, count))
 
     def _lapse(self, keys: list[PrinterKey]) -> None:
-        """All at once; if somebody holds one of them for long, one by one: that one ends by itself."""
+        """End all at once. If somebody has one of them locked for long, one by one: that one ends by itself in time."""
         try:
             self._known.lapse(keys)
         except DatabaseTrouble as trouble:

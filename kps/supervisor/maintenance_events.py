@@ -1,4 +1,4 @@
-"""What maintenance and the lease keeper tell the main loop."""
+"""What maintenance and the lease keeper report to the main loop."""
 
 from __future__ import annotations
 
@@ -36,14 +36,17 @@ class LeaseTaken:
     answers: bool | None
     abilities: Abilities
     contested_s: float
-    """For so long its last owner, which vanished, may still hold the device."""
+    """For so long its last owner, which vanished, may still be connected to the device."""
     trusted_until: float
     """BOOTTIME until which the lease is surely ours, if it is not renewed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """What a dead process held has been given back; `epoch` is the next incarnation's, None = the lease is gone."""
+    """What a dead process had in hand has been given back.
+
+    `epoch` is that of its next incarnation; None = the lease is not ours any more, and nothing was given back.
+    """
 
     key: PrinterKey
     generation: int

@@ -15,7 +15,7 @@ from kps.process.clocks import monotonic
 from kps.process.shared_stats import Cell, LeaseCell, SharedStats
 from kps.supervisor.children import Child
 from kps.supervisor.devices import vouched_for, vouched_for_none, wanted_devices
-from kps.supervisor.lease_keeper import Well
+from kps.supervisor.lease_keeper import ToRenew
 from kps.supervisor.maintenance import Maintenance
 from kps.supervisor.maintenance_events import LeaseTaken, Released
 from kps.supervisor.printers import NOBODY, Children, MailboxState, Printer
@@ -143,9 +143,9 @@ class PrinterLives:
                 self.lease_taken(taken)
 
     def _reconfigure(self, printer: Printer) -> None:
-        """Tell it; a device with more rows than a frame holds gets a new process, which is given them at its start."""
-        told = replace(printer.config, names=())  # they are for us, and a frame is small
-        if not printer.child.tell(("device", told)) and printer.child.running:
+        """Send its process the new config. If it does not fit into a frame, a new process is given it at its start."""
+        sent = replace(printer.config, names=())  # only the supervisor needs the names, and a frame is small
+        if not printer.child.tell(("device", sent)) and printer.child.running:
             self.happens(printer, Event.REPLACED)
 
     def _with_knowledge(self, fresh: DeviceConfig, known: DeviceConfig) -> DeviceConfig:
@@ -182,7 +182,7 @@ class PrinterLives:
             child.lease_cells[LeaseCell.TRUST_UNTIL] = taken.trusted_until
             self._children.printers[taken.key] = Printer(config, child, taken.epoch, contested_s=taken.contested_s)
             return
-        printer.told_down = False
+        printer.reported_down = False
         if printer.lease is not Lease.RELEASING:
             printer.epoch = taken.epoch
         self.happens(printer, Event.TAKEN)
@@ -224,7 +224,7 @@ class PrinterLives:
         self.happens(printer, Event.DISMISSED)
 
     def after_release(self, released: Released) -> None:
-        """What a dead process held has been given back, or could not be."""
+        """What a dead process had in hand has been given back, or could not be."""
         self.count_released("death", released.count)
         printer = self._children.printers.get(released.key)
         if printer is None or printer.lease is not Lease.RELEASING:
@@ -234,17 +234,15 @@ class PrinterLives:
             printer.epoch = released.epoch
             self.happens(printer, Event.RELEASED)
         elif taken is not None and taken.epoch > printer.epoch:
-            # The lease had lapsed and was taken again meanwhile: what the dead process held came along.
+            # The lease had lapsed and was taken again meanwhile: the dead process's work is under the new epoch now.
             printer.epoch, printer.blamed = taken.epoch, NOBODY
             self._carry_out(Action.RELEASE, printer)
         else:
-            # Its next incarnation may run already, and without a lease nobody would ever tell it to end.
+            # Its next incarnation may run already. Without a lease nothing else would end it.
             self.lease_lost(released.key, Event.NOT_OURS)
 
     def config_of_next(self, printer: Printer) -> DeviceConfig:
-        """What the next process of a printer is told: also what the last one has learned, but not the names, which only
-        the supervisor needs.
-        """
+        """For the next process of a printer: with what the last one has learned, without what only we need."""
         answers = next(
             (row.answers for row in self._maintenance.devices if row.printer_key == printer.config.key), None
         )
@@ -255,19 +253,19 @@ class PrinterLives:
     def tell_lease_keeper(self) -> None:
         """Which leases to renew: those of printers whose process lives, or will in a moment."""
         now = monotonic()
-        well = {}
+        to_renew = {}
         for key, printer in self._children.printers.items():
             child = printer.child
             healthy = child.aborted_at is None and not child.deaths.crash_loop(now) and not child.unstartable
             if healthy and printer.lease is not Lease.LOST:
-                well[key] = Well(printer.epoch, printer.child.lease_cells)
+                to_renew[key] = ToRenew(printer.epoch, printer.child.lease_cells)
             self._watch_device(printer, now)
         unwanted = (
             frozenset(self.configs)
             if self.ending
             else frozenset(key for key, printer in self._children.printers.items() if printer.wish is Wish.LEAVE)
         )
-        self._maintenance.keep(well, unwanted)
+        self._maintenance.keep(to_renew, unwanted)
 
     def _watch_device(self, printer: Printer, now: float) -> None:
         if printer.lease is not Lease.OURS or printer.wish is Wish.LEAVE:
@@ -279,17 +277,17 @@ class PrinterLives:
             self._maintenance.yield_lease(printer.config.key, printer.epoch)
 
     def _say_why_down(self, printer: Printer, epoch: int, now: float) -> None:
-        """What a process that does not work cannot say itself, once."""
+        """Have its rows say, once, why the printer cannot print: a process that does not work cannot do so itself."""
         child = printer.child
         looping = child.deaths.crash_loop(now)
-        if (looping or child.unstartable) and not printer.told_down:
-            printer.told_down = True
+        if (looping or child.unstartable) and not printer.reported_down:
+            printer.reported_down = True
             why = (
                 "its process crashes again and again" if looping else f"its process cannot be started: {child.refusal}"
             )
             self._maintenance.say_down(printer.config.key, epoch, why)
         elif child.state is Process.UP and not looping:
-            printer.told_down = False
+            printer.reported_down = False
 
     def count_released(self, cause: str, count: int) -> None:
         """So many claims were given back."""

@@ -37,10 +37,10 @@ class Printer:
     row_gone: bool = False
     """It leaves because no row names it any more."""
     contested_s: float = 0.0
-    """For so long its last owner or process may still seem to hold the device, from the next process's start."""
+    """For so long after the next process's start the device may still be connected to its last owner or process."""
     blamed: Token = NOBODY
     """The work that its last process died of."""
-    told_down: bool = False
+    reported_down: bool = False
     """Its row says that its process does not work."""
     yield_asked_at: float = 0.0
     mailbox: MailboxState = field(default_factory=MailboxState)

@@ -9,7 +9,7 @@ from kps.core.health import Snapshot
 from kps.process.clocks import monotonic
 
 FRESH_S = 0.25
-"""Whoever asks within so long after a snapshot was made is given that one."""
+"""A snapshot is given to all that ask within so long after it was made."""
 ANSWER_LIMIT_S = 0.5
 """So long an answer is waited for. A loop that makes none stands still, and the last snapshot shows that by its age."""
 
@@ -37,7 +37,7 @@ class Publisher:
             if since is None:
                 self._asked_at = since = asked_at
                 self._wake()
-            # Whoever comes later to a loop that stands still waits less: a probe must have its answer.
+            # The limit counts from the oldest question: a probe must have its answer although the loop stands still.
             self._made.wait_for(lambda: self._made_at >= asked_at, since + ANSWER_LIMIT_S - asked_at)
             return self._latest
 
@@ -46,7 +46,7 @@ class Publisher:
         with self._made:
             if self._asked_at is None:
                 return
-            self._asked_at = None  # before it is made: whoever asks meanwhile wants the next one
+            self._asked_at = None  # before it is made: a question that comes meanwhile is for the next one
         made_at, latest = monotonic(), self._make()
         with self._made:
             self._made_at, self._latest = made_at, latest

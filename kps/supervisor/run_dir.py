@@ -213,7 +213,7 @@ def sweep(left: Left, grace_s: float = GRACE_S) -> bool:
 
 
 def _handle_of(pid: int, start: int) -> int | None:
-    """A pidfd of exactly that process; None if it is gone and the pid perhaps reused. Raises OSError: who knows."""
+    """A pidfd of exactly that process; None if it is gone and the pid perhaps reused. Raises OSError: not known."""
     try:
         handle = os.pidfd_open(pid)
     except (ProcessLookupError, ValueError):

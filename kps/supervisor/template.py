@@ -47,7 +47,7 @@ log = logging.getLogger("kps.supervisor")
 
 
 def words(error: OSError | MemoryError) -> str:
-    """Why the host refuses, in a few words."""
+    """Why the host refuses, as a short text."""
     return (error.strerror if isinstance(error, OSError) else None) or "no memory left"
 
 
@@ -159,7 +159,7 @@ def launched(shared: SharedStats) -> Running:
 
 
 def _flags() -> list[str]:
-    """What this interpreter was told, for another one."""
+    """The options of this interpreter, for another one."""
     warnings = [f"-W{option}" for option in sys.warnoptions]
     return [
         *warnings,
@@ -226,7 +226,7 @@ class Template:
 
     @property
     def state(self) -> str:
-        """In the words of a child's: up, starting or dead."""
+        """Like the state of a child: up, starting or dead."""
         if self._ready:
             return "up"
         return "starting" if self._running is not None or self.booting else "dead"
@@ -372,7 +372,7 @@ class Template:
 
 
 def _killed(process: Forked) -> int | None:
-    """SIGKILL, then the exit code. It prints nothing and holds nothing, so there is nothing that it should end first.
+    """SIGKILL, then the exit code. It prints nothing and has nothing in hand, so nothing is left undone.
 
     None = it has not gone in time; then it is reaped with the orphans.
     """

@@ -32,7 +32,7 @@ class Shortage:
         return self._since is not None
 
     def note(self, error: BaseException | None) -> None:
-        """Something could not be opened: if it was for want of a descriptor, others must let go of theirs."""
+        """Something could not be opened: if no descriptor was free, others must close some of theirs."""
         if error is not None and is_shortage(error):
             self._since = self._since or monotonic()
 
@@ -90,7 +90,7 @@ class Mailboxes:
             # From here on it is the channel's, which may have to keep it until the dispatcher reads.
             dispatcher.send_end(("printer", printer.config.key, pair[1], printer.epoch), theirs)
         except (PeerGone, PeerStuck):
-            return  # it will be buried, and the next incarnation gets a mailbox of its own
+            return  # its end will be noticed, and its next incarnation gets a mailbox of its own
         printer.mailbox.pair = pair
         self._shortage.over()
 
@@ -117,7 +117,7 @@ class Mailboxes:
 
 
 class RowsSender:
-    """The printer rows, told to each dispatcher, and again when they have changed."""
+    """Sends the printer rows to each dispatcher, and again when they have changed."""
 
     def __init__(self, dispatcher: Child) -> None:
         self._dispatcher = dispatcher
@@ -132,7 +132,7 @@ class RowsSender:
         self._version += 1
 
     def send(self) -> None:
-        """What its pipe takes now: more rows than it holds go out over several turns."""
+        """Send what its pipe takes now. If not all rows fit into it, the rest goes out with later turns."""
         dispatcher = self._dispatcher
         version = (dispatcher.generation, self._version)
         if dispatcher.state is not Process.UP or not self._version:

@@ -353,7 +353,7 @@ def _widget_printers(printers: Iterable[PrinterView], now: datetime) -> Json:
 
 
 def _overall(total: int, online: int, offline: int) -> str:
-    """One word for all printers. `unknown` is never folded into a known state."""
+    """One state for all printers. `unknown` is never folded into a known state."""
     if total and online == total:
         return "online"
     if total and offline == total:

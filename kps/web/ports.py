@@ -11,11 +11,11 @@ class CannotListen(Exception):
 
 
 class PortTaken(CannotListen):
-    """Another program listens on this port; it may let go of it soon."""
+    """Another program listens on this port; it may close it soon."""
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Who connects waits in it until somebody serves. Raises PortTaken, CannotListen."""
+    """A listening socket: clients that connect wait until a server accepts them. Raises PortTaken, CannotListen."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=128, dualstack_ipv6=host == "::")

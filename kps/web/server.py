@@ -217,7 +217,7 @@ class _Gate:
         except OSError as error:
             if not is_shortage(error):
                 raise
-            # Whoever waits at the door keeps it ready: to ask again at once and for ever would burn a core.
+            # A client that waits keeps the listener readable: to accept again at once, for ever, would burn a core.
             self._close_longest_idle()
             self._server.accepting = False
             return None
@@ -241,7 +241,7 @@ def _is_idle(channel: Any) -> bool:
 
 
 def _in_waitress(connections: int) -> int:
-    """Its limit counts the listener and its trigger as well; and it stops to listen there, where we make room."""
+    """Its limit counts the listener and its trigger too, and there it stops accepting; we close an idle one instead."""
     return connections + SLACK + 2
 
 

@@ -19,7 +19,7 @@ from kps.supervisor.lease_keeper import (
     Borrowed,
     LeaseKeeper,
     LeaseLost,
-    Well,
+    ToRenew,
     patience,
 )
 from tests.conftest import eventually
@@ -54,7 +54,9 @@ def keeper(house: House, one: Instance, heard: Heard, tmp_path: object) -> Itera
     )
     made.shown = frozenset(row.key for row in house.rows())
     shared = SharedStats()
-    made.well = {row.key: Well(one.epochs[row.key], shared.pair(shared.take()).lease_cells) for row in house.rows()}
+    made.to_renew = {
+        row.key: ToRenew(one.epochs[row.key], shared.pair(shared.take()).lease_cells) for row in house.rows()
+    }
     made.thread.start()
     yield made
     made.quit()
@@ -64,7 +66,7 @@ def keeper(house: House, one: Instance, heard: Heard, tmp_path: object) -> Itera
 
 def trusted_s(keeper: LeaseKeeper, key: PrinterKey) -> float:
     """For how long a printer's process may trust its lease."""
-    return keeper.well[key].lease_cells[LeaseCell.TRUST_UNTIL] - boottime()
+    return keeper.to_renew[key].lease_cells[LeaseCell.TRUST_UNTIL] - boottime()
 
 
 def test_a_row_that_somebody_works_on_costs_no_other_lease_and_is_renewed_once_it_is_free(
@@ -75,8 +77,8 @@ def test_a_row_that_somebody_works_on_costs_no_other_lease_and_is_renewed_once_i
     somebody.cursor().execute("SELECT 1 FROM kps.printer WHERE printer_key = %s FOR UPDATE", [held])
     keeper.begin()
     eventually(lambda: trusted_s(keeper, other) > 0, what="the other lease is renewed")
-    until = keeper.well[other].lease_cells[LeaseCell.TRUST_UNTIL]
-    eventually(lambda: keeper.well[other].lease_cells[LeaseCell.TRUST_UNTIL] > until, what="and again")
+    until = keeper.to_renew[other].lease_cells[LeaseCell.TRUST_UNTIL]
+    eventually(lambda: keeper.to_renew[other].lease_cells[LeaseCell.TRUST_UNTIL] > until, what="and again")
     assert trusted_s(keeper, held) < 0
     assert (keeper.trouble, keeper.errors) == ("", 0)
     somebody.rollback()
@@ -99,7 +101,7 @@ def test_who_has_taken_a_lease_is_told_but_not_about_one_that_we_have_taken_back
         house.let_lease_end(row)
     two.acquire(lost, back)
     # Maintenance has taken it again since the view, and the keeper knows so.
-    keeper.well[back.key] = Well(two.epochs[back.key] + 1, keeper.well[back.key].lease_cells)
+    keeper.to_renew[back.key] = ToRenew(two.epochs[back.key] + 1, keeper.to_renew[back.key].lease_cells)
     keeper.begin()
     eventually(lambda: keeper.devices, what="a view of the devices")
     assert heard.events == [LeaseLost(lost.key)]
@@ -121,8 +123,8 @@ def test_leases_are_renewed_by_a_new_connection_when_theirs_has_been_cut(house: 
     eventually(lambda: trusted_s(keeper, key) > 0, what="a renewal")
     house.pos.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'kps:leases'")
     eventually(lambda: keeper.errors, what="the keeper has noticed")
-    until = keeper.well[key].lease_cells[LeaseCell.TRUST_UNTIL]
-    eventually(lambda: keeper.well[key].lease_cells[LeaseCell.TRUST_UNTIL] > until, what="a renewal")
+    until = keeper.to_renew[key].lease_cells[LeaseCell.TRUST_UNTIL]
+    eventually(lambda: keeper.to_renew[key].lease_cells[LeaseCell.TRUST_UNTIL] > until, what="a renewal")
     eventually(lambda: keeper.trouble == "", what="it says that all is well again")
 
 
