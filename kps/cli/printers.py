@@ -14,10 +14,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import FrameType
+from typing import assert_never
 
 from kps.cli.terminal import say
 from kps.core.abilities import Abilities
-from kps.core.address import DeviceAddress, FileAddress, printer_key
+from kps.core.address import DeviceAddress, FileAddress, TcpAddress, printer_key
 from kps.core.networks import Reach
 from kps.core.process_ids import process_id_text
 from kps.core.routing import Lookup, PrinterRow
@@ -395,7 +396,13 @@ def _key(settings: Settings, row: PrinterRow) -> PrinterKey:
 
 def _absence(settings: Settings, row: PrinterRow) -> str:
     """Why this host cannot open the row's device, if that is a file; '' if it can."""
-    return absence(row.address, settings) if isinstance(row.address, FileAddress) else ""
+    match row.address:
+        case TcpAddress():
+            return ""
+        case FileAddress() as file:
+            return absence(file, settings)
+        case unexpected:
+            assert_never(unexpected)
 
 
 def _resolved(row: PrinterRow) -> DeviceAddress:

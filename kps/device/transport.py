@@ -1,7 +1,7 @@
 """What carries bytes to a printer and back, and knows nothing of what they mean.
 
 A new transport is a kind of address in `kps.core.address`, an implementation of `Transport`, and a case in
-`kps.device.opening`.
+`kps.device.opening`; mypy names the places that must also know what a row may name.
 """
 
 from __future__ import annotations

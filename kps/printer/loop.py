@@ -6,7 +6,7 @@ import logging
 from multiprocessing.connection import wait
 
 from kps.core.status import PrinterStatus
-from kps.core.tickets import NotPrinted, Printed, Reason
+from kps.core.tickets import NotPrinted, Printed, Reason, Token
 from kps.core.work import Promised, Work, WorkKind
 from kps.crash import Point, crash_point
 from kps.database import Database, DatabaseTrouble
@@ -97,6 +97,8 @@ class PrinterProcess:
         )  # fmt: skip
         self._gone_at: float | None = None
         self._stopping = False
+        self._printing = Work(WorkKind.TICKET, 0, Token(0))
+        """The work that was begun last."""
         self._in_hold = False
         self._turn_away_due = 0.0
         self._listen_at = 0.0
@@ -209,6 +211,7 @@ class PrinterProcess:
     def _print(self, work: Work) -> None:
         self._stats.set(Cell.TICKET, work.id if work.kind is WorkKind.TICKET else 0)
         self._stats.set(Cell.TOKEN, work.token)
+        self._printing = work
         self._stats.set(Cell.STAGE, Stage.TAKEN)
         began = monotonic()
         match self._monitor.ask_patiently():
@@ -275,7 +278,7 @@ class PrinterProcess:
 
     def _blocked(self, reason: Reason, status: PrinterStatus) -> None:
         """A ticket is stuck in the printer: publish that at once, so that its other tickets go elsewhere."""
-        log.warning("printer blocked", extra={"cause": reason.value, "ticket": int(self._stats.get(Cell.TICKET))})
+        log.warning("printer blocked", extra={"cause": reason.value} | self._printing.log_field)
         self._monitor.blocked(reason, status)
         self._in_hold = True
         self._turn_away()

@@ -252,7 +252,9 @@ class Injector:
     def _fail_a_reply(self, kind: Harm, statement: str) -> Undo:
         """Let the reply to the next such statement of each instance fail. Whether any did is known only at the end."""
         kps = self._shop.design is Design.KPS
-        words = f"EXECUTE kps_{statement} ".encode() if kps else _NAIVE_WORDS.get(statement, b"'new'")
+        # A promise has three forms, of which two have longer names; the others are meant by their whole name.
+        name = statement if statement == "promise" else f"{statement} "
+        words = f"EXECUTE kps_{name}".encode() if kps else _NAIVE_WORDS.get(statement, b"'new'")
         proxies = [instance.proxy for instance in self._shop.instances]
         before = sum(proxy.failed_replies for proxy in proxies)
         for proxy in proxies:
