@@ -51,6 +51,8 @@ SHORTEST_SLOPE_S = 60.0
 LOAD_PER_S = 20.0
 """Tickets a second over all printers while memory under load is looked at."""
 LOAD_S, QUICK_LOAD_S = 85.0, 4.0
+LOADED_LOOKS = 20
+"""At least about so many looks at the memory in a load, however short."""
 LOAD_BEFORE_LOOKS = 0.2
 """Share of a load that passes before the first look: until then plans and buffers are made."""
 STATEMENTS_SHOWN = 12
@@ -251,7 +253,7 @@ def load_growth(shop: Shop, instance: Instance, seconds: float) -> tuple[Growth,
         before = by_process(instance, lambda pid: memory_kb(pid, "Anonymous"))
         while not over:
             looks.append(look(instance))
-            over = tills.ended(LOOK_EVERY_S)
+            over = tills.ended(min(LOOK_EVERY_S, seconds / LOADED_LOOKS))
         after = by_process(instance, lambda pid: memory_kb(pid, "Anonymous"))
         tills.end(1.0)
     wait_until(lambda: unfinished(shop) == 0, 60.0, "every ticket is printed", every_s=0.02)
