@@ -37,7 +37,7 @@ BEAT_S = 0.5
 SPOKEN_AGAIN_S = 0.1
 """After an idle printer has sent something unasked, it is not listened to for so long: one that never stops is asked
 how it is ten times a second and not a thousand times."""
-IDLE_BEAT_S = 2.0
+IDLE_BEAT_S = 4.0
 """Longest wait while there is nothing to do: whatever happens ends it."""
 LAST_WORDS_S = 8.0
 """After the supervisor has gone: how long an outcome waits for a database that is away."""

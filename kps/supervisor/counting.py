@@ -16,11 +16,13 @@ from kps.process.clocks import monotonic
 from kps.supervisor.maintenance_events import Reclaimed
 
 COUNTS_EVERY_S = 5.0
+"""Between two counts while tickets are open."""
 COUNTS_QUIET_S = 10.0
 """The same while no ticket is open: what the other counts say changes with a ticket."""
 SWEEP_S = 1.0
 """How long a sweep goes on with the next piece."""
 ADOPTED_AT_ONCE = 500
+"""So many orphans are taken over in one transaction."""
 JUST_NOW_S = 0.1
 """Counts of so long ago are of this moment."""
 SLOW_CALL_S = 4.0

@@ -53,6 +53,7 @@ LATE_S = 1.0
 MAILBOX_AGAIN_S = 0.25
 """Between looks whether dispatcher and printer process read again, so that a mailbox can be made."""
 DOUBT_EVERY_S = 2.0
+"""Between two wishes that maintenance look whether a table or a right is missing, while a child has trouble."""
 EXIT_STOPPED = 0
 EXIT_ESCALATED = 70
 

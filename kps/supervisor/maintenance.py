@@ -34,7 +34,9 @@ from kps.supervisor.row_reader import RowReader
 
 SWEEP_EVERY_S = 600.0
 INTROSPECT_EVERY_S = 60.0
+"""Between looks at the POS's tables, columns and rights."""
 YIELD_AWAY_S = 60.0
+"""A printer that was given up is not taken back for so long, if another instance lives."""
 TOGETHER_S = 0.1
 """What is due so soon is done now: each time that we wake up costs more than most statements."""
 _CONNECT_AGAIN = Backoff(first=0.1, cap=0.5)

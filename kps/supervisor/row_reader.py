@@ -23,8 +23,9 @@ from kps.supervisor.resolver import Resolver
 ROWS_EVERY_S = 2.0
 """Between looks at the printer rows while somebody changes them."""
 ROWS_QUIET_S = 4.0
-"""The same when nobody has for ROWS_CHANGE_S."""
+"""The same when there was no change for ROWS_CHANGE_S."""
 ROWS_CHANGE_S = 30.0
+"""After a change another one is likely: rows are changed one after the other."""
 NAMES_AT_ONCE_S = 0.2
 """So long new host names are waited for: a name server that works answers in a few milliseconds."""
 
