@@ -114,3 +114,17 @@ def test_behind_a_pooler_that_passes_no_notification_a_ticket_does_not_wait_for_
         pooler.deaf = True
         print_many(here)
         assert DEAF in notices(here)
+
+
+def test_a_ticket_whose_notification_is_lost_is_found_by_the_statement_that_makes_slips(
+    pos: PosWriter, pos_database: Database, tmp_path: Path
+) -> None:
+    """That statement is the poll of an idle service, although the next one of its own would be due in an hour."""
+    with shop(pos, pos_database, tmp_path, STATIONS, **AN_HOUR) as here:
+        eventually(lambda: DEAF not in notices(here), timeout=15, what="it is woken")
+        pos.execute("SET session_replication_role = replica")  # no trigger fires
+        ticket = pos.ticket("bar")
+        pos.execute("RESET session_replication_role")
+        here.printed(ticket)
+        metrics = here.service.get("/metrics").body.splitlines()
+        assert "kps_poll_found_work_total 1.0" in metrics
