@@ -11,6 +11,16 @@ SlipId = NewType("SlipId", int)
 """`kps.slip.id`."""
 
 
+class SlipKind(StrEnum):
+    """What a slip is about, as `kps.slip` names it."""
+
+    VOID = "void"
+    CANCELLED = "cancelled"
+    MOVED = "moved"
+    OUTAGE = "outage"
+    CATCH_UP = "catch_up"
+
+
 class ChangeKind(StrEnum):
     """What has happened to something that is on paper already."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, assert_never
 
 from psycopg2.extras import Json
 
@@ -20,6 +20,7 @@ from kps.core.slips import (
     OutageSlip,
     Slip,
     SlipContent,
+    SlipKind,
 )
 from kps.core.tickets import (
     Before,
@@ -148,19 +149,27 @@ def paper_of(row: Paper | SlipPaper) -> PaperFormat:
 
 def _slip_content(row: SlipPaper) -> SlipContent:
     said = row.content
-    if row.kind == "outage":
-        return OutageSlip(said["printer"], said["reason"], _moment(said["since"]))
-    if row.kind == "catch_up":
-        return CatchUpSlip(
-            said["printer"],
-            _moment(said["since"]),
-            tuple(map(_elsewhere, said["went_elsewhere"])),
-            tuple(map(_elsewhere, said["maybe_twice"])),
-            tuple(map(_elsewhere, row.waiting or ())),
-        )
+    match SlipKind(row.kind):
+        case SlipKind.VOID | SlipKind.CANCELLED | SlipKind.MOVED as kind:
+            return _change(ChangeKind(kind.value), row.station, said)
+        case SlipKind.OUTAGE:
+            return OutageSlip(said["printer"], said["reason"], _moment(said["since"]))
+        case SlipKind.CATCH_UP:
+            return CatchUpSlip(
+                said["printer"],
+                _moment(said["since"]),
+                tuple(map(_elsewhere, said["went_elsewhere"])),
+                tuple(map(_elsewhere, said["maybe_twice"])),
+                tuple(map(_elsewhere, row.waiting or ())),
+            )
+        case unexpected:
+            assert_never(unexpected)
+
+
+def _change(kind: ChangeKind, station: str, said: Mapping[str, Any]) -> ChangeSlip:
     return ChangeSlip(
-        kind=ChangeKind(row.kind),
-        station=row.station,
+        kind=kind,
+        station=station,
         table=said["table"] or "",
         new_table=said["new_table"] or "",
         queue_number=said["queue_number"],

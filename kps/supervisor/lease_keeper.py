@@ -16,11 +16,10 @@ from kps.core.retry import Backoff
 from kps.core.settings import Settings
 from kps.core.tickets import PrinterKey
 from kps.database import Database, DatabaseTrouble
-from kps.database.statements.leases import RENEW, Device
+from kps.database.statements.leases import LEASE_TTL_S, RENEW, Device
 from kps.process.clocks import boottime, monotonic
 from kps.process.shared_stats import Cells, LeaseCell
 
-LEASE_TTL_S = 6.0
 RENEW_EVERY_S = 1.5
 """Between renewals, which show all devices as well."""
 BORROWED_EVERY_S = 0.5

@@ -9,10 +9,11 @@ from kps.core.abilities import Abilities
 from kps.core.tickets import PrinterKey, ProofLevel
 from kps.database import DatabaseTrouble
 from kps.database.keeper_queue import KeeperQueue
+from kps.database.statements.leases import LEASE_TTL_S
 from kps.printer.config import DIED_S, VANISHED_S
 from kps.process.clocks import boottime, monotonic
 from kps.process.shared_stats import LeaseCell
-from kps.supervisor.lease_keeper import LEASE_TTL_S, LeaseKeeper, ToRenew
+from kps.supervisor.lease_keeper import LeaseKeeper, ToRenew
 from kps.supervisor.maintenance_events import LeaseTaken, Reclaimed
 
 LEFT_EVERY_S = 1.0

@@ -9,10 +9,10 @@ import pytest
 
 from kps.config import load
 from kps.core.tickets import PrinterKey
+from kps.database.statements.leases import LEASE_TTL_S
 from kps.process.clocks import boottime
 from kps.process.shared_stats import LeaseCell, SharedStats
 from kps.supervisor.lease_keeper import (
-    LEASE_TTL_S,
     LONGEST_REPLY_S,
     RENEW_EVERY_S,
     SHORTEST_REPLY_S,

@@ -677,3 +677,13 @@ def test_a_slip_in_the_hands_of_dying_processes_is_over_after_a_few_of_them(hous
         assert claim(house, one, slip) != []
         one.release_dead(house.row("kitchen-1"))
     assert one.queue.look_slips()[0].over
+
+
+def test_a_slip_that_only_a_newer_instance_knows_is_left_to_it(house: House, one: Instance) -> None:
+    house.pos.execute("ALTER TABLE kps.slip DROP CONSTRAINT slip_kind_check")
+    house.pos.execute(
+        "INSERT INTO kps.slip (dedupe_key, kind, station, content, expires_at)"
+        " VALUES ('x', 'of tomorrow', 'kitchen', '{}', clock_timestamp() + interval '1 hour')"
+    )
+
+    assert one.queue.look_slips() == []

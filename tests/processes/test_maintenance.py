@@ -10,13 +10,13 @@ import pytest
 
 from kps.config import load
 from kps.core.tickets import PrinterKey
+from kps.database.statements.leases import LEASE_TTL_S
 from kps.demo.orders import PosWriter
 from kps.process.clocks import boottime
 from kps.supervisor.lease_keeper import (
     BORROWED_EVERY_S,
     HURRY_S,
     LAPSED_AFTER_S,
-    LEASE_TTL_S,
     RENEW_EVERY_S,
     renew_in,
 )

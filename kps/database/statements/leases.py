@@ -10,6 +10,8 @@ from kps.database.connection import Statement
 from kps.database.pos import PosAdapter
 from kps.database.statements.fragments import CHANNEL_PRINTER, LEFT, WOKEN, OneDevice, ToldDevice, requeue
 
+LEASE_TTL_S = 6.0
+"""A lease lasts so long from its last renewal, and an instance that has renewed nothing for so long does not count."""
 _KNOWN = "(p.owner = excluded.owner OR (p.owner IS NULL AND p.yielded_until > clock_timestamp()))"
 
 
@@ -59,9 +61,9 @@ def acquire(pos: PosAdapter) -> Statement[Acquired]:
    WHERE p.expires_at <= clock_timestamp() AND p.borrowed_until <= clock_timestamp()
      AND NOT (p.yielded_by IS NOT DISTINCT FROM excluded.owner AND p.yielded_until > clock_timestamp()
               -- after this long without a taker nobody else wants it
-              AND p.expires_at > clock_timestamp() - interval '6 seconds'
+              AND p.expires_at > clock_timestamp() - interval '{LEASE_TTL_S:g} seconds'
               AND EXISTS (SELECT 1 FROM kps.instance i WHERE i.owner <> excluded.owner
-                             AND i.seen_at > clock_timestamp() - interval '6 seconds'))
+                             AND i.seen_at > clock_timestamp() - interval '{LEASE_TTL_S:g} seconds'))
   RETURNING p.printer_key, p.epoch, p.state, p.answers, p.proof_level, p.pushes, p.clears, p.firmware
 ), carried AS (
   -- my own lapsed lease: what my processes hold goes on under the new epoch
@@ -212,7 +214,7 @@ YIELD = Statement(
     ToldDevice,
     f"""WITH other AS (
   SELECT 1 FROM kps.instance i
-   WHERE i.owner <> {{me:uuid}} AND i.seen_at > clock_timestamp() - interval '6 seconds' LIMIT 1
+   WHERE i.owner <> {{me:uuid}} AND i.seen_at > clock_timestamp() - interval '{LEASE_TTL_S:g} seconds' LIMIT 1
 ), p AS (
   UPDATE kps.printer p SET expires_at = clock_timestamp(), owner = NULL, yielded_by = {{me:uuid}},
          yielded_until = clock_timestamp() + {{away:float8}} * interval '1 second'

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from kps.core.slips import SlipId
+from kps.core.slips import SlipId, SlipKind
 from kps.core.tickets import PrinterKey, Token
 from kps.database.connection import Statement
 from kps.database.pos import PosAdapter
@@ -217,6 +217,9 @@ class LookedSlip(NamedTuple):
     """None = it never waited."""
 
 
+_KNOWN_KINDS = ", ".join(f"'{kind}'" for kind in SlipKind)
+"""Another instance may be newer: what it alone knows is left to it."""
+
 LOOK = Statement(
     "look_slips",
     LookedSlip,
@@ -226,7 +229,7 @@ LOOK = Statement(
        s.not_before > clock_timestamp()
          AND s.not_before < clock_timestamp() + interval '1 hour' AS waits
   FROM (SELECT s.*, row_number() OVER (PARTITION BY s.target, s.station, s.brand ORDER BY s.id) AS place
-          FROM kps.slip s WHERE s.state IN ('new', 'claimed', 'sending')
+          FROM kps.slip s WHERE s.state IN ('new', 'claimed', 'sending') AND s.kind IN ({_KNOWN_KINDS})
            AND NOT (s.state IN ('claimed', 'sending') AND {live("s")})) s
  WHERE s.place <= {EACH} ORDER BY s.id LIMIT 500""",
 )
