@@ -1,4 +1,4 @@
-"""Ends of children: a hung one is ended, a dead one is reaped, and what it leaves behind is seen to."""
+"""Ends of children: one that hangs is ended, one that has ended is reaped, and what it leaves behind is noted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger("kps.supervisor")
 
 
 class Ends:
-    """Judges the living, and buries the dead."""
+    """Ends children that hang, and reaps those that have ended."""
 
     def __init__(self, children: Children, lives: PrinterLives, read: Callable[[Child], None]) -> None:
         """`read` hears all that a child has said."""
@@ -31,7 +31,7 @@ class Ends:
         self.beats_count_from = monotonic()
         """Since when a missing heartbeat counts against a child."""
 
-    def bury_printer(self, printer: Printer) -> None:
+    def reap_printer(self, printer: Printer) -> None:
         """Reap the dead process of a printer; note what it may have died of, and whether its connection may last."""
         child = printer.child
         stage = Stage(int(child.stats[Cell.STAGE]))

@@ -153,7 +153,7 @@ class Supervisor:
         self._starts.hear_template()
         self._read_children()
         self._flush_children()
-        self._bury()
+        self._reap()
         if not late:
             self._ends.judge(now)
         self._lives.make_missing(now)
@@ -337,17 +337,17 @@ class Supervisor:
             case _:
                 log.error("unknown message", extra={"child": child.name, "text": str(message[0])})
 
-    def _bury(self) -> None:
+    def _reap(self) -> None:
         if self._children.dispatcher.ended:
-            self._bury_dispatcher()
+            self._reap_dispatcher()
         for printer in list(self._children.printers.values()):
             if printer.child.ended:
-                self._ends.bury_printer(printer)
+                self._ends.reap_printer(printer)
         ours = [pid for pid in (self._template.pid, *(child.pid for child in self._children.all())) if pid]
-        self._template.bury_orphans(ours)
+        self._template.reap_others(ours)
         self._run_dir.write(self.owner, ours)
 
-    def _bury_dispatcher(self) -> None:
+    def _reap_dispatcher(self) -> None:
         code = self._ends.death(self._children.dispatcher)
         self._children.dispatcher.happens(Event.ENDED)
         self._drain.no_more_claims()

@@ -354,13 +354,13 @@ class Template:
         for number in lost:
             yield number, Answer.LOST, 0
 
-    def bury_orphans(self, known: Collection[int]) -> None:
+    def reap_others(self, known: Collection[int]) -> None:
         """Reap what has been left to us and is none of ours: a process between, a child whose template died too early.
 
         Not while there may be a child of whose birth we have not heard: its exit code would be lost.
         """
         if not self._asked:
-            _bury_orphans(known)
+            _reap_others(known)
 
     def close(self) -> None:
         """It ends when its pipe does; and is not waited for without a limit."""
@@ -394,7 +394,7 @@ def exit_text(code: int, *, ours: bool) -> str:
     return f"signal {-code}"
 
 
-def _bury_orphans(known: Collection[int]) -> None:
+def _reap_others(known: Collection[int]) -> None:
     with contextlib.suppress(ChildProcessError):
         while (found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
             if found.si_pid in known:

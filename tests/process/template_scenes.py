@@ -170,7 +170,7 @@ class Family:
         eventually(self._nobody, timeout=AT_LAST_S, what="no child is left")
 
     def _nobody(self) -> bool:
-        self.template.bury_orphans([])
+        self.template.reap_others([])
         return not children()
 
 
@@ -202,7 +202,7 @@ def the_exit_code_of_a_copy_that_is_dead_before_we_hear_of_its_birth_is_kept(fol
     family = Family(folder)
     family.ask("leave", 7)
     eventually(lambda: "Z" in map(state, children()), timeout=AT_LAST_S, what="it is dead")
-    family.template.bury_orphans([family.pid])
+    family.template.reap_others([family.pid])
     ((_, _, pid),) = family.answers()
     assert gone(Forked(pid)) == 7
     family.end()
