@@ -50,11 +50,12 @@ SHORTEST_SLOPE_S = 60.0
 """Seconds from which a slope is judged. Over less time a few pages would be megabytes an hour."""
 LOAD_PER_S = 20.0
 """Tickets a second over all printers while memory under load is looked at."""
-LOAD_S, QUICK_LOAD_S = 85.0, 4.0
+LOAD_S, QUICK_LOAD_S = 66.0, 4.0
 LOADED_LOOKS = 20
 """At least about so many looks at the memory in a load, however short."""
-LOAD_BEFORE_LOOKS = 0.2
-"""Share of a load that passes before the first look: until then plans and buffers are made."""
+FILL_EACH, FILL_PER_S = 300, 100.0
+"""Tickets for each printer before the first look, and how many a second over all. A printer process remembers its last
+256 tickets (`kps.printer.late_proofs`), so its memory grows until it has had as many."""
 STATEMENTS_SHOWN = 12
 TEMPLATE_STEPS = {
     "a bare interpreter": "pass",
@@ -247,9 +248,11 @@ def load_growth(shop: Shop, instance: Instance, seconds: float) -> tuple[Growth,
     """
     stations = [row["station_code"] for row in shop.pos.rows("SELECT station_code FROM kitchen_stationprinter")]
     looks: list[Look] = []
+    fill_s = FILL_EACH * len(stations) / FILL_PER_S if seconds >= SHORTEST_SLOPE_S else 0.0
+    load = [(fill_s + at, station) for at, station in arrivals(LOAD_PER_S, seconds, stations)]
     with Tills(shop.server.dsn("pos"), pattern(shop)) as tills:
-        tills.begin(arrivals(LOAD_PER_S, seconds, stations))
-        over = tills.ended(seconds * LOAD_BEFORE_LOOKS)
+        tills.begin([*arrivals(FILL_PER_S, fill_s, stations), *load])
+        over = tills.ended(fill_s)
         before = by_process(instance, lambda pid: memory_kb(pid, "Anonymous"))
         while not over:
             looks.append(look(instance))
@@ -334,13 +337,13 @@ def measure_while(
     """
     compile_all()
     with contextlib.ExitStack() as stack:
-        shop = stack.enter_context(open_shop([f"p{number}" for number in range(IDLE_PRINTERS)]))
+        shop = stack.enter_context(open_shop([f"p{number}" for number in range(IDLE_PRINTERS)], keep_raw=0))
         loop = stack.enter_context(polling_loop(shop))
         instance = stack.enter_context(Instance(shop))
         instance.wait_ready(IDLE_PRINTERS)
         more = [f"p{number}" for number in range(IDLE_PRINTERS, MANY_PRINTERS)]
         return measure_on(
-            shop, instance, loop, still, begin, lambda: more_printers(shop, stack, more), load_s, turn=turn
+            shop, instance, loop, still, begin, lambda: more_printers(shop, stack, more, keep_raw=0), load_s, turn=turn
         )
 
 
