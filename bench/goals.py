@@ -45,7 +45,7 @@ class Goal(Enum):
     IDLE_CPU = "idle, 8 printers: share of one core", "<= 0.25 %", 0.25
     IDLE_STATEMENTS = "idle, 8 printers: statements", "<= 2/s", 2.0
     IDLE_GROWTH = "idle, 8 printers: growth of memory in an hour", "none", None
-    LOAD_GROWTH = "under load, 20 printers: growth of memory in an hour", "none", None
+    LOAD_GROWTH = "20 printers, 2 of them under load: growth of memory in an hour", "none", None
     MEMORY_8 = "memory (PSS), 8 printers, each has printed and drawn", "<= 60 + 7 MB per printer = 116 MB", 116.0
     MEMORY_20 = "memory (PSS), 20 printers, each has printed and drawn", "<= 200 MB", 200.0
     MEMORY_64 = "memory (PSS), 64 printers, each has printed and drawn", "<= 500 MB", 500.0
