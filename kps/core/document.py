@@ -118,23 +118,6 @@ def compose(ticket: Ticket, paper: PaperFormat, style: PaperStyle = PaperStyle()
     return page.document(template.feed_lines, template.auto_cut, style)
 
 
-def reads_the_same(one: Ticket, other: Ticket, style: PaperStyle = PaperStyle()) -> bool:  # noqa: B008 - frozen
-    """Whether `compose` writes the same for both: they differ only in the time of printing, and that shows nowhere."""
-    if replace(one, printed_now=other.printed_now) != other:
-        return False
-    return _moment_as_written(one, style) == _moment_as_written(other, style)
-
-
-def _moment_as_written(ticket: Ticket, style: PaperStyle) -> tuple[str, ...]:
-    """All texts on the paper that depend on `printed_now`."""
-    wording, now, reprint = Wording(style, ticket.timezone), ticket.printed_now, ticket.marks.reprint
-    return (
-        wording.day_and_clock(now),
-        "" if ticket.ready_by is None else wording.soon(ticket.ready_by, now),
-        "" if reprint is None or reprint.printed_at is None else wording.past(reprint.printed_at, now),
-    )
-
-
 class Page:
     """The lines written so far, and how wide they may be, in columns of the normal font.
 

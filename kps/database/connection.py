@@ -103,8 +103,6 @@ class Connection(psycopg2.extensions.connection):
     limit: float = CALL_LIMIT_S
     pulse: Callable[[], None] | None = None
     """Called at least every PULSE_S while waiting: the heartbeat of the process that waits."""
-    meanwhile: Callable[[], None] | None = None
-    """Called once, as soon as the server has been asked: what need not wait for its answer. Raises nothing."""
 
     def __init__(self, *how: Any, pulse: Callable[[], None] | None = None, share: int = 1) -> None:
         """`share`: so many addresses have to be tried within the limit."""
@@ -127,11 +125,6 @@ def _wait(connection: psycopg2.extensions.connection) -> None:
         left = end - time.monotonic()
         if left <= 0:
             raise ClientDeadline("no answer from the database in time")
-        meanwhile = getattr(connection, "meanwhile", None)
-        if meanwhile is not None and state == psycopg2.extensions.POLL_READ:
-            connection.meanwhile = None  # type: ignore[attr-defined]
-            meanwhile()
-            continue
         poller = select.poll()
         poller.register(
             connection.fileno(), select.POLLIN if state == psycopg2.extensions.POLL_READ else select.POLLOUT
@@ -273,20 +266,10 @@ class Database:
         self._prepared = set()
         self.opened += 1
 
-    def run(
-        self,
-        statement: Statement[Row],
-        *,
-        limit: float = CALL_LIMIT_S,
-        meanwhile: Callable[[], None] | None = None,
-        **values: Any,
-    ) -> list[Row]:
-        """Run a prepared statement in its own transaction and return all its rows.
-
-        `meanwhile` is called while the server is at it; not at all where that could not be asked.
-        """
+    def run(self, statement: Statement[Row], *, limit: float = CALL_LIMIT_S, **values: Any) -> list[Row]:
+        """Run a prepared statement in its own transaction and return all its rows."""
         connection = self._ready()
-        connection.limit, connection.meanwhile = limit, meanwhile
+        connection.limit = limit
         try:
             with connection.cursor() as cursor:
                 execute = cursor.mogrify(statement.execute, values or None)

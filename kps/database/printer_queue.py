@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
 
 from psycopg2.extras import Json
 
 from kps.core.process_ids import IDS
-from kps.core.tickets import (
-    NotPrinted,
-    Outcome,
-    PaperFormat,
-    Printed,
-    PrinterKey,
-    Ticket,
-    TicketId,
-    Uncertain,
-    Unprintable,
-)
+from kps.core.tickets import NotPrinted, Outcome, Printed, PrinterKey, TicketId, Uncertain, Unprintable
 from kps.core.work import Promised, Work, WorkKind
 from kps.database.connection import Database
 from kps.database.pos import PosAdapter
 from kps.database.role import Role
-from kps.database.row_mappers import paper_of, promised_slip, promised_ticket, said_before, ticket_of, with_promise
-from kps.database.statements.paper import Paper
+from kps.database.row_mappers import promised_slip, promised_ticket
 from kps.database.statements.work import Standing
 
 
@@ -54,18 +43,6 @@ class LateProof:
     """The printer had said that it threw this one away."""
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """What the first copy of a ticket will say at one printer row, unless its promise says otherwise."""
-
-    ticket: TicketId
-    row: int
-    content: Ticket
-    paper: PaperFormat
-    said: Paper
-    """All that was read; the promise is made with it."""
-
-
 class PrinterQueue(Role):
     """What one printer's process holds, and what it knows of its device."""
 
@@ -75,39 +52,12 @@ class PrinterQueue(Role):
         super().__init__(database, pos, me, instance)
         self._day_start = day_start_minutes
 
-    def draft(self, ticket: TicketId, row: int, key: PrinterKey, *, late_after_minutes: float) -> Draft | None:
-        """What the ticket will say at this printer row of device `key`; None = only its promise can say."""
-        said = self.database.run(self.sql.tickets.draft, ticket=ticket, row=row, key=key, day_start=self._day_start)
-        if not said:
-            return None
-        return Draft(ticket, row, ticket_of(ticket, said[0], late_after_minutes), paper_of(said[0]), said[0])
-
-    def plan_drafts(self) -> None:
-        """Have both statements planned, so that no ticket waits for that (10 ms each). No ticket has the number 0."""
-        self.database.run(self.sql.tickets.draft, ticket=0, row=0, key="", day_start=self._day_start)
-        self.database.run(
-            self.sql.tickets.promise_drafted, ticket=0, token=0, row=0, need=0.0, day_start=self._day_start, items="[]",
-            station="", brand="", timezone="", table="", place="",
-        )  # fmt: skip
-
-    def promise(
-        self,
-        work: Work,
-        rows: Sequence[int],
-        *,
-        need_s: float,
-        late_after_minutes: float,
-        draft: Draft | None = None,
-        meanwhile: Callable[[], None] | None = None,
-    ) -> Promised:
+    def promise(self, work: Work, rows: Sequence[int], *, need_s: float, late_after_minutes: float) -> Promised:
         """Promise that bytes may leave now. Raises ClaimLost, LeaseEnded or Withdrawn.
 
-        `draft` is the ticket's, read just now; `meanwhile` is called, if at all, while the database is at it.
         `rows` are the device's printer rows: a slip of a printer that is back tells what waits for them. A ticket that
         is older than `late_after_minutes` says so.
         """
-        if draft is not None and (drafted := self._promise_drafted(work, draft, need_s, late_after_minutes, meanwhile)):
-            return drafted
         promised = self._promise(work, rows, need_s, late_after_minutes)
         if promised is not None:
             return promised
@@ -141,23 +91,6 @@ class PrinterQueue(Role):
             case unexpected:
                 assert_never(unexpected)
 
-    def _promise_drafted(
-        self, work: Work, draft: Draft, need_s: float, late_after_minutes: float, meanwhile: Callable[[], None] | None
-    ) -> Promised | None:
-        """The same with what the draft has said; None = it was refused, perhaps since the draft does not apply."""
-        promised = self.database.run(
-            self.sql.tickets.promise_drafted,
-            meanwhile=meanwhile,
-            token=work.token,
-            row=draft.row,
-            need=need_s,
-            day_start=self._day_start,
-            **said_before(draft.ticket, draft.said),
-        )
-        if not promised:
-            return None
-        return promised_ticket(draft.ticket, with_promise(draft.said, promised[0]), late_after_minutes)
-
     def settle(
         self,
         work: Work,
@@ -167,7 +100,6 @@ class PrinterQueue(Role):
         asked: bool = True,
         possible_duplicate: bool = False,
         again_s: float,
-        meanwhile: Callable[[], None] | None = None,
     ) -> str:
         """Write what became of it; returns the ticket's status now ('gone' if it was deleted), or the slip's state.
 
@@ -181,7 +113,6 @@ class PrinterQueue(Role):
         extra["possible_duplicate"] = possible_duplicate
         row = self.database.run(
             self.sql.of(work.kind).settle,
-            meanwhile=meanwhile,
             id=work.id,
             token=work.token,
             outcome=kind,

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
-from psycopg2.extras import Json
-
 from kps.core.address import device_address
 from kps.core.process_ids import ProcessIds
 from kps.core.routing import PrinterRow
@@ -36,7 +34,7 @@ from kps.core.tickets import (
 )
 from kps.core.work import Promised
 from kps.database.pos.values import modifiers, priority, template
-from kps.database.statements.paper import Drafted, Paper
+from kps.database.statements.paper import Paper
 from kps.database.statements.printer_rows import PosRow
 from kps.database.statements.slips import SlipPaper
 
@@ -89,25 +87,6 @@ def ticket_of(ticket: TicketId, row: Paper, late_after_minutes: float) -> Ticket
         priority=priority(row.priority),
         ready_by=None if row.ready_by is None else row.ready_by + pos_behind,
     )
-
-
-def said_before(ticket: TicketId, draft: Paper) -> dict[str, Any]:
-    """The parameters of `promise_drafted` that its draft has answered."""
-    noted = ("bill_item_id", "bill_id", "quantity", "table_number", "void")
-    return {
-        "ticket": ticket,
-        "station": draft.station,
-        "brand": draft.brand,
-        "timezone": draft.timezone,
-        "table": draft.table_number,
-        "place": draft.place,
-        "items": Json([{name: item[name] for name in noted} for item in draft.items or ()]),
-    }
-
-
-def with_promise(draft: Paper, promised: Drafted) -> Paper:
-    """The row that `promise_first` would have returned: the number of a first copy is today's, if it has one."""
-    return draft._replace(**promised._asdict(), other_day=promised.chain_day is None)
 
 
 def _marks(row: Paper, late_minutes: int) -> Marks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, field
 
-from kps.core.tickets import PrinterKey, TicketId, Token
+from kps.core.tickets import PrinterKey, Token
 from kps.core.work import Work
 from kps.process.channels import Channel, PeerGone
 
@@ -34,17 +34,15 @@ class Mailbox:
     """Whether a ticket was announced, and nothing has been handed over since. A process that does not read its mailbox
     gets no second announcement, so that they do not fill it."""
 
-    def announce(self, ticket: TicketId, row: int) -> None:
-        """A ticket is about to be claimed for this printer, under this printer row.
-
-        If its process is idle it asks its device meanwhile, and reads what the ticket says.
+    def announce(self) -> None:
+        """A ticket is about to be claimed for this printer, which is idle: it may ask its device meanwhile.
 
         Nothing is lost if the announcement does not arrive.
         """
         if not self.in_hand and not self.announced:
             self.announced = True
             with contextlib.suppress(PeerGone):
-                self.channel.send(("soon", ticket, row))
+                self.channel.send(("soon",))
 
     def hand_over(self, work: Work) -> None:
         """Give claimed work to the printer. Raises PeerGone."""

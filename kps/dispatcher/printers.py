@@ -135,8 +135,8 @@ class Printers:
         if not batch:
             return None
         decided = {ticket.id: claim for ticket, claim in batch}
-        for key, (ticket, claim) in {claim.row.key: (ticket, claim) for ticket, claim in reversed(batch)}.items():
-            self.boxes[key].announce(ticket.id, claim.row.id)
+        for key in {claim.row.key for claim in decided.values()}:
+            self.boxes[key].announce()
         claimed = self._queue.claim(
             WorkKind.TICKET, [(ticket, claim, self.boxes[claim.row.key].epoch) for ticket, claim in batch]
         )

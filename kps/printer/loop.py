@@ -18,7 +18,6 @@ from kps.printer.claims import Claims
 from kps.printer.config import DeviceConfig
 from kps.printer.copies import Copier, Copy
 from kps.printer.device_monitor import DeviceMonitor
-from kps.printer.drafts import PLAN_AFTER_S, DraftCopy, Drafts
 from kps.printer.late_proofs import LateProofs
 from kps.printer.mailbox import PrinterMailbox
 from kps.printer.promising import Promises
@@ -91,7 +90,6 @@ class PrinterProcess:
             blocked=self._blocked,
             wake=self._mailbox.fileno,
         )
-        self._drafts = Drafts(self._database, self._queue, settings.late_after_minutes)
         self._settling = Settling(
             self._queue, self._stats, self._monitor, settings.retry_delay_s, self._mailbox.room_for_one
         )  # fmt: skip
@@ -143,17 +141,11 @@ class PrinterProcess:
         elif not self._claims or self._promises.refused or self._claims.all_locked:
             if not self._claims:
                 self._promises.forget_refusals()
-            self._keep_up()
+            self._monitor.keep_up(expected=self._mailbox.expected)
+            self._mailbox.expected = False
             self._catch_up()
         self._count()
         self._wait()
-
-    def _keep_up(self) -> None:
-        """Keep the device awake; if a ticket is announced, ask it and read the ticket while that is claimed."""
-        announced = self._mailbox.take_announced()
-        self._monitor.keep_up(expected=announced is not None)
-        if announced is not None and not self._claims and self._monitor.unable is None and self._trusted():
-            self._drafts.prepare(announced, self._monitor.config.key)
 
     # -- messages ---------------------------------------------------------------------------------------------------
 
@@ -229,10 +221,8 @@ class PrinterProcess:
         self._stats.set(Cell.TICKET, 0)
 
     def _promise_and_send(self, work: Work, began: float) -> None:
-        draft = self._drafts.take(work)
-        copy = None if draft is None else DraftCopy(draft, self._copier, self._monitor.device)
         try:
-            promised = self._promises.make(work, self._monitor.config, draft, None if copy is None else copy.make)
+            promised = self._promises.make(work, self._monitor.config)
         except LeaseEnded:
             # The work stays here: either the lease is renewed, or the next owner of the device takes the work over.
             log.warning("lease not trusted", extra=work.log_field)
@@ -248,7 +238,7 @@ class PrinterProcess:
         else:
             self._claims.remove(work)
             crash_point(Point.PROMISED)
-            self._settling.keep(self._send(work, promised, copy, began))
+            self._settling.keep(self._send(work, promised, began))
             self._settling.settle()
 
     def _forget(self, work: Work) -> None:
@@ -268,9 +258,9 @@ class PrinterProcess:
             nothing = NotPrinted(Reason.RELEASED, "the database was away")
             self._settling.keep(Result(work, nothing, 1, promise_unknown=True))
 
-    def _send(self, work: Work, promised: Promised, draft: DraftCopy | None, began: float) -> Result:
+    def _send(self, work: Work, promised: Promised, began: float) -> Result:
         device = self._monitor.device
-        made = (draft and draft.of(promised)) or self._copier.make(promised.content, promised.paper, device)
+        made = self._copier.make(promised.content, promised.paper, device)
         outcome = self._copier.send(made, promised.ids, device) if isinstance(made, Copy) else made
         self._in_hold = False
         self._late_proofs.sent(promised.ids, proven=isinstance(outcome, Printed))
@@ -343,17 +333,12 @@ class PrinterProcess:
         if self._mailbox.channel is not None:
             sources.append(self._mailbox.channel)
         idle = self._settling.work is None and not self._claims
-        if pause := idle and self._drafts.unplanned:
-            timeout = min(timeout, PLAN_AFTER_S)
         device = self._monitor.device.fileno() if idle and self._trusted() else None
         if device is not None and now < self._listen_at:
             device, timeout = None, min(timeout, self._listen_at - now)
         if device is not None:
             sources.append(device)
-        ready = wait(sources, max(0.005, timeout))  # type: ignore[arg-type]
-        if pause and not ready:
-            self._drafts.plan()
-        if device is not None and device in ready:
+        if device in wait(sources, max(0.005, timeout)):  # type: ignore[arg-type]
             # An idle printer that sends something, or closes, has changed: it is asked how it is.
             self._monitor.due = 0.0
             self._listen_at = monotonic() + SPOKEN_AGAIN_S

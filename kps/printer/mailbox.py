@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-from kps.core.tickets import TicketId, Token
+from kps.core.tickets import Token
 from kps.core.work import Work, WorkKind
 from kps.process.channels import Channel, PeerGone, drain
 
@@ -16,15 +15,6 @@ DRAIN_S = 1.0
 log = logging.getLogger("kps.printer")
 
 
-@dataclass(frozen=True, slots=True)
-class Announced:
-    """A ticket that the dispatcher is about to claim for this printer."""
-
-    ticket: TicketId
-    row: int
-    """The printer row that it comes by: its paper's width is that row's."""
-
-
 class PrinterMailbox:
     """The connection to the dispatcher; there is none while there is no dispatcher."""
 
@@ -32,7 +22,8 @@ class PrinterMailbox:
         """`on_work` is called with each piece of work that is handed over."""
         self._on_work = on_work
         self.channel: Channel | None = None
-        self._announced: Announced | None = None
+        self.expected = False
+        """Whether a ticket was announced. The caller sets it back."""
 
     def replace(self, channel: Channel | None) -> None:
         """Of a new dispatcher. What the old one has put into its own is still taken, for it is claimed for us."""
@@ -59,11 +50,6 @@ class PrinterMailbox:
         except PeerGone:
             self._close()
 
-    def take_announced(self) -> Announced | None:
-        """The ticket that was announced since the last call."""
-        announced, self._announced = self._announced, None
-        return announced
-
     def fileno(self) -> int | None:
         """Readable when something has come; None = there is no dispatcher."""
         return None if self.channel is None else self.channel.fileno()
@@ -72,8 +58,8 @@ class PrinterMailbox:
         match message:
             case ("work", str(kind), int(number), int(token)):
                 self._on_work(Work(WorkKind(kind), number, Token(token)))
-            case ("soon", int(ticket), int(row)):
-                self._announced = Announced(TicketId(ticket), row)
+            case ("soon",):
+                self.expected = True
             case _:
                 log.error("unknown message", extra={"text": str(message[0])})
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
 
 from kps.core.retry import Backoff
 from kps.core.tickets import Token
 from kps.core.work import Promised, Work, WorkKind
 from kps.database import DatabaseTrouble
-from kps.database.printer_queue import ClaimLost, Draft, LeaseEnded, PrinterQueue, Withdrawn
+from kps.database.printer_queue import ClaimLost, LeaseEnded, PrinterQueue, Withdrawn
 from kps.printer.config import DeviceConfig
 from kps.process.clocks import monotonic
 from kps.process.shared_stats import Cell, Stats
@@ -52,40 +51,20 @@ class Promises:
         except DatabaseTrouble as trouble:
             log.warning("database trouble", extra={"cause": trouble.sentence})
 
-    def make(
-        self,
-        work: Work,
-        config: DeviceConfig,
-        draft: Draft | None = None,
-        meanwhile: Callable[[], None] | None = None,
-    ) -> Promised:
-        """Bytes may leave from now on. Raises ClaimLost, LeaseEnded, Withdrawn, DatabaseTrouble.
-
-        `draft` and `meanwhile`: see `PrinterQueue.promise`.
-        """
+    def make(self, work: Work, config: DeviceConfig) -> Promised:
+        """Bytes may leave from now on. Raises ClaimLost, LeaseEnded, Withdrawn, DatabaseTrouble."""
         try:
-            promised = self._promise(work, config.rows, draft, meanwhile)
+            promised = self._promise(work, config.rows)
         except (ClaimLost, LeaseEnded, Withdrawn):
             self._answered()
             raise
         self._answered()
         return promised
 
-    def _promise(
-        self,
-        work: Work,
-        rows: tuple[int, ...],
-        draft: Draft | None = None,
-        meanwhile: Callable[[], None] | None = None,
-    ) -> Promised:
+    def _promise(self, work: Work, rows: tuple[int, ...]) -> Promised:
         return self._queue.promise(
-            work,
-            rows,
-            need_s=LEASE_NEED_S,
-            late_after_minutes=self._late_after_minutes,
-            draft=draft,
-            meanwhile=meanwhile,
-        )
+            work, rows, need_s=LEASE_NEED_S, late_after_minutes=self._late_after_minutes
+        )  # fmt: skip
 
     def put_off(self, work: Work, trouble: DatabaseTrouble) -> None:
         """The database refused, and would refuse any other printer as well: the work stays here, for a later try.

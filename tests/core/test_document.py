@@ -21,7 +21,6 @@ from kps.core.document import (
     Unrenderable,
     columns_of,
     compose,
-    reads_the_same,
 )
 from kps.core.text import clean, columns
 from kps.core.tickets import (
@@ -876,34 +875,3 @@ def test_merging_keeps_the_sum_of_what_is_to_be_cooked(items: list[Item]) -> Non
     lines = [line for line in lines_of(a_ticket(items=tuple(items))) if " x " in line]
     assert sum(int(line.split(" x ")[0]) for line in lines) == sum(item.quantity for item in items)
     assert len(lines) == len({(item.name, item.modifiers) for item in items})
-
-
-MOMENT = datetime(2026, 11, 22, 12, 45, 30, tzinfo=UTC)
-MOMENTS = st.builds(
-    lambda hours, seconds: MOMENT + timedelta(hours=hours, seconds=seconds),
-    st.sampled_from([0, 11, 12, 23, -12, -30]),
-    st.floats(-90, 90, allow_nan=False),
-)
-VARIED = st.fixed_dictionaries(
-    {
-        "timezone": st.sampled_from(["Asia/Jakarta", "Africa/Monrovia", "Nowhere/Land"]),
-        "ready_by": st.none() | MOMENTS,
-        "table": st.sampled_from(["5", "6"]),
-        "marks": st.just(Marks()) | st.builds(lambda at: Marks(reprint=Reprint(at, "bar")), st.none() | MOMENTS),
-    }
-)
-
-
-@given(VARIED, VARIED | st.none(), MOMENTS, MOMENTS)
-def test_tickets_that_read_the_same_are_the_same_on_paper(
-    changes: dict[str, Any], others: dict[str, Any] | None, now: datetime, later: datetime
-) -> None:
-    one = a_ticket(**changes, printed_now=now)
-    other = a_ticket(**(changes if others is None else others), printed_now=later)
-
-    if reads_the_same(one, other):
-        assert compose(one, WIDE) == compose(other, WIDE)
-    elif others is None:
-        # Nothing but the moment differs: it is on the paper then.
-        assert compose(one, WIDE) != compose(other, WIDE)
-    assert reads_the_same(one, one)

@@ -35,7 +35,7 @@ VALUE_OF_TYPE: dict[str, object] = {
     "boolean": False,
     "float8": 0.0,
     "int": 0,
-    "jsonb": "[]",
+    "jsonb": "{}",
     "text": "nothing",
     "text[]": [],
     "uuid": "00000000-0000-0000-0000-000000000000",

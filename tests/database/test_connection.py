@@ -57,34 +57,6 @@ def access(pos_database: Target) -> Iterator[Database]:
     made.close()
 
 
-def test_what_is_done_meanwhile_is_done_while_the_server_works(access: Database, pos_database: Target) -> None:
-    lock = Statement("lock", Who, "SELECT {given:int} AS given, pg_backend_pid() AS pid FROM pg_advisory_xact_lock(77)")
-    waiting = "SELECT FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
-    (me,) = access.run(WHO, given=0)
-    with closing(Database(settings_of(pos_database), "other")) as other:
-        other.query("SELECT pg_advisory_lock(77)")
-
-        def let_go() -> None:
-            eventually(lambda: bool(other.query(waiting, [me.pid])))
-            other.query("SELECT pg_advisory_unlock(77)")
-
-        assert access.run(lock, given=5, meanwhile=let_go) == [Who(5, me.pid)]
-        assert access.run(WHO, given=6) == [Who(6, me.pid)]
-
-
-def test_what_is_done_meanwhile_is_done_once_whatever_becomes_of_the_statement(access: Database) -> None:
-    access.query("SELECT 1")
-    access.raw.close()
-    done: list[str] = []
-    (me,) = access.run(WHO, given=1, meanwhile=lambda: done.append("once"))
-
-    assert done == ["once"]
-    with pytest.raises(DatabaseTrouble):
-        access.run(WHO, given="no number", meanwhile=lambda: done.append("again"))
-    assert access.run(WHO, given=2)[0].pid != me.pid
-    assert done == ["once", "again"]
-
-
 def sentence(settings: DatabaseSettings) -> str:
     """What is said when connecting fails."""
     database = Database(settings, "test")

@@ -8,11 +8,9 @@ from typing import Any
 
 import pytest
 
-from kps.core.routing import PrinterRow
-from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, TicketId, Token, Uncertain
+from kps.core.tickets import NotPrinted, Printed, ProofLevel, Reason, Token, Uncertain
 from kps.database.connection import Statement
 from kps.database.dispatcher_queue import Claimed
-from kps.database.row_mappers import said_before, with_promise
 from kps.database.statements.paper import Paper
 from kps.demo.order_book import Line
 from tests.database.house import House, Instance, named
@@ -28,23 +26,6 @@ Story = Callable[[House, Instance], int]
 def promise(one: Instance, statement: Statement[Paper], claimed: Claimed) -> list[Paper]:
     """Run one of the two statements, as it is."""
     return one.database.run(statement, ticket=claimed.work.id, token=claimed.work.token, need=2.0, day_start=240)
-
-
-def drafted(one: Instance, row: PrinterRow, claimed: Claimed) -> list[Paper]:
-    """Read a draft for this printer row, and promise with what it says."""
-    given = {"row": row.id, "day_start": 240}
-    drafts = one.database.run(one.queue.sql.tickets.draft, ticket=claimed.work.id, key=row.key, **given)
-    return [
-        with_promise(draft, said)
-        for draft in drafts
-        for said in one.database.run(
-            one.queue.sql.tickets.promise_drafted,
-            token=claimed.work.token,
-            need=2.0,
-            **given,
-            **said_before(TicketId(claimed.work.id), draft),
-        )
-    ]
 
 
 def left(one: Instance) -> dict[str, list[dict[str, Any]]]:
@@ -115,25 +96,19 @@ def added_to_an_order(house: House, one: Instance) -> int:
 @pytest.mark.parametrize(
     "story", [plain, takeaway, checker, second_of_the_day, with_a_void_item, all_void, added_to_an_order]
 )
-def test_all_ways_say_and_leave_the_same(house: House, one: Instance, story: Story) -> None:
-    row = house.row("kitchen-1")
-    claimed = one.claim(story(house, one), row)
-    ways: list[Callable[[], list[Paper]]] = [
-        lambda: promise(one, one.queue.sql.tickets.promise_first, claimed),
-        lambda: promise(one, one.queue.sql.tickets.promise, claimed),
-        lambda: drafted(one, row, claimed),
-    ]
+def test_both_ways_say_and_leave_the_same(house: House, one: Instance, story: Story) -> None:
+    claimed = one.claim(story(house, one), house.row("kitchen-1"))
     seen = []
-    for way in ways:
+    for statement in (one.queue.sql.tickets.promise_first, one.queue.sql.tickets.promise):
         one.database.query("BEGIN")
-        (said,) = way()
+        (said,) = promise(one, statement, claimed)
         seen.append((known(said), left(one)))
         one.database.query("ROLLBACK")
 
-    short, long, third = seen
+    short, long = seen
 
-    assert short[0] == long[0] == third[0]
-    assert short[1] == long[1] == third[1]
+    assert short[0] == long[0]
+    assert short[1] == long[1]
     assert [job["state"] for job in short[1]["kps.job"] if job["ticket_id"] == claimed.work.id] == ["sending"]
 
 
@@ -178,47 +153,16 @@ def test_the_short_way_is_for_a_first_copy_only(house: House, one: Instance, sto
     before = left(one)
 
     assert promise(one, one.queue.sql.tickets.promise_first, claimed) == []
-    assert drafted(one, house.row("kitchen-1"), claimed) == []
     assert left(one) == before
     assert one.send(claimed).ticket.id == claimed.work.id
 
 
-def test_a_draft_for_another_row_of_the_device_promises_nothing(house: House, one: Instance) -> None:
-    house.printer("kitchen-3", port=house.row("kitchen-1").address.port)
+def test_the_short_way_wants_token_and_lease_too(house: House, one: Instance) -> None:
     claimed = one.claim(house.pos.ticket(), house.row("kitchen-1"))
     before = left(one)
 
-    assert drafted(one, house.row("kitchen-3"), claimed) == []
-    assert left(one) == before
-
-
-def test_a_draft_knows_the_next_number_of_the_chain(house: House, one: Instance) -> None:
-    first, ticket, void = house.pos.ticket(table="4"), house.pos.ticket(table="5"), house.pos.ticket(table="6")
-    house.pos.execute(
-        "UPDATE pos_billitem SET is_void = true WHERE id IN"
-        " (SELECT bill_item_id FROM kitchen_kitchenticketitem WHERE kitchen_ticket_id = %s)",
-        [void],
-    )
-    row = house.row("kitchen-1")
-
-    def numbers(ticket: int) -> tuple[object, ...]:
-        (said,) = one.database.run(one.queue.sql.tickets.draft, ticket=ticket, row=row.id, key=row.key, day_start=240)
-        return said.chain_number, said.before_number, said.before_place, said.before_key
-
-    assert numbers(first) == (1, None, None, None)
-    claimed, _ = one.claim_and_send(first, row)
-    one.settle(claimed, PROVEN)
-
-    assert numbers(ticket) == (2, 1, "T4", row.key)
-    assert numbers(void) == (None, None, None, None)
-
-
-def test_the_short_way_wants_token_and_lease_too(house: House, one: Instance) -> None:
-    claimed = one.claim(house.pos.ticket(), house.row("kitchen-1"))
-    row, before = house.row("kitchen-1"), left(one)
-
     def refused(claimed: Claimed) -> bool:
-        return promise(one, one.queue.sql.tickets.promise_first, claimed) == drafted(one, row, claimed) == []
+        return promise(one, one.queue.sql.tickets.promise_first, claimed) == []
 
     assert refused(replace(claimed, work=replace(claimed.work, token=Token(claimed.work.token + 1))))
     assert refused(replace(claimed, work=replace(claimed.work, id=claimed.work.id + 1)))

@@ -47,8 +47,6 @@ class Tickets(_Lazily):
 
     claim = cached_property(lambda self: dispatching.claim(self._pos))
     promise_first = cached_property(lambda self: paper.promise_first(self._pos))
-    draft = cached_property(lambda self: paper.draft(self._pos))
-    promise_drafted = cached_property(lambda self: paper.promise_drafted(self._pos))
     promise = cached_property(lambda self: paper.promise(self._pos))
     standing = cached_property(lambda self: printing.standing(self._pos))
     withdraw = cached_property(lambda self: printing.withdraw(self._pos))

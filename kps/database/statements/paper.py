@@ -81,15 +81,13 @@ def _facts(pos: PosAdapter) -> str:
        kin.moved_from AS kin_moved_from, t.printed_at, kin.on_paper AS kin_on_paper, kin.printed_at AS kin_printed_at,
        kin.printed_on AS kin_printed_on, kin.maybe_at AS kin_maybe_at, t.print_attempts, t.created_at,
        clock_timestamp() AS printed_now, {POS_BEHIND_S} AS pos_behind_s, btrim(t.printer_target) AS station,
-       house.brand, house.place,
        house.timezone, house.bill_number, house.bill_type, house.table_number, house.queue_number, house.customer_name,
        house.guest_count, house.bill_notes, house.waiter,
        sp.chars_per_line, sp.paper_width_mm, sp.printer_brand, {pos.printer_address()}
          AS printer_ip, coalesce(kp.model, '') AS model,
        {pos.template()} AS template,
        (SELECT json_agg(json_build_object('quantity', i.quantity, 'name', i.name, 'notes', i.notes,
-                 'modifiers', i.modifiers, 'station', i.station, 'void', i.void, 'bill_item_id', i.bill_item_id,
-                 'bill_id', i.bill_id, 'table_number', i.table_number) ORDER BY i.id) FROM items i) AS items,
+                 'modifiers', i.modifiers, 'station', i.station, 'void', i.void) ORDER BY i.id) FROM items i) AS items,
        EXISTS (SELECT 1 FROM {pos.tickets} e WHERE e.bill_id = t.bill_id AND e.id < root.id AND NOT e.is_reprint
                   AND lower(btrim(e.printer_target)) = house.station
                   AND (e.status <> 'failed' OR e.printed_at IS NOT NULL)
@@ -207,8 +205,6 @@ class Paper(NamedTuple):
     printed_now: datetime
     pos_behind_s: float
     station: str
-    brand: str
-    place: str
     timezone: str
     bill_number: str
     bill_type: str
@@ -246,95 +242,8 @@ def promise_first(pos: PosAdapter) -> Statement[Paper]:
 ), {_ALONE}, {_order(pos)}, {_ready(_first(pos))}, {_next_number("false")}, {_promised("SELECT * FROM chain")},
 {_noted("bill_id = excluded.bill_id, table_number = excluded.table_number")}
 SELECT {_facts(pos)}""",
-        prelude=_FAMILY_LOCKED,
+        prelude=f"SELECT pg_advisory_xact_lock({FAMILY_LOCK}, ({{ticket:bigint}} % 2147483647)::int)",
     )
-
-
-def draft(pos: PosAdapter) -> Statement[Paper]:
-    """What the first copy of a ticket will say at printer row `row` of device `key`, unless its promise says otherwise.
-
-    Read before the ticket is promised, or even claimed; no row = only `promise` can say: it is a reprint, or has one.
-    """
-    return Statement(
-        "draft",
-        Paper,
-        f"""WITH t AS MATERIALIZED (
-  SELECT {pos.ticket_columns()} FROM {pos.tickets} t WHERE t.id = {{ticket:bigint}} AND t.original_ticket_id IS NULL
-     AND NOT EXISTS (SELECT 1 FROM {pos.tickets} c WHERE c.original_ticket_id = {{ticket:bigint}})
-), {_ALONE}, {_order(pos)}, today AS MATERIALIZED (
-  SELECT house.station, house.brand, kps.local_day(clock_timestamp(), house.timezone, {{day_start:int}}) AS day
-    FROM house
-), job AS MATERIALIZED (
-  SELECT 1 AS sends, 0 AS cleared, '{{}}'::text[] AS maybe_at, '{{}}'::text[] AS moved_from,
-         {{row:bigint}} AS printer_id, '' AS printer_name, {{key:text}} AS printer_key, '' AS backup_for,
-         '' AS backup_reason, '' AS printed_on, 0::bigint AS process_id,
-         CASE WHEN numbered THEN coalesce(c.number, 0) + 1 END AS chain_number,
-         CASE WHEN numbered THEN today.day END AS chain_day, c.number AS before_number, c.at AS before_at,
-         c.place AS before_place, c.printer_key AS before_key, c.printer_name AS before_name
-    FROM today CROSS JOIN LATERAL (SELECT EXISTS (SELECT 1 FROM items i WHERE NOT i.void) AS numbered) n
-    LEFT JOIN kps.chain c ON numbered AND c.station = today.station AND c.brand = today.brand AND c.day = today.day
-)
-SELECT {_facts(pos)}""",
-    )
-
-
-class Drafted(NamedTuple):
-    """What a promise adds to a draft: each of these takes the place of the same of a `Paper`."""
-
-    sends: int
-    cleared: int
-    maybe_at: list[str]
-    moved_from: list[str]
-    printer_id: int | None
-    printer_name: str
-    printer_key: PrinterKey
-    backup_for: str
-    backup_reason: str
-    printed_on: str
-    process_id: int
-    chain_number: int | None
-    chain_day: date | None
-    before_number: int | None
-    before_at: datetime | None
-    before_place: str | None
-    before_key: PrinterKey | None
-    before_name: str | None
-    printed_at: datetime | None
-    print_attempts: int
-    printed_now: datetime
-
-
-def promise_drafted(pos: PosAdapter) -> Statement[Drafted]:
-    """`promise_first` of a ticket whose draft has been read just now: what that has said is given, not read again.
-
-    It promises and leaves the same, in half the time. What has changed at the POS since the draft was read counts as
-    changed behind the promise: a slip tells of it.
-    """
-    return Statement(
-        "promise_drafted",
-        Drafted,
-        f"""WITH t AS MATERIALIZED (
-  SELECT {pos.ticket_columns()} FROM {pos.tickets} t
-   WHERE t.id = {{ticket:bigint}} AND t.original_ticket_id IS NULL FOR UPDATE
-), items AS MATERIALIZED (
-  SELECT i.* FROM jsonb_to_recordset({{items:jsonb}})
-       AS i(bill_item_id bigint, bill_id bigint, quantity bigint, table_number text, void boolean)
-), house AS MATERIALIZED (
-  SELECT lower({{station:text}}) AS station, {{brand:text}} AS brand, {{timezone:text}} AS timezone,
-         {{table:text}} AS table_number, {{place:text}} AS place
-), {_ready(f"{_first(pos)} AND j.printer_id = {{row:bigint}}")}, {_next_number("false")},
-{_promised("SELECT * FROM chain")},
-{_noted("bill_id = excluded.bill_id, table_number = excluded.table_number")}
-SELECT job.sends, job.cleared, job.maybe_at, job.moved_from, job.printer_id, job.printer_name, job.printer_key,
-       job.backup_for, job.backup_reason, job.printed_on, job.process_id, {_columns_of("job", CHAIN)}, t.printed_at,
-       t.print_attempts, clock_timestamp() AS printed_now
-  FROM job CROSS JOIN t""",
-        prelude=_FAMILY_LOCKED,
-    )
-
-
-_FAMILY_LOCKED = f"SELECT pg_advisory_xact_lock({FAMILY_LOCK}, ({{ticket:bigint}} % 2147483647)::int)"
-"""Prelude of a promise of a ticket that is no reprint: its own number is its family's."""
 
 
 def _first(pos: PosAdapter) -> str:
