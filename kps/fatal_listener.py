@@ -71,7 +71,10 @@ def _watch(server: str, fields: Fields) -> None:
     """Wait beside the protocol for the end of a program, then wake supervisord."""
     pid = int(fields.get("pid", 0))
     if pid and pid != os.getpid():
-        threading.Thread(target=_wake_when_ended, args=(pid, server), daemon=True).start()
+        try:
+            threading.Thread(target=_wake_when_ended, args=(pid, server), daemon=True).start()
+        except RuntimeError as error:  # the host allows no further thread now
+            _complain(f"the end of process {pid} is not watched, supervisord notices it within two seconds: {error}")
 
 
 def _wake_when_ended(pid: int, server: str) -> None:
@@ -79,6 +82,9 @@ def _wake_when_ended(pid: int, server: str) -> None:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:
         pass  # it has ended already, or is another one's by now: then supervisord looks once for nothing
+    except OSError as error:
+        _complain(f"the end of process {pid} is not watched, supervisord notices it within two seconds: {error}")
+        return
     else:
         poll = select.poll()
         poll.register(handle, select.POLLIN)

@@ -95,11 +95,11 @@ def _marks(row: Paper, late_minutes: int) -> Marks:
     A copy that its printer has thrown away is neither, but a part of it may lie there.
     """
     earlier = row.sends - row.cleared > 1
-    printed_at = row.printed_at or row.kin_printed_at
-    printed_on = (row.printed_on if row.printed_at else row.kin_printed_on) or ""
-    maybe = dict.fromkeys([*row.maybe_at, *(row.kin_maybe_at or ())])
-    moved = dict.fromkeys([*row.moved_from, *(row.kin_moved_from or ())])
-    unproven = bool(maybe) or ((earlier or bool(row.kin_on_paper)) and printed_at is None)
+    printed_at = row.printed_at or row.family_printed_at
+    printed_on = (row.printed_on if row.printed_at else row.family_printed_on) or ""
+    maybe = dict.fromkeys([*row.maybe_at, *(row.family_maybe_at or ())])
+    moved = dict.fromkeys([*row.moved_from, *(row.family_moved_from or ())])
+    unproven = bool(maybe) or ((earlier or bool(row.family_on_paper)) and printed_at is None)
     return Marks(
         reprint=Reprint(printed_at, printed_on) if printed_at is not None else None,
         possible_duplicate=unproven,

@@ -202,7 +202,8 @@ class Dispatcher:
         """Whether nothing waits, by the last look, the next ticket would wake us, and slips are to be made."""
         left, slips = self._decisions.left, self._slips
         known = left.complete and not left.tickets and not slips.waiting and not slips.maker.open
-        return known and self._woken and not self._outage.lasts and self._agenda.may_ask(monotonic())
+        asking = slips.maker.looks  # begun earlier: what it answers does not count for a ticket that has come since
+        return known and not asking and self._woken and not self._outage.lasts and self._agenda.may_ask(monotonic())
 
     def _ask_slip_maker(self) -> None:
         """A poll without a look: the statement that makes slips says as well whether a ticket is `new`."""

@@ -180,7 +180,7 @@ class Supervisor:
     def _watch_maintenance(self) -> None:
         """Without its thread an instance keeps no lease and can say nothing true: only a fresh process tree helps."""
         if not self._maintenance.alive and not self._drain.begun:
-            log.critical("clerk died")
+            log.critical("clerk died")  # an old name of both threads; people search their logs for it
             self._exit_code = EXIT_ESCALATED
             self.stop()
 

@@ -75,14 +75,14 @@ def _serve(settings: Settings, run_dir: RunDir, handle: logs.LogHandle, stacks: 
     left = run_dir.left()
     supervisor = Supervisor(settings, run_dir, handle, stacks, host_limits(), template)
     supervisor.install_signals()
-    doors = HttpPorts(settings, supervisor)
-    closed = doors.open()
+    http_ports = HttpPorts(settings, supervisor)
+    closed = http_ports.open()
     if closed is not None:
         if closed:
             log.critical("cannot start", extra={"cause": closed})
         run_dir.leave()
         return EXIT_BAD_CONFIGURATION if closed else EXIT_STOPPED
-    supervisor.each_turn(doors)
+    supervisor.each_turn(http_ports)
     log.info(
         "started", extra={"instance": settings.instance_name, "port": settings.health_port, "owner": supervisor.owner}
     )
@@ -90,4 +90,4 @@ def _serve(settings: Settings, run_dir: RunDir, handle: logs.LogHandle, stacks: 
     try:
         return supervisor.run(left.owner if gone else "")
     finally:
-        doors.close()
+        http_ports.close()

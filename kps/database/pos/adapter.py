@@ -235,10 +235,10 @@ class PosAdapter:
     # What the paper says.
 
     def order(self, place: str) -> str:
-        """CTEs about ticket t: its items, and its house: the bill, its table, its brand and store.
+        """CTEs about ticket t: its items, and its context: the bill, its table, its brand and store.
 
         items: id, quantity, bill_item_id, bill_id, name, notes, modifiers (JSON, see `values.modifiers`), station,
-        void, table_number. house: station, brand_id, brand (text), company_id, store_id, bill_brand_id, timezone,
+        void, table_number. context: station, brand_id, brand (text), company_id, store_id, bill_brand_id, timezone,
         table_number, place, bill_number, bill_type, queue_number, customer_name, guest_count, bill_notes, waiter.
         `place`: how a cook calls table tb and bill b.
         """
@@ -252,7 +252,7 @@ class PosAdapter:
     LEFT JOIN {self.products} pr ON pr.id = bi.product_id
     LEFT JOIN {self.bills} ib ON ib.id = bi.bill_id LEFT JOIN {self.tables} it ON it.id = ib.table_id
    WHERE i.kitchen_ticket_id = {{ticket:bigint}}
-), house AS MATERIALIZED (
+), context AS MATERIALIZED (
   SELECT lower(btrim(t.printer_target)) AS station, {brand} AS brand_id,
          coalesce({brand}::text, '') AS brand, br.company_id, b.store_id, b.brand_id AS bill_brand_id,
          coalesce(nullif(st.timezone, ''), nullif(co.timezone, ''), 'UTC') AS timezone,
@@ -267,9 +267,9 @@ class PosAdapter:
 )"""
 
     def template(self) -> str:
-        """The template that applies to `house`, as JSON (see `values.template`); NULL if there is none."""
+        """The template that applies to `context`, as JSON (see `values.template`); NULL if there is none."""
         return (
-            "CASE WHEN house.station = 'checker' "
+            "CASE WHEN context.station = 'checker' "
             f"THEN {_template(CHECKER_TEMPLATE, self.checker_template)} "
             f"ELSE {_template(KITCHEN_TEMPLATE, self.kitchen_template)} END"
         )
@@ -280,7 +280,7 @@ class PosAdapter:
             return "'normal'"
         return f"""coalesce((SELECT lower(o.priority) FROM {ORDER} o
           WHERE o.bill_id IN (SELECT i.bill_id FROM items i UNION ALL SELECT t.bill_id)
-            AND (house.station = 'checker' OR lower(btrim(o.station)) = house.station)
+            AND (context.station = 'checker' OR lower(btrim(o.station)) = context.station)
             AND EXISTS (SELECT 1 FROM items i WHERE o.item_ids @> to_jsonb(i.bill_item_id)
                                                  OR o.item_ids @> to_jsonb(i.bill_item_id::text))
           ORDER BY array_position(ARRAY['urgent', 'rush'], lower(o.priority)) NULLS LAST, o.id DESC LIMIT 1),
@@ -291,8 +291,8 @@ class PosAdapter:
         if not self.has_stations:
             return "NULL::timestamptz"
         return f"""(SELECT root.created_at + s.target_prep_time * interval '1 minute' FROM {STATION} s
-          WHERE lower(btrim(s.code)) = house.station AND s.brand_id::text = house.brand AND s.target_prep_time > 0
-            AND house.station <> 'checker' ORDER BY s.id LIMIT 1)"""
+          WHERE lower(btrim(s.code)) = context.station AND s.brand_id::text = context.brand AND s.target_prep_time > 0
+            AND context.station <> 'checker' ORDER BY s.id LIMIT 1)"""
 
 
 def _template(table: str, columns: tuple[str, ...]) -> str:
@@ -302,10 +302,10 @@ def _template(table: str, columns: tuple[str, ...]) -> str:
     """
     if not columns:
         return "NULL::json"
-    company = " AND x.company_id = house.company_id" if "company_id" in columns else ""
-    store = "AND (x.store_id IS NULL OR x.store_id = house.store_id)" if "store_id" in columns else ""
+    company = " AND x.company_id = context.company_id" if "company_id" in columns else ""
+    store = "AND (x.store_id IS NULL OR x.store_id = context.store_id)" if "store_id" in columns else ""
     return f"""(SELECT row_to_json(x) FROM {table} x
-        WHERE x.is_active AND (x.brand_id = house.brand_id OR (x.brand_id IS NULL{company})) {store}
+        WHERE x.is_active AND (x.brand_id = context.brand_id OR (x.brand_id IS NULL{company})) {store}
         ORDER BY (x.brand_id IS NULL), x.updated_at DESC, x.id DESC LIMIT 1)"""
 
 

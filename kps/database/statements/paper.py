@@ -47,7 +47,7 @@ def _family(pos: PosAdapter) -> str:
   UNION ALL
   SELECT c.id, family.depth + 1 FROM {pos.tickets} c JOIN family ON c.original_ticket_id = family.id
    WHERE family.depth < 20
-), kin AS (
+), relatives AS (
   SELECT max(k.printed_at) AS printed_at, bool_or(coalesce(fj.sends, 0) > coalesce(fj.cleared, 0)
            OR k.printed_at IS NOT NULL OR k.status = 'printed') AS on_paper,
          (array_agg(fj.printed_on ORDER BY k.printed_at DESC NULLS LAST))[1] AS printed_on,
@@ -59,7 +59,7 @@ def _family(pos: PosAdapter) -> str:
 )"""
 
 
-_ALONE = """root AS NOT MATERIALIZED (SELECT t.id, t.created_at FROM t), kin AS NOT MATERIALIZED (
+_ALONE = """root AS NOT MATERIALIZED (SELECT t.id, t.created_at FROM t), relatives AS NOT MATERIALIZED (
   SELECT NULL::timestamptz AS printed_at, NULL::boolean AS on_paper, NULL::text AS printed_on,
          NULL::text[] AS maybe_at, NULL::text[] AS moved_from
 )"""
@@ -67,29 +67,31 @@ _ALONE = """root AS NOT MATERIALIZED (SELECT t.id, t.created_at FROM t), kin AS 
 
 
 def _order(pos: PosAdapter) -> str:
-    """CTEs about ticket t: its items and its house, see `PosAdapter.order`."""
+    """CTEs about ticket t: its items and its context, see `PosAdapter.order`."""
     return pos.order(place("tb.number", "b.queue_number"))
 
 
 def _facts(pos: PosAdapter) -> str:
     """SELECT list and FROM of what the paper says about ticket t, sent as `job` says."""
-    same_brand = pos.same_brand("e", "house.brand", "house.bill_brand_id")
+    same_brand = pos.same_brand("e", "context.brand", "context.bill_brand_id")
     return f"""job.sends, job.cleared, job.maybe_at, job.moved_from, job.printer_id, job.printer_name, job.printer_key,
        job.backup_for, job.backup_reason, job.printed_on, job.process_id,
        {_columns_of("job", CHAIN)},
-       job.chain_day IS DISTINCT FROM kps.local_day(clock_timestamp(), house.timezone, {{day_start:int}}) AS other_day,
-       kin.moved_from AS kin_moved_from, t.printed_at, kin.on_paper AS kin_on_paper, kin.printed_at AS kin_printed_at,
-       kin.printed_on AS kin_printed_on, kin.maybe_at AS kin_maybe_at, t.print_attempts, t.created_at,
+       job.chain_day IS DISTINCT FROM kps.local_day(clock_timestamp(), context.timezone, {{day_start:int}})
+         AS other_day,
+       relatives.moved_from AS family_moved_from, t.printed_at, relatives.on_paper AS family_on_paper,
+       relatives.printed_at AS family_printed_at,
+       relatives.printed_on AS family_printed_on, relatives.maybe_at AS family_maybe_at, t.print_attempts, t.created_at,
        clock_timestamp() AS printed_now, {POS_BEHIND_S} AS pos_behind_s, btrim(t.printer_target) AS station,
-       house.timezone, house.bill_number, house.bill_type, house.table_number, house.queue_number, house.customer_name,
-       house.guest_count, house.bill_notes, house.waiter,
+       context.timezone, context.bill_number, context.bill_type, context.table_number, context.queue_number,
+       context.customer_name, context.guest_count, context.bill_notes, context.waiter,
        sp.chars_per_line, sp.paper_width_mm, sp.printer_brand, {pos.printer_address()}
          AS printer_ip, coalesce(kp.model, '') AS model,
        {pos.template()} AS template,
        (SELECT json_agg(json_build_object('quantity', i.quantity, 'name', i.name, 'notes', i.notes,
                  'modifiers', i.modifiers, 'station', i.station, 'void', i.void) ORDER BY i.id) FROM items i) AS items,
        EXISTS (SELECT 1 FROM {pos.tickets} e WHERE e.bill_id = t.bill_id AND e.id < root.id AND NOT e.is_reprint
-                  AND lower(btrim(e.printer_target)) = house.station
+                  AND lower(btrim(e.printer_target)) = context.station
                   AND (e.status <> 'failed' OR e.printed_at IS NOT NULL)
                   AND {same_brand}) AS add_on,
        (SELECT json_agg(json_build_object('station', s.station, 'items', s.items) ORDER BY s.station) FROM (
@@ -99,10 +101,10 @@ def _facts(pos: PosAdapter) -> str:
            WHERE e.bill_id = t.bill_id AND e.id <> root.id AND NOT e.is_reprint
              AND abs(extract(epoch FROM e.created_at - root.created_at)) <= {TOGETHER_S}
              AND lower(btrim(e.printer_target)) <> 'checker'
-             AND NOT (lower(btrim(e.printer_target)) = house.station AND {same_brand})
+             AND NOT (lower(btrim(e.printer_target)) = context.station AND {same_brand})
            GROUP BY 1) s) AS also_at,
        {pos.priority()} AS priority, {pos.ready_by()} AS ready_by
-  FROM job CROSS JOIN t CROSS JOIN kin CROSS JOIN house LEFT JOIN root ON true
+  FROM job CROSS JOIN t CROSS JOIN relatives CROSS JOIN context LEFT JOIN root ON true
   LEFT JOIN {pos.printers} sp ON sp.id = job.printer_id
   LEFT JOIN kps.printer kp ON kp.printer_key = job.printer_key"""
 
@@ -127,9 +129,9 @@ def _next_number(known: str) -> str:
     """CTE: the next number of the paper chain, unless `known` (SQL) is true."""
     return f"""chain AS (
   INSERT INTO kps.chain AS c (station, brand, day, number, at, place, printer_key, printer_name)
-  SELECT house.station, house.brand, kps.local_day(clock_timestamp(), house.timezone, {{day_start:int}}), 1,
-         clock_timestamp(), house.place, ready.printer_key, ready.printer_name
-    FROM ready CROSS JOIN house
+  SELECT context.station, context.brand, kps.local_day(clock_timestamp(), context.timezone, {{day_start:int}}), 1,
+         clock_timestamp(), context.place, ready.printer_key, ready.printer_name
+    FROM ready CROSS JOIN context
    -- a ticket with nothing to print makes no gap
    WHERE NOT {known} AND EXISTS (SELECT 1 FROM items i WHERE NOT i.void)
   ON CONFLICT (station, brand, day) DO UPDATE
@@ -161,11 +163,11 @@ def _noted(places: str) -> str:
     return f"""noted AS (
   INSERT INTO kps.printed_item AS pi (ticket_id, bill_item_id, station, brand, bill_id, table_number, paper_table,
                                       quantity)
-  SELECT ready.ticket_id, i.bill_item_id, house.station, house.brand, min(i.bill_id),
+  SELECT ready.ticket_id, i.bill_item_id, context.station, context.brand, min(i.bill_id),
          -- of the bill that it belongs to: one that was merged into another before the print has not moved
-         min(i.table_number), house.table_number, least(sum(i.quantity), 2147483647)
-    FROM ready CROSS JOIN house CROSS JOIN items i WHERE NOT i.void
-   GROUP BY ready.ticket_id, i.bill_item_id, house.station, house.brand, house.table_number
+         min(i.table_number), context.table_number, least(sum(i.quantity), 2147483647)
+    FROM ready CROSS JOIN context CROSS JOIN items i WHERE NOT i.void
+   GROUP BY ready.ticket_id, i.bill_item_id, context.station, context.brand, context.table_number
   ON CONFLICT (ticket_id, bill_item_id) DO UPDATE
      SET printed_at = excluded.printed_at, told = '', quantity = excluded.quantity, paper_table = excluded.paper_table,
          {places}
@@ -194,12 +196,12 @@ class Paper(NamedTuple):
     before_key: PrinterKey | None
     before_name: str | None
     other_day: bool
-    kin_moved_from: list[str] | None
+    family_moved_from: list[str] | None
     printed_at: datetime | None
-    kin_on_paper: bool | None
-    kin_printed_at: datetime | None
-    kin_printed_on: str | None
-    kin_maybe_at: list[str] | None
+    family_on_paper: bool | None
+    family_printed_at: datetime | None
+    family_printed_on: str | None
+    family_maybe_at: list[str] | None
     print_attempts: int
     created_at: datetime
     printed_now: datetime
@@ -276,8 +278,8 @@ def promise(pos: PosAdapter) -> Statement[Paper]:
 ), elsewhere AS (
   -- its first paper has come to nothing: whoever looks for it looks here
   UPDATE kps.chain c SET printer_key = ready.printer_key, printer_name = ready.printer_name
-    FROM ready CROSS JOIN house
-   WHERE c.station = house.station AND c.brand = house.brand AND c.day = ready.chain_day
+    FROM ready CROSS JOIN context
+   WHERE c.station = context.station AND c.brand = context.brand AND c.day = ready.chain_day
      AND c.number = ready.chain_number AND ready.sends <= ready.cleared AND c.printer_key <> ready.printer_key
 ), {_promised(f"SELECT {CHAIN} FROM numbered")}, {_noted(places)}, unprinted AS (
   DELETE FROM kps.printed_item pi USING ready
