@@ -140,7 +140,10 @@ def test_a_printer_that_begins_to_talk_in_mid_ticket_leaves_it_uncertain(level: 
         assert outcome.reason in (Reason.TALKATIVE, Reason.UNPROVEN)
         assert not me.device.connected
         assert tracemalloc.get_traced_memory()[1] < MEMORY
-        assert unable(me.device.ask())
+        if outcome.reason is Reason.TALKATIVE:
+            assert unable(me.device.ask())
+        else:  # given up for a first false proof: it is not known as a talker yet, and may say "paper out" first
+            eventually(lambda: unable(me.device.ask()), what="found out")
 
 
 def test_no_read_takes_more_than_its_share() -> None:
