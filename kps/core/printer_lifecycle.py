@@ -20,7 +20,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
+
+from kps.core.transitions import after
 
 
 class Process(Enum):
@@ -155,13 +157,6 @@ WISH: Final[Mapping[tuple[Wish, Event], Wish]] = {
     (Wish.SERVE, Event.NOT_OURS): Wish.LEAVE,
 }
 """No event leads back: whoever leaves, leaves."""
-
-_State = TypeVar("_State", Process, Lease, Wish)
-
-
-def after(table: Mapping[tuple[_State, Event], _State], state: _State, event: Event) -> _State:
-    """The state that an event leads to; the same one where the table does not name it."""
-    return table.get((state, event), state)
 
 
 def advance(life: Life, event: Event) -> tuple[Life, tuple[Action, ...]]:

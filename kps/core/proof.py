@@ -25,9 +25,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import Enum, StrEnum, auto
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 from kps.core.tickets import ProofLevel
+from kps.core.transitions import after
 
 
 class Data(StrEnum):
@@ -222,14 +223,6 @@ STEPS: Final[tuple[tuple[Step, Callable[[State], bool]], ...]] = (
 
 def _proof_is_due(now: State) -> bool:
     return now.level.proves_paper and now.proof is not Proof.CAME
-
-
-_Part = TypeVar("_Part", Data, Proof, Trouble, Round, Clearing, Hope)
-
-
-def after(table: Mapping[tuple[_Part, Event], _Part], part: _Part, event: Event) -> _Part:
-    """What an event makes of one part of the state; the same where the table does not name it."""
-    return table.get((part, event), part)
 
 
 def advance(state: State, event: Event) -> State:

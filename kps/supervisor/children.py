@@ -11,9 +11,10 @@ from multiprocessing import Pipe
 from typing import Any
 
 from kps.core.health import Counted
-from kps.core.printer_lifecycle import PROCESS, Event, Process, after
+from kps.core.printer_lifecycle import PROCESS, Event, Process
 from kps.core.restart import START_AGAIN, UNSTARTABLE_AFTER, Cause, Deaths
 from kps.core.settings import Settings
+from kps.core.transitions import after
 from kps.database import names
 from kps.database.pos import PosAdapter
 from kps.process.channels import Channel, FrameTooBig, PeerGone, PeerStuck
