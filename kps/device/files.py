@@ -26,7 +26,7 @@ from kps.core.limits import is_shortage
 from kps.core.settings import Settings
 from kps.core.status import PrinterStatus, port_status, sentence
 from kps.core.tickets import Reason
-from kps.device.transport import SLICE_S, Unreachable, Vitals
+from kps.device.transport import Unreachable, Vitals, queued, wait_for
 
 _LPGETSTATUS = 0x060B
 """Reads the status byte of the USB printer class. Source: linux/lp.h."""
@@ -169,11 +169,7 @@ class FileTransport:
 
     def wait(self, limit_s: float, *, writable: bool = False, also: int | None = None) -> None:
         """See Transport."""
-        poll = select.poll()
-        if also is not None:
-            poll.register(also, select.POLLIN)
-        poll.register(self._descriptor, select.POLLIN | (select.POLLOUT if writable else 0))
-        poll.poll(max(0.0, min(limit_s, SLICE_S)) * 1000)
+        wait_for(self._descriptor, limit_s, writable=writable, also=also)
 
     def unsent(self) -> int:
         """At a serial port what waits in it; by USB the last write, until the printer has taken it.
@@ -189,12 +185,10 @@ class FileTransport:
             return self._last
         if not self._is_tty:
             return 0 if events & select.POLLOUT else self._last
-        answer = bytearray(4)
         try:
-            fcntl.ioctl(self._descriptor, termios.TIOCOUTQ, answer)
+            return queued(self._descriptor)
         except OSError:
             return self._last
-        return int(struct.unpack("i", answer)[0])
 
     def vitals(self) -> Vitals | None:
         """Unknown: a printer that is switched off cannot be told from one that takes no data."""

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import math
 import os
 import select
 import socket
 import struct
 import sys
-import termios
 import time
 
 from kps.core.address import TcpAddress
@@ -22,7 +20,7 @@ from kps.core.limits import is_shortage
 from kps.core.status import PrinterStatus, sentence
 from kps.core.tickets import Reason
 from kps.device.address import Unresolvable, addresses
-from kps.device.transport import SLICE_S, Pulse, Unreachable, Vitals
+from kps.device.transport import SLICE_S, Pulse, Unreachable, Vitals, queued, wait_for
 
 SEND_BUFFER = 8192
 """Bytes asked for SO_SNDBUF: small, so that a printer that does not read shows early."""
@@ -67,17 +65,11 @@ class TcpTransport:
 
     def wait(self, limit_s: float, *, writable: bool = False, also: int | None = None) -> None:
         """See Transport."""
-        poll = select.poll()
-        if also is not None:
-            poll.register(also, select.POLLIN)
-        poll.register(self._socket.fileno(), select.POLLIN | (select.POLLOUT if writable else 0))
-        poll.poll(max(0.0, min(limit_s, SLICE_S)) * 1000)
+        wait_for(self._socket.fileno(), limit_s, writable=writable, also=also)
 
     def unsent(self) -> int:
         """Bytes that our kernel took and the peer's has not acknowledged."""
-        answer = bytearray(4)
-        fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, answer)
-        return int(struct.unpack("i", answer)[0])
+        return queued(self._socket.fileno())
 
     def vitals(self) -> Vitals | None:
         """What TCP_INFO says."""

@@ -6,6 +6,10 @@ A new transport is a kind of address in `kps.core.address`, an implementation of
 
 from __future__ import annotations
 
+import fcntl
+import select
+import struct
+import termios
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -81,6 +85,22 @@ class Vitals:
     def gone(self, silent_s: float) -> bool:
         """The same of a peer that is asked each second (`expect_life`) and has nothing to acknowledge."""
         return self.probes > 0 and self.last_ack_s >= max(silent_s, _SURELY_ASKED_S)
+
+
+def wait_for(descriptor: int, limit_s: float, *, writable: bool, also: int | None) -> None:
+    """`Transport.wait` of a transport that has a descriptor."""
+    poll = select.poll()
+    if also is not None:
+        poll.register(also, select.POLLIN)
+    poll.register(descriptor, select.POLLIN | (select.POLLOUT if writable else 0))
+    poll.poll(max(0.0, min(limit_s, SLICE_S)) * 1000)
+
+
+def queued(descriptor: int) -> int:
+    """Bytes in the kernel's send queue of a socket or a terminal (TIOCOUTQ). Raises OSError."""
+    answer = bytearray(4)
+    fcntl.ioctl(descriptor, termios.TIOCOUTQ, answer)
+    return int(struct.unpack("i", answer)[0])
 
 
 class Transport(Protocol):
