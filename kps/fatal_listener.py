@@ -74,7 +74,11 @@ def _watch(server: str, fields: Fields) -> None:
         try:
             threading.Thread(target=_wake_when_ended, args=(pid, server), daemon=True).start()
         except RuntimeError as error:  # the host allows no further thread now
-            _complain(f"the end of process {pid} is not watched, supervisord notices it within two seconds: {error}")
+            _not_watched(pid, error)
+
+
+def _not_watched(pid: int, why: Exception) -> None:
+    _complain(f"the end of process {pid} is not watched, supervisord notices it within two seconds: {why}")
 
 
 def _wake_when_ended(pid: int, server: str) -> None:
@@ -83,7 +87,7 @@ def _wake_when_ended(pid: int, server: str) -> None:
     except ProcessLookupError:
         pass  # it has ended already, or is another one's by now: then supervisord looks once for nothing
     except OSError as error:
-        _complain(f"the end of process {pid} is not watched, supervisord notices it within two seconds: {error}")
+        _not_watched(pid, error)
         return
     else:
         poll = select.poll()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from kps.core.agenda import LookAgain
 from kps.core.half_written import HalfWritten
@@ -32,13 +33,16 @@ class Decisions:
         printers: Printers,
         devices: Devices,
         rounds: Rounds,
+        on_missed: Callable[[], None],
     ) -> None:
+        """`on_missed` is called when the regular poll finds a ticket: its notification was missed."""
         self._settings = settings
         self._queue = queue
         self._stats = stats
         self._printers = printers
         self._devices = devices
         self._rounds = rounds
+        self._on_missed = on_missed
         self._half_written = HalfWritten()
         self._said_held: dict[TicketId, WaitFor] = {}
         """Tickets of which the log says already why they are held."""
@@ -65,6 +69,7 @@ class Decisions:
         self._report(made)
         if made.claims and polled:
             self._stats.add(Cell.POLL_FOUND_WORK)
+            self._on_missed()
         self.left = found.without({ticket.id for ticket, _ in made.claims}, routes)
         unclaimed = self._printers.claim(made.claims, self._settings.max_tickets_per_poll)
         if unclaimed is not None:

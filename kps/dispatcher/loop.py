@@ -59,7 +59,9 @@ class Dispatcher:
         maker = SlipMaker(settings, schema, owner, f"{start.name}-slips")
         self._slips = Slips(queue, stats, agenda, printers, devices, maker)
         self._rounds = Rounds(settings, queue, stats, agenda, printers, devices)
-        self._decisions = Decisions(settings, queue, stats, printers, devices, self._rounds)
+        self._decisions = Decisions(
+            settings, queue, stats, printers, devices, self._rounds, on_missed=self._listener.doubt
+        )  # fmt: skip
         self._outage = Outage(stats)
         self._woken = False
         """Whether what the POS commits wakes us: its trigger notifies, and we hear it."""
@@ -287,10 +289,7 @@ class Dispatcher:
         self._decisions.forget_all_but(found)
         if found.tickets:
             self._devices.read(self._printers.routes)
-        missed = self._stats.get(Cell.POLL_FOUND_WORK)
         again = self._decisions.carry_out(found, polled=polled)
-        if self._stats.get(Cell.POLL_FOUND_WORK) > missed:
-            self._listener.doubt()
         if make_slips:
             self._slips.make()
         self._rescue()

@@ -138,9 +138,7 @@ class PrinterLives:
                     self.happens(printer, Event.REPLACED)
                 else:
                     self._reconfigure(printer)
-        for key, taken in list(self._leases.items()):
-            if key in self.configs and key not in self._children.printers:
-                self.lease_taken(taken)
+        self._begin_missing()
 
     def _reconfigure(self, printer: Printer) -> None:
         """Send its process the new config. If it does not fit into a frame, a new process is given it at its start."""
@@ -201,9 +199,12 @@ class PrinterLives:
 
     def make_missing(self, now: float) -> None:
         """Children for leases of ours whose child could not be made."""
-        if self._unmade_due is None or now < self._unmade_due:
-            return
-        self._unmade_due = None
+        if self._unmade_due is not None and now >= self._unmade_due:
+            self._unmade_due = None
+            self._begin_missing()
+
+    def _begin_missing(self) -> None:
+        """Begin the lives of printers that are wanted and whose leases are ours."""
         for key, taken in list(self._leases.items()):
             if key in self.configs and key not in self._children.printers:
                 self.lease_taken(taken)
